@@ -1,0 +1,1 @@
+//! Wire types of Duffy's API: requests, replies, errors.

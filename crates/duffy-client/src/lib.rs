@@ -1,0 +1,1 @@
+//! HTTP client of Duffy's API, a method per endpoint.

@@ -1,0 +1,1 @@
+//! Duffy's configuration: YAML files to typed sections.

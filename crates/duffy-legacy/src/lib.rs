@@ -1,0 +1,1 @@
+//! The old Duffy API, as a proxy to the current one.

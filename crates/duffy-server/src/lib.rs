@@ -1,0 +1,1 @@
+//! Duffy's server: database, lifecycle, nodes, worker, web API.

@@ -1,0 +1,1 @@
+//! Simulated nodes with an SSH server each, and faults.

@@ -1,7 +1,25 @@
 //! Duffy's configuration: YAML files to typed sections.
+//!
+//! [`load`] reads files and directories, merges them, checks every key and value, and resolves which pool extends which.
+//! It accepts what the Python original accepts, and says file, line, key and remedy where something is wrong.
 
+mod config;
+mod database_url;
+mod decode;
 mod error;
+mod files;
+mod merge;
 mod python;
+mod sections;
+mod template;
 pub mod yaml;
 
+pub use config::{Config, dump_yaml, load, load_files};
+pub use database_url::{DatabaseUrl, PostgresUrl, SslMode};
 pub use error::{ConfigError, Mark, Problem, YamlError};
+pub use files::default_paths;
+pub use sections::{
+    Ansible, App, Client, Database, Defaults, LogLevel, Mechanism, Metaclient, NodePools, Playbook,
+    Pool, PoolMap, Retries, RetryOverrides, ReuseValue, Simulated, Ssh, SshClient, Tasks,
+};
+pub use template::{TemplateError, render as render_template};

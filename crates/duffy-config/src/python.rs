@@ -1,5 +1,7 @@
 //! How Python spells values: `str()` and `repr()` of numbers and text.
 
+use std::fmt::Write as _;
+
 /// `repr()` of a float: the shortest digits that read back the same, exponents from `1e16` and below `1e-4`.
 pub(crate) fn float_repr(value: f64) -> String {
     if value.is_nan() {
@@ -48,11 +50,12 @@ pub(crate) fn text_repr(text: &str) -> String {
             _ if is_printable(c) => out.push(c),
             _ => {
                 let code = u32::from(c);
-                out.push_str(&match code {
-                    0..=0xff => format!("\\x{code:02x}"),
-                    0x100..=0xffff => format!("\\u{code:04x}"),
-                    _ => format!("\\U{code:08x}"),
-                });
+                // Writing to a String cannot fail.
+                let _ = match code {
+                    0..=0xff => write!(out, "\\x{code:02x}"),
+                    0x100..=0xffff => write!(out, "\\u{code:04x}"),
+                    _ => write!(out, "\\U{code:08x}"),
+                };
             }
         }
     }

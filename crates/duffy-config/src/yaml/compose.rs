@@ -65,7 +65,8 @@ pub(super) fn compose(text: &str, file: &str) -> Result<Vec<Rc<Raw>>, YamlError>
             mark: composer.mark(error.marker()),
             message: format!("this is not YAML: {}", error.info()),
         })?;
-        composer.accept(event, composer.mark(&span.start))?;
+        let start = span.tag_start().unwrap_or(span.start);
+        composer.accept(event, composer.mark(&start))?;
     }
     Ok(composer.documents)
 }

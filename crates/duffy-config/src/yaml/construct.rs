@@ -125,8 +125,9 @@ fn construct_map(raw: &Raw, warnings: &mut Vec<String>) -> Result<Data, YamlErro
         let key = construct_key(&key_raw, warnings)?;
         let (key, is_text) = key_text(&key_raw, &key)?;
         if !merged && !own_keys.insert(key.clone()) {
+            // Without the key itself, which can be a secret.
             warnings.push(format!(
-                "{}: the key {key:?} is given twice in one mapping; the last one counts",
+                "{}: this key is given twice in one mapping; the last one counts",
                 key_raw.mark
             ));
         }

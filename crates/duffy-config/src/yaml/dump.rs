@@ -6,8 +6,8 @@ use super::scalar::{self, Tag};
 
 /// Lines are folded at the first blank after this column.
 const WIDTH: usize = 80;
-/// Keys of this many characters or more get the long form.
-const MAX_SIMPLE_KEY: usize = 128;
+/// Keys of this many characters or more get the long form: PyYAML's 128, of which it keeps five for a tag.
+const MAX_SIMPLE_KEY: usize = 123;
 
 /// The value as YAML text that ends in a line break, byte for byte as Python's `yaml.safe_dump(value)` prints it.
 pub fn dump(value: &Value) -> String {

@@ -7,6 +7,7 @@ mod compose;
 mod construct;
 mod dump;
 mod scalar;
+mod timestamp;
 
 use indexmap::IndexMap;
 use serde_json::Value;

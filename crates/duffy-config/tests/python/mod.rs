@@ -1,4 +1,8 @@
 //! Asks a real Python how it does things, for tests that compare.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helper: panics are its way to fail"
+)]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

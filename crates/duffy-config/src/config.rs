@@ -1,0 +1,180 @@
+//! The whole configuration.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::decode::{Cursor, Report};
+use crate::error::{ConfigError, Mark};
+use crate::files;
+use crate::sections::{
+    App, Client, Database, Defaults, Metaclient, NodePools, Retries, Ssh, Tasks,
+};
+use crate::yaml::{self, Data, Entry, Map, Node, map_to_json};
+
+const SECTIONS: &[&str] = &[
+    "client",
+    "app",
+    "metaclient",
+    "tasks",
+    "database",
+    "defaults",
+    "ssh",
+    "nodepools",
+];
+
+/// The whole configuration, checked.
+#[derive(Clone)]
+pub struct Config {
+    /// The command line client.
+    pub client: Option<Client>,
+    /// The web API; `App::default()` holds where it is absent.
+    pub app: Option<App>,
+    /// The old API.
+    pub metaclient: Option<Metaclient>,
+    /// The worker; all defaults when the section is absent.
+    pub tasks: Tasks,
+    /// Whether there is a `tasks` section.
+    pub tasks_present: bool,
+    /// Where the data is.
+    pub database: Option<Database>,
+    /// What holds for tenants and sessions that say nothing else.
+    pub defaults: Option<Defaults>,
+    /// How nodes are reached; all defaults when the section is absent.
+    pub ssh: Ssh,
+    /// The pools.
+    pub nodepools: Option<NodePools>,
+    /// Names of the sections in the order of the files.
+    pub sections: Vec<String>,
+    /// All of it as merged, before defaults and inheritance. It contains secrets.
+    pub tree: Value,
+    /// What works but may not be meant, a line each.
+    pub warnings: Vec<String>,
+    /// The files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+/// Without the tree, which contains secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("files", &self.files)
+            .field("sections", &self.sections)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// How the web API retries: what `app` says, then `defaults`, then the original's defaults.
+    pub fn retries(&self) -> Retries {
+        let fallback = self
+            .defaults
+            .as_ref()
+            .map(|defaults| defaults.retries)
+            .unwrap_or_default();
+        self.app
+            .as_ref()
+            .map(|app| app.retries)
+            .unwrap_or_default()
+            .resolve(&fallback)
+    }
+}
+
+/// Reads the configuration from these files and directories in order, or from the default places when there are none.
+///
+/// # Errors
+/// A path that cannot be read, unless it is a default one that does not exist or a directory closed to the user; text that is no YAML; keys and values
+/// that are wrong: all of them, a line each.
+pub fn load(explicit: &[PathBuf]) -> Result<Config, ConfigError> {
+    if !explicit.is_empty() {
+        return load_files(explicit);
+    }
+    let mut present = Vec::new();
+    let mut warnings = Vec::new();
+    for path in files::default_paths() {
+        // What is not there is fine. So is a directory that is closed to this user, who may have one of their own: the
+        // server's holds secrets.
+        match std::fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(metadata) if metadata.is_dir() && is_closed(&path) => {
+                warnings.push(format!(
+                    "{}: this directory may not be read and is ignored",
+                    path.display()
+                ));
+            }
+            _ => present.push(path),
+        }
+    }
+    let mut config = load_files(&present)?;
+    config.warnings.splice(0..0, warnings);
+    Ok(config)
+}
+
+fn is_closed(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+}
+
+/// Reads the configuration from these files and directories in order.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_files(paths: &[PathBuf]) -> Result<Config, ConfigError> {
+    let files = files::expand(paths)?;
+    let (merged, warnings) = files::read(&files)?;
+    decode(merged, warnings, files)
+}
+
+fn decode(merged: Map, warnings: Vec<String>, files: Vec<PathBuf>) -> Result<Config, ConfigError> {
+    let sections = merged.keys().cloned().collect();
+    let tree = Value::Object(map_to_json(&merged));
+    let mut report = Report {
+        problems: Vec::new(),
+        warnings,
+    };
+    let mark = Mark::whole("configuration");
+    let root = Entry {
+        key_mark: mark.clone(),
+        is_text: true,
+        value: Node {
+            data: Data::Map(merged),
+            mark,
+        },
+    };
+    let fields = Cursor::new(&root, "").fields(&mut report, SECTIONS);
+    let at = |name: &str| fields.as_ref().and_then(|fields| fields.get(name));
+    let report_to = &mut report;
+    let client = at("client").and_then(|at| Client::decode(&at, report_to));
+    let app = at("app").and_then(|at| App::decode(&at, report_to));
+    let metaclient = at("metaclient").and_then(|at| Metaclient::decode(&at, report_to));
+    let tasks = at("tasks").and_then(|at| Tasks::decode(&at, report_to));
+    let database = at("database").and_then(|at| Database::decode(&at, report_to));
+    let defaults = at("defaults").and_then(|at| Defaults::decode(&at, report_to));
+    let ssh = at("ssh").and_then(|at| Ssh::decode(&at, report_to));
+    let nodepools = at("nodepools").and_then(|at| NodePools::decode(&at, report_to));
+    let tasks_present = at("tasks").is_some();
+    if !report.problems.is_empty() {
+        return Err(ConfigError::Invalid(report.problems));
+    }
+    Ok(Config {
+        client,
+        app,
+        metaclient,
+        tasks: tasks.unwrap_or_default(),
+        tasks_present,
+        database,
+        defaults,
+        ssh: ssh.unwrap_or_default(),
+        nodepools,
+        sections,
+        tree,
+        warnings: report.warnings,
+        files,
+    })
+}
+
+/// A merged tree as YAML, as the original's `config dump` prints it. It contains secrets.
+pub fn dump_yaml(tree: &Value) -> String {
+    yaml::dump(tree)
+}

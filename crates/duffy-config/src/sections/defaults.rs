@@ -1,0 +1,56 @@
+//! `defaults`: what holds for tenants and sessions that say nothing else.
+
+use chrono::TimeDelta;
+
+use super::{RetryOverrides, decode_count};
+use crate::decode::{Cursor, Report};
+
+/// The `defaults` section.
+#[derive(Debug, Clone)]
+pub struct Defaults {
+    /// How long a session lasts when nobody extends it.
+    pub session_lifetime: TimeDelta,
+    /// How long a session can last at most.
+    pub session_lifetime_max: TimeDelta,
+    /// How many nodes a tenant can have at one time; at least one.
+    pub node_quota: u32,
+    /// How to retry where the section in question says nothing.
+    pub retries: RetryOverrides,
+}
+
+impl Defaults {
+    pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
+        let known = &[
+            "session-lifetime",
+            "session-lifetime-max",
+            "node-quota",
+            "retries",
+        ];
+        let fields = cursor.fields(report, known)?;
+        let lifetime = fields
+            .require(report, "session-lifetime")
+            .and_then(|at| at.delta(report));
+        let longest = fields.require(report, "session-lifetime-max");
+        let lifetime_max = longest.as_ref().and_then(|at| at.delta(report));
+        let quota = fields
+            .require(report, "node-quota")
+            .and_then(|at| decode_count(&at, report, 1));
+        let retries = fields
+            .get("retries")
+            .map(|at| RetryOverrides::decode(&at, report));
+        if let (Some(at), Some(lifetime), Some(max)) = (&longest, lifetime, lifetime_max)
+            && max < lifetime
+        {
+            at.warn(
+                report,
+                "this is shorter than session-lifetime, so every session is cut to it",
+            );
+        }
+        Some(Self {
+            session_lifetime: lifetime?,
+            session_lifetime_max: lifetime_max?,
+            node_quota: quota?,
+            retries: retries.flatten().unwrap_or_default(),
+        })
+    }
+}

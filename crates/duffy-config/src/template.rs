@@ -1,0 +1,127 @@
+//! Templates, rendered as Jinja2's `Template(text).render(**values)` does.
+
+mod filters;
+mod methods;
+mod print;
+
+use std::sync::OnceLock;
+
+use minijinja::value::Value as TemplateValue;
+use minijinja::{Environment, Error, ErrorKind};
+use serde_json::{Map, Value};
+
+use crate::decode::{Cursor, Report};
+
+/// Why a template gives no text. The message is one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the template {}: {message}", shorten(.template))]
+pub struct TemplateError {
+    /// The template.
+    pub template: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+/// A template in a message: one line, and not all of a long one.
+fn shorten(template: &str) -> String {
+    const LONGEST: usize = 80;
+    let line: Vec<_> = template.split_whitespace().collect();
+    let line = line.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{:?}…", &line[..end]),
+        None => format!("{line:?}"),
+    }
+}
+
+fn environment() -> &'static Environment<'static> {
+    static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| {
+        let mut environment = Environment::new();
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_formatter(|out, _, value| {
+            out.write_str(&print::print(value)).map_err(|error| {
+                Error::new(ErrorKind::BadSerialization, "cannot print a value").with_source(error)
+            })
+        });
+        environment.set_unknown_method_callback(methods::call);
+        filters::add_to(&mut environment);
+        environment
+    })
+}
+
+/// Renders a template with values.
+///
+/// What is not defined gives nothing; something of it (`a.b` without `a`) is an error.
+///
+/// # Errors
+/// The template is wrong, or asks for something that cannot be done.
+pub fn render(text: &str, values: &Map<String, Value>) -> Result<String, TemplateError> {
+    render_layered(text, values, &Map::new())
+}
+
+/// Renders a template with values, of which those in `overrides` hide others of the same name.
+pub(crate) fn render_layered(
+    text: &str,
+    values: &Map<String, Value>,
+    overrides: &Map<String, Value>,
+) -> Result<String, TemplateError> {
+    let context = values
+        .iter()
+        .filter(|(key, _)| !overrides.contains_key(*key))
+        .chain(overrides)
+        .map(|(key, value)| (key.as_str(), to_template_value(value)));
+    let context = TemplateValue::from_pairs(context);
+    // Jinja2 makes all line breaks of a template alike.
+    let source = text.replace("\r\n", "\n").replace('\r', "\n");
+    environment()
+        .render_str(&source, context)
+        .map_err(|error| explain(text, &error))
+}
+
+/// Checks that a template can be understood, and notes a problem if not.
+pub(crate) fn check(cursor: &Cursor<'_>, text: &str, report: &mut Report) {
+    if let Err(error) = environment().template_from_str(text) {
+        let line = error.line().filter(|_| text.trim_end().contains('\n'));
+        let place = line
+            .map(|line| format!(" in its line {line}"))
+            .unwrap_or_default();
+        let detail = error.detail().unwrap_or("it cannot be understood");
+        cursor.refuse::<()>(report, format!("this template is wrong{place}: {detail}"));
+    }
+}
+
+fn explain(text: &str, error: &Error) -> TemplateError {
+    let kind = error.kind().to_string();
+    let mut message = match error.detail() {
+        Some(detail) => format!("{kind}: {detail}"),
+        None => kind,
+    };
+    if message.contains('%') && error.kind() == ErrorKind::InvalidOperation {
+        message.push_str("; instead of \"%s\" % x write \"%s\" | format(x)");
+    }
+    TemplateError {
+        template: text.to_owned(),
+        message,
+    }
+}
+
+/// Recursion is bounded: values come from the YAML reader, or from JSON, which are both bounded.
+fn to_template_value(value: &Value) -> TemplateValue {
+    match value {
+        Value::Null => TemplateValue::from(()),
+        Value::Bool(value) => TemplateValue::from(*value),
+        Value::Number(number) => {
+            let whole = number
+                .as_i64()
+                .map(TemplateValue::from)
+                .or_else(|| number.as_u64().map(TemplateValue::from));
+            whole.unwrap_or_else(|| TemplateValue::from(number.as_f64().unwrap_or(f64::NAN)))
+        }
+        Value::String(text) => TemplateValue::from(text.as_str()),
+        Value::Array(items) => items.iter().map(to_template_value).collect(),
+        Value::Object(map) => TemplateValue::from_pairs(
+            map.iter()
+                .map(|(key, value)| (key.as_str(), to_template_value(value))),
+        ),
+    }
+}

@@ -1,0 +1,64 @@
+//! What can be made to go wrong: at random for all machines, or as told for one.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::SimError;
+
+/// What goes wrong at random, and how long things take, for all machines of a cloud.
+///
+/// Rates are probabilities from 0 (never, the default) to 1 (always).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// How long it takes to make a machine.
+    pub create_delay: Duration,
+    /// How often making a machine fails.
+    pub create_failure_rate: f64,
+    /// How long it takes to destroy a machine.
+    pub destroy_delay: Duration,
+    /// How often destroying a machine fails.
+    pub destroy_failure_rate: f64,
+    /// How long each SSH connection waits before the server speaks.
+    pub ssh_delay: Duration,
+    /// How often an SSH connection is closed before the server speaks.
+    pub ssh_failure_rate: f64,
+}
+
+impl Faults {
+    /// Refuses rates that are no probabilities.
+    pub(crate) fn check(&self) -> Result<(), SimError> {
+        for (name, rate) in [
+            ("create_failure_rate", self.create_failure_rate),
+            ("destroy_failure_rate", self.destroy_failure_rate),
+            ("ssh_failure_rate", self.ssh_failure_rate),
+        ] {
+            if !(0.0..=1.0).contains(&rate) {
+                return Err(SimError::Faults(format!(
+                    "{name} is {rate}, it must be between 0 and 1"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Throws the dice for a rate that [`Faults::check`] has passed.
+pub(crate) fn happens(rate: f64) -> bool {
+    rate > 0.0 && rand::rng().random::<f64>() < rate
+}
+
+/// What one machine is told to do wrong, from the next connection or command on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Connections are refused, as if no SSH server ran.
+    Refuse,
+    /// Connections are accepted, and nothing is ever said on them.
+    Stall,
+    /// The connection is cut when a command has been started.
+    DropDuringCommand,
+    /// Commands are not run, and end with this exit status.
+    FailCommand(u8),
+    /// The server waits this long before it speaks.
+    Delay(Duration),
+}

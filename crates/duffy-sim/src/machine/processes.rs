@@ -1,0 +1,102 @@
+//! Finding and ending what runs on a machine.
+
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use russh::Sig;
+
+/// Every process of a machine inherits this variable, with the machine's directory as value.
+pub(super) const MARK: &str = "DUFFY_SIM_MACHINE";
+
+/// Sends a signal to a process group. That it may be gone already is no error.
+pub(super) fn signal_group(leader: Pid, signal: Signal) {
+    // Never 0 or 1: that would be our own group, or everybody.
+    if leader.as_raw() > 1 {
+        let _ = killpg(leader, signal);
+    }
+}
+
+/// Kills all that runs on the machines in these directories, also what has left its session:
+/// turning a machine off ends everything on it. Blocks; does nothing where there is no `/proc`.
+pub(crate) fn kill_processes(directories: &[PathBuf]) {
+    let marks: Vec<Vec<u8>> = directories.iter().map(|path| mark_of(path)).collect();
+    // What forks while we look is found in the next round.
+    for _ in 0..3 {
+        let mut found = false;
+        for pid in running_processes() {
+            let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else {
+                continue;
+            };
+            let marked = environment
+                .split(|byte| *byte == 0)
+                .any(|variable| marks.iter().any(|mark| mark == variable));
+            if marked {
+                found = true;
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+        if !found {
+            break;
+        }
+    }
+}
+
+fn mark_of(directory: &Path) -> Vec<u8> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut mark = format!("{MARK}=").into_bytes();
+    mark.extend_from_slice(directory.as_os_str().as_bytes());
+    mark
+}
+
+/// All processes but this one, which may itself have been started on a simulated machine.
+fn running_processes() -> impl Iterator<Item = i32> {
+    let own = std::process::id().cast_signed();
+    std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(move |pid| *pid > 1 && *pid != own)
+}
+
+/// Signals that clients may send, by the names of RFC 4254.
+pub(super) fn signal_of(signal: &Sig) -> Option<Signal> {
+    Some(match signal {
+        Sig::ABRT => Signal::SIGABRT,
+        Sig::ALRM => Signal::SIGALRM,
+        Sig::FPE => Signal::SIGFPE,
+        Sig::HUP => Signal::SIGHUP,
+        Sig::ILL => Signal::SIGILL,
+        Sig::INT => Signal::SIGINT,
+        Sig::KILL => Signal::SIGKILL,
+        Sig::PIPE => Signal::SIGPIPE,
+        Sig::QUIT => Signal::SIGQUIT,
+        Sig::SEGV => Signal::SIGSEGV,
+        Sig::TERM => Signal::SIGTERM,
+        Sig::USR1 => Signal::SIGUSR1,
+        Sig::Custom(_) => return None,
+    })
+}
+
+/// The name that RFC 4254 has for a signal, or a private one.
+pub(super) fn name_of(signal: Signal) -> Sig {
+    match signal {
+        Signal::SIGABRT => Sig::ABRT,
+        Signal::SIGALRM => Sig::ALRM,
+        Signal::SIGFPE => Sig::FPE,
+        Signal::SIGHUP => Sig::HUP,
+        Signal::SIGILL => Sig::ILL,
+        Signal::SIGINT => Sig::INT,
+        Signal::SIGKILL => Sig::KILL,
+        Signal::SIGPIPE => Sig::PIPE,
+        Signal::SIGQUIT => Sig::QUIT,
+        Signal::SIGSEGV => Sig::SEGV,
+        Signal::SIGTERM => Sig::TERM,
+        Signal::SIGUSR1 => Sig::USR1,
+        other => Sig::Custom(format!(
+            "{}@duffy",
+            other.as_str().trim_start_matches("SIG")
+        )),
+    }
+}

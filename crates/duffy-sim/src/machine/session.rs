@@ -1,0 +1,301 @@
+//! One SSH connection: who is let in, and what is asked for on its channels.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, VerifiedPublicKey};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
+use tokio_util::sync::CancellationToken;
+
+use super::authorized_keys::is_authorized;
+use super::command::{Command, Running, Terminal, Work};
+use super::server::Shared;
+use crate::Fault;
+
+/// Channels at a time on one connection, as OpenSSH's `MaxSessions`.
+const CHANNEL_LIMIT: usize = 10;
+/// Variables that a client may set on one channel.
+const VARIABLE_LIMIT: usize = 64;
+/// Where hosts keep the program behind `sftp` and `scp`.
+const SFTP_SERVERS: [&str; 5] = [
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/openssh/sftp-server",
+    "/usr/libexec/sftp-server",
+    "/usr/lib/ssh/sftp-server",
+    "/usr/lib/sftp-server",
+];
+
+/// What a client has set up on a channel, and what runs there.
+#[derive(Default)]
+struct ChannelState {
+    variables: Vec<(String, String)>,
+    terminal: Option<Terminal>,
+    running: Option<Running>,
+}
+
+/// The server's side of a connection. Its commands are killed when it is dropped.
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    peer: SocketAddr,
+    local: SocketAddr,
+    /// Cancelling it cuts the connection.
+    cut: CancellationToken,
+    logged_in: CancellationToken,
+    channels: HashMap<ChannelId, ChannelState>,
+}
+
+type Reply = Result<(), russh::Error>;
+
+impl Session {
+    pub fn new(
+        shared: Arc<Shared>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        cut: CancellationToken,
+        logged_in: CancellationToken,
+    ) -> Self {
+        Self {
+            shared,
+            peer,
+            local,
+            cut,
+            logged_in,
+            channels: HashMap::new(),
+        }
+    }
+
+    async fn judge(&self, user: &str, key: &russh::keys::PublicKey) -> Auth {
+        if user == "root" && is_authorized(&self.shared.record.home(), key).await {
+            Auth::Accept
+        } else {
+            Auth::reject()
+        }
+    }
+
+    /// Starts what a client asks for, unless something already runs on the channel.
+    fn start(&mut self, id: ChannelId, work: Work, session: &mut russh::server::Session) -> Reply {
+        let Some(state) = self.channels.get_mut(&id) else {
+            return session.channel_failure(id);
+        };
+        if state.running.is_some() {
+            return session.channel_failure(id);
+        }
+        if let Some(Fault::FailCommand(status)) = self.shared.fault() {
+            session.channel_success(id)?;
+            session.extended_data(id, 1, &b"simulated failure of the command\n"[..])?;
+            session.exit_status_request(id, u32::from(status))?;
+            session.eof(id)?;
+            return session.close(id);
+        }
+        let command = Command {
+            work,
+            variables: std::mem::take(&mut state.variables),
+            terminal: state.terminal.take(),
+            record: &self.shared.record,
+            peer: self.peer,
+            local: self.local,
+        };
+        match command.start(&self.shared.tasks, &self.shared.off, session.handle(), id) {
+            Ok(running) => {
+                state.running = Some(running);
+                session.channel_success(id)?;
+            }
+            Err(error) => {
+                tracing::warn!(machine = %self.shared.record.machine.name, %error, "cannot start a command");
+                session.channel_failure(id)?;
+            }
+        }
+        if self.shared.fault() == Some(Fault::DropDuringCommand) {
+            self.cut.cancel();
+        }
+        Ok(())
+    }
+}
+
+impl Handler for Session {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Self::Error> {
+        Ok(self.judge(user, offer.public_key).await)
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Self::Error> {
+        Ok(self.judge(user, key.public_key).await)
+    }
+
+    async fn auth_succeeded(&mut self, _session: &mut russh::server::Session) -> Reply {
+        self.logged_in.cancel();
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut russh::server::Session,
+    ) -> Reply {
+        if self.channels.len() >= CHANNEL_LIMIT {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        // The channel's own queue is let go: what arrives is taken in `data`, which can wait.
+        self.channels.insert(channel.id(), ChannelState::default());
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn data(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        _session: &mut russh::server::Session,
+    ) -> Reply {
+        match self
+            .channels
+            .get(&id)
+            .and_then(|state| state.running.as_ref())
+        {
+            Some(running) => running.feed(data).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn channel_eof(&mut self, id: ChannelId, _session: &mut russh::server::Session) -> Reply {
+        if let Some(running) = self
+            .channels
+            .get(&id)
+            .and_then(|state| state.running.as_ref())
+        {
+            running.feed_end();
+        }
+        Ok(())
+    }
+
+    async fn channel_close(
+        &mut self,
+        id: ChannelId,
+        _session: &mut russh::server::Session,
+    ) -> Reply {
+        self.channels.remove(&id);
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        id: ChannelId,
+        term: &str,
+        columns: u32,
+        rows: u32,
+        _pixels_wide: u32,
+        _pixels_high: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut russh::server::Session,
+    ) -> Reply {
+        match self.channels.get_mut(&id) {
+            Some(state) if state.running.is_none() => {
+                state.terminal = Some(Terminal::new(term, columns, rows));
+                session.channel_success(id)
+            }
+            _ => session.channel_failure(id),
+        }
+    }
+
+    async fn window_change_request(
+        &mut self,
+        id: ChannelId,
+        columns: u32,
+        rows: u32,
+        _pixels_wide: u32,
+        _pixels_high: u32,
+        session: &mut russh::server::Session,
+    ) -> Reply {
+        if let Some(running) = self
+            .channels
+            .get(&id)
+            .and_then(|state| state.running.as_ref())
+        {
+            running.resize(columns, rows);
+        }
+        session.channel_success(id)
+    }
+
+    async fn env_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut russh::server::Session,
+    ) -> Reply {
+        match self.channels.get_mut(&id) {
+            Some(state) if may_set(name, value) && state.variables.len() < VARIABLE_LIMIT => {
+                state.variables.push((name.to_owned(), value.to_owned()));
+                session.channel_success(id)
+            }
+            _ => session.channel_failure(id),
+        }
+    }
+
+    async fn signal(
+        &mut self,
+        id: ChannelId,
+        signal: Sig,
+        _session: &mut russh::server::Session,
+    ) -> Reply {
+        if let Some(running) = self
+            .channels
+            .get(&id)
+            .and_then(|state| state.running.as_ref())
+        {
+            running.signal(&signal);
+        }
+        Ok(())
+    }
+
+    async fn shell_request(
+        &mut self,
+        id: ChannelId,
+        session: &mut russh::server::Session,
+    ) -> Reply {
+        self.start(id, Work::Shell, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        id: ChannelId,
+        data: &[u8],
+        session: &mut russh::server::Session,
+    ) -> Reply {
+        self.start(id, Work::Exec(data.to_vec()), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        id: ChannelId,
+        name: &str,
+        session: &mut russh::server::Session,
+    ) -> Reply {
+        let server = SFTP_SERVERS.iter().find(|path| Path::new(path).exists());
+        match server {
+            Some(path) if name == "sftp" => self.start(id, Work::Program(path), session),
+            _ => session.channel_failure(id),
+        }
+    }
+}
+
+/// What Debian's and Fedora's servers accept: the client's language.
+fn may_set(name: &str, value: &str) -> bool {
+    (matches!(name, "LANG" | "LANGUAGE" | "COLORTERM") || name.starts_with("LC_"))
+        && !name.contains(['=', '\0'])
+        && !value.contains('\0')
+        && name.len() + value.len() <= 4096
+}

@@ -1,0 +1,400 @@
+//! Machines as directories: names, addresses, keys, and what survives a restart.
+//!
+//! ```text
+//! <directory>/lock               held while a process serves the machines
+//! <directory>/next-address       where to look for the next free address
+//! <directory>/<name>/machine.json
+//! <directory>/<name>/host_key    the SSH server's, private
+//! <directory>/<name>/root/       home of the machine's root
+//! ```
+
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rand::RngExt;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey};
+use serde::{Deserialize, Serialize};
+
+use crate::SimError;
+
+/// Machines listen here where they can; elsewhere on a port that the system picks.
+const USUAL_PORT: u16 = 2222;
+/// Machines have the addresses from 127.64.0.0 to 127.127.255.255: few others use them.
+const FIRST_ADDRESS: u32 = 0x7f40_0000;
+const ADDRESSES: u32 = 0x0040_0000;
+/// Half-made and half-removed machines begin with this; no machine's name does.
+const SCRATCH_PREFIX: &str = ".scratch-";
+
+/// A machine that exists, and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name, as given at creation.
+    pub name: String,
+    /// Its address: no two machines of a cloud share one.
+    pub ipaddr: IpAddr,
+    /// The port of its SSH server.
+    pub ssh_port: u16,
+    /// The public host key of its SSH server, as one line in OpenSSH's form.
+    pub host_key: String,
+}
+
+/// A machine with what only its own server needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub machine: Machine,
+    pub directory: PathBuf,
+    pub host_key: PrivateKey,
+}
+
+impl Record {
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.machine.ipaddr, self.machine.ssh_port)
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// Listens on the machine's address, without waiting for connections to end that it had before.
+    pub fn listen(&self) -> Result<TcpListener, SimError> {
+        listen(self.address()).map_err(|source| SimError::Listen {
+            name: self.machine.name.clone(),
+            address: self.address(),
+            source,
+        })
+    }
+}
+
+/// What is kept of a machine in `machine.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    ipaddr: IpAddr,
+    ssh_port: u16,
+}
+
+/// The directory of a cloud. All functions block on the file system.
+#[derive(Debug)]
+pub(crate) struct Store {
+    directory: PathBuf,
+    admin_keys: Vec<String>,
+    /// Locked as long as the store lives.
+    _lock: File,
+}
+
+impl Store {
+    pub fn open(directory: &Path, admin_keys: Vec<String>) -> Result<Self, SimError> {
+        fs::create_dir_all(directory).map_err(SimError::file("make directory", directory))?;
+        let directory =
+            fs::canonicalize(directory).map_err(SimError::file("find directory", directory))?;
+        let path = directory.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(SimError::file("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SimError::InUse(directory)),
+            Err(TryLockError::Error(error)) => return Err(SimError::file("lock", &path)(error)),
+        }
+        Ok(Self {
+            directory,
+            admin_keys,
+            _lock: lock,
+        })
+    }
+
+    /// Reads the machines that exist, and removes what a killed process left half done.
+    pub fn load(&self) -> Result<Vec<Record>, SimError> {
+        let mut records = Vec::new();
+        let entries =
+            fs::read_dir(&self.directory).map_err(SimError::file("read", &self.directory))?;
+        for entry in entries {
+            let entry = entry.map_err(SimError::file("read", &self.directory))?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            if name.starts_with(SCRATCH_PREFIX) {
+                remove_tree(&entry.path())?;
+            } else if check_name(&name).is_ok() && entry.path().join("machine.json").exists() {
+                records.push(self.read(&name)?);
+            }
+        }
+        Ok(records)
+    }
+
+    fn read(&self, name: &str) -> Result<Record, SimError> {
+        let directory = self.directory.join(name);
+        let path = directory.join("machine.json");
+        let text = fs::read_to_string(&path).map_err(SimError::file("read", &path))?;
+        let description: Description =
+            serde_json::from_str(&text).map_err(|error| SimError::Damaged {
+                path,
+                reason: error.to_string(),
+            })?;
+        let path = directory.join("host_key");
+        let text = fs::read_to_string(&path).map_err(SimError::file("read", &path))?;
+        let host_key = PrivateKey::from_openssh(&text).map_err(|error| SimError::Damaged {
+            path,
+            reason: error.to_string(),
+        })?;
+        record(name, directory, &description, host_key)
+    }
+
+    /// Makes a machine on a free address, with Duffy's own keys in its `authorized_keys`.
+    ///
+    /// The listener is the one that proved the address to be free.
+    pub fn create(
+        &self,
+        name: &str,
+        taken: &HashSet<IpAddr>,
+    ) -> Result<(Record, TcpListener), SimError> {
+        check_name(name)?;
+        let (listener, address) = self.take_address(name, taken)?;
+        let host_key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)
+            .map_err(|error| SimError::Key(error.to_string()))?;
+        let description = Description {
+            ipaddr: address.ip(),
+            ssh_port: address.port(),
+        };
+
+        // Made aside and renamed, so that a machine is there whole or not at all.
+        let scratch = self.scratch();
+        let ssh = scratch.join("root/.ssh");
+        fs::create_dir_all(&ssh).map_err(SimError::file("make directory", &ssh))?;
+        for private in [&scratch.join("root"), &ssh] {
+            fs::set_permissions(private, fs::Permissions::from_mode(0o700))
+                .map_err(SimError::file("set permissions", private))?;
+        }
+        let mut keys = String::new();
+        for key in &self.admin_keys {
+            keys.push_str(key.trim_end());
+            keys.push('\n');
+        }
+        write_private(&ssh.join("authorized_keys"), keys.as_bytes())?;
+        let text = host_key
+            .to_openssh(LineEnding::LF)
+            .map_err(|error| SimError::Key(error.to_string()))?;
+        write_private(&scratch.join("host_key"), text.as_bytes())?;
+        let path = scratch.join("machine.json");
+        let text = serde_json::to_string(&description).map_err(|error| SimError::Damaged {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        write_private(&path, text.as_bytes())?;
+
+        let directory = self.directory.join(name);
+        if directory.exists() {
+            // Machines appear whole, so this is somebody else's.
+            remove_tree(&scratch)?;
+            return Err(SimError::Damaged {
+                path: directory,
+                reason: "is in the way and not a machine".to_owned(),
+            });
+        }
+        fs::rename(&scratch, &directory).map_err(SimError::file("make", &directory))?;
+        Ok((record(name, directory, &description, host_key)?, listener))
+    }
+
+    /// Removes a machine's directory. From the first step on the machine no longer exists.
+    pub fn remove(&self, name: &str) -> Result<(), SimError> {
+        check_name(name)?;
+        let directory = self.directory.join(name);
+        let scratch = self.scratch();
+        match fs::rename(&directory, &scratch) {
+            Ok(()) => remove_tree(&scratch),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(SimError::file("remove", &directory)(error)),
+        }
+    }
+
+    fn scratch(&self) -> PathBuf {
+        let random: u64 = rand::rng().random();
+        self.directory
+            .join(format!("{SCRATCH_PREFIX}{random:016x}"))
+    }
+
+    /// Finds an address that is not in use, beginning after the last one given out: a node that is
+    /// being retired may still be known by the address of a machine that is already gone. The very
+    /// first is random, so that the clouds of several processes hardly meet.
+    fn take_address(
+        &self,
+        name: &str,
+        taken: &HashSet<IpAddr>,
+    ) -> Result<(TcpListener, SocketAddr), SimError> {
+        let path = self.directory.join("next-address");
+        let mut index = fs::read_to_string(&path)
+            .ok()
+            .and_then(|text| text.trim().parse::<u32>().ok())
+            .unwrap_or_else(|| rand::rng().random())
+            % ADDRESSES;
+        for _ in 0..ADDRESSES {
+            let ipaddr = Ipv4Addr::from(FIRST_ADDRESS + index);
+            index = (index + 1) % ADDRESSES;
+            if matches!(ipaddr.octets()[3], 0 | 255) || taken.contains(&IpAddr::V4(ipaddr)) {
+                continue;
+            }
+            let usual = SocketAddr::from((ipaddr, USUAL_PORT));
+            let listener = listen(usual).or_else(|_| listen(SocketAddr::from((ipaddr, 0))));
+            let refused = |source| SimError::Listen {
+                name: name.to_owned(),
+                address: usual,
+                source,
+            };
+            let listener = listener.map_err(refused)?;
+            let address = listener.local_addr().map_err(refused)?;
+            write_private(&path, index.to_string().as_bytes())?;
+            return Ok((listener, address));
+        }
+        Err(SimError::Full)
+    }
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn record(
+    name: &str,
+    directory: PathBuf,
+    description: &Description,
+    host_key: PrivateKey,
+) -> Result<Record, SimError> {
+    let public = host_key
+        .public_key()
+        .to_openssh()
+        .map_err(|error| SimError::Key(error.to_string()))?;
+    Ok(Record {
+        machine: Machine {
+            name: name.to_owned(),
+            ipaddr: description.ipaddr,
+            ssh_port: description.ssh_port,
+            host_key: public.trim().to_owned(),
+        },
+        directory,
+        host_key,
+    })
+}
+
+/// A machine's name is a directory's name and a host's name, and must stay inside the cloud.
+fn check_name(name: &str) -> Result<(), SimError> {
+    let good = (1..=128).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+        && !matches!(name, "lock" | "next-address");
+    good.then_some(())
+        .ok_or_else(|| SimError::Name(name.to_owned()))
+}
+
+fn write_private(path: &Path, content: &[u8]) -> Result<(), SimError> {
+    File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(content))
+        .map_err(SimError::file("write", path))
+}
+
+/// Removes a tree in which the machine's user may have taken all permissions from directories.
+fn remove_tree(path: &Path) -> Result<(), SimError> {
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    open_directories(path);
+    fs::remove_dir_all(path).map_err(SimError::file("remove", path))
+}
+
+fn open_directories(path: &Path) {
+    // What cannot be opened shows up as an error of the removal.
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_directories(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_the_directory_are_refused() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/etc",
+            "-rf",
+            ".scratch-1",
+            "a b",
+            "ä",
+            "lock",
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_name(&"a".repeat(129)).is_err());
+        for name in ["a", "node-1.example.org", "9_x"] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed_and_strangers_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), Vec::new()).unwrap();
+        store.create("one", &HashSet::new()).unwrap();
+        let scratch = directory.path().join(".scratch-0000000000000001");
+        fs::create_dir_all(scratch.join("root/closed")).unwrap();
+        fs::set_permissions(scratch.join("root/closed"), fs::Permissions::from_mode(0o0)).unwrap();
+        fs::create_dir(directory.path().join("stranger")).unwrap();
+        let records = store.load().unwrap();
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].machine.name, "one");
+        assert!(!scratch.exists());
+        assert!(directory.path().join("stranger").exists());
+    }
+
+    #[test]
+    fn addresses_are_not_given_out_again_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), Vec::new()).unwrap();
+        let (first, _) = store.create("one", &HashSet::new()).unwrap();
+        store.remove("one").unwrap();
+        let (second, _) = store.create("one", &HashSet::new()).unwrap();
+        assert_ne!(first.machine.ipaddr, second.machine.ipaddr);
+        assert_ne!(first.machine.host_key, second.machine.host_key);
+    }
+
+    #[test]
+    fn a_directory_serves_one_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = Store::open(directory.path(), Vec::new()).unwrap();
+        let second = Store::open(directory.path(), Vec::new());
+        assert!(matches!(second, Err(SimError::InUse(_))), "{second:?}");
+    }
+
+    #[test]
+    fn a_damaged_machine_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), Vec::new()).unwrap();
+        let (record, _) = store.create("one", &HashSet::new()).unwrap();
+        fs::write(record.directory.join("machine.json"), "{").unwrap();
+        let error = store.load().unwrap_err().to_string();
+        assert!(error.contains("one/machine.json"), "{error}");
+    }
+}

@@ -1,1 +1,3 @@
 //! Duffy's server: database, lifecycle, nodes, worker, web API.
+
+pub mod process;

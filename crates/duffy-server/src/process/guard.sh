@@ -1,0 +1,74 @@
+# Guard over one run of a program. Waits on standard input, whose other end Duffy holds: the line "done" means
+# that the program ended well and what it left running is meant to run. End of file without it means that the run is
+# to be stopped, or that Duffy itself is gone. Then everything that belongs to the run gets TERM, and after the grace
+# KILL, until nothing is left. What belongs: the program's group, all that carry the run's mark in their environment,
+# and all descendants of these, since ansible's workers and its ssh clients have sessions of their own.
+# Arguments: the mark (NAME=value), the grace in fifths of a second.
+mark=$1 grace=$2 pid= known=' ' alive=
+
+# The service manager may signal every process of the service; the guard has to be the last one to go.
+trap '' HUP INT QUIT TERM
+
+while read -r word value; do
+    case $word in
+    pid) pid=$value known=" $value " ;;
+    done) exit 0 ;;
+    esac
+done
+
+nap() { sleep "$1" 2>/dev/null || sleep 1; }
+
+# Sets `known` to all processes that ever belonged to the run, `alive` to those that still do something.
+scan() {
+    for file in $(grep -Fls -e "$mark" /proc/[0-9]*/environ 2>/dev/null); do
+        file=${file#/proc/} file=${file%/environ}
+        case $known in *" $file "*) ;; *) known="$known$file " ;; esac
+    done
+    table=$(grep -Es '^(State|PPid):' /proc/[0-9]*/status 2>/dev/null)
+    grown=yes
+    while [ "$grown" ]; do
+        grown= alive= state=
+        while IFS=': 	' read -r path key value _; do
+            case $key in
+            State) state=$value; continue ;;
+            esac
+            path=${path#/proc/} path=${path%/status}
+            [ "$path" = "$$" ] && continue
+            case $known in
+            *" $path "*) ;;
+            *" $value "*) known="$known$path " grown=yes ;;
+            *) continue ;;
+            esac
+            case $state in Z | X | x) ;; *) alive="$alive$path " ;; esac
+        done <<TABLE
+$table
+TABLE
+    done
+    # Without /proc only the group can be asked.
+    [ -d /proc/self ] || { [ "$pid" ] && kill -0 -- "-$pid" 2>/dev/null && alive=group; }
+    [ "$alive" ]
+}
+
+send() {
+    [ "$pid" ] && kill "-$1" -- "-$pid" 2>/dev/null
+    for victim in $alive; do
+        [ "$victim" = group ] || kill "-$1" "$victim" 2>/dev/null
+    done
+}
+
+scan || exit 0
+send TERM
+send CONT
+while [ "$grace" -gt 0 ]; do
+    nap 0.2
+    scan || exit 0
+    grace=$((grace - 1))
+done
+tries=50
+while [ "$tries" -gt 0 ]; do
+    send KILL
+    nap 0.1
+    scan || exit 0
+    tries=$((tries - 1))
+done
+exit 1

@@ -1,3 +1,4 @@
 //! Duffy's server: database, lifecycle, nodes, worker, web API.
 
+pub mod nodes;
 pub mod process;

@@ -1,0 +1,255 @@
+//! Which result belongs to which node, and whether it can be used: pure functions over what came from outside.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde_json::{Map, Number, Value};
+use tracing::warn;
+
+use super::{MechanismNode, NodeResult};
+
+/// Where SSH listens unless the result says otherwise.
+const SSH_PORT: u16 = 22;
+
+/// Gives each node its result, or the reason why it has none. Results are taken in the order of the nodes. One that is
+/// no object, lacks a usable `ipaddr`, or names a machine that an earlier one names is its own node's failure and
+/// nobody else's. Nodes without a result failed; results without a node are ignored.
+pub fn match_provisioned(
+    nodes: &[MechanismNode],
+    results: &[Value],
+) -> Vec<Result<NodeResult, String>> {
+    if results.len() > nodes.len() {
+        warn!(
+            nodes = nodes.len(),
+            results = results.len(),
+            "more results than nodes; the last ones are ignored"
+        );
+    }
+    let mut machines = HashSet::new();
+    let mut matched = Vec::with_capacity(nodes.len());
+    for place in 0..nodes.len() {
+        matched.push(match results.get(place) {
+            None => Err(format!(
+                "no result for this node: {} came back for {} nodes",
+                results.len(),
+                nodes.len()
+            )),
+            Some(result) => check_result(result).and_then(|(result, machine)| {
+                if machines.insert(machine) {
+                    Ok(result.clone())
+                } else {
+                    Err(format!(
+                        "{} is the address of an earlier node in the same result",
+                        result["ipaddr"]
+                    ))
+                }
+            }),
+        });
+    }
+    matched
+}
+
+/// Says for each node whether a result names it, and so whether it is taken down.
+///
+/// A result names the first node not yet named whose provisioning result has all its keys with the same values; it needs
+/// at least one. A result that no node matches in this way may also be an echo of the mechanism's input: an object whose
+/// `id` is the node's, and whose `hostname` and `ipaddr`, where given, are as well.
+pub fn match_deprovisioned(nodes: &[MechanismNode], results: &[Value]) -> Vec<bool> {
+    let mut matched = vec![false; nodes.len()];
+    for result in results {
+        let Value::Object(keys) = result else {
+            warn!(%result, "a result of deprovisioning is no object; ignored");
+            continue;
+        };
+        let mut find = |names: fn(&Map<String, Value>, &MechanismNode) -> bool| {
+            let free = nodes
+                .iter()
+                .enumerate()
+                .position(|(place, node)| !matched[place] && names(keys, node));
+            free.map(|place| matched[place] = true).is_some()
+        };
+        if !find(names_provisioned) && !find(names_input) {
+            warn!(%result, "no node matches a result of deprovisioning; ignored");
+        }
+    }
+    matched
+}
+
+/// The host name in a provisioning result, if there is a usable one.
+pub fn result_hostname(result: &NodeResult) -> Option<&str> {
+    result
+        .get("hostname")?
+        .as_str()
+        .filter(|name| is_hostname(name) || is_ip_address(name))
+}
+
+/// The port in a provisioning result: `ssh_port`, a number or a string of digits, for templates often yield those.
+pub fn result_ssh_port(result: &NodeResult) -> Result<Option<u16>, String> {
+    let port = match result.get("ssh_port") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number.as_u64().and_then(|port| u16::try_from(port).ok()),
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(_) => None,
+    };
+    match port {
+        Some(port) if port > 0 => Ok(Some(port)),
+        _ => Err(format!(
+            "ssh_port {} is no port; give a number from 1 to 65535",
+            brief(&result["ssh_port"])
+        )),
+    }
+}
+
+/// A result that can be used, and what tells its machine from others.
+fn check_result(result: &Value) -> Result<(&NodeResult, (String, u16)), String> {
+    let Value::Object(result) = result else {
+        return Err(format!(
+            "the result for this node is {}, not an object with an ipaddr",
+            brief(result)
+        ));
+    };
+    let address = match result.get("ipaddr") {
+        None | Some(Value::Null) => return Err("the result for this node has no ipaddr".to_owned()),
+        Some(Value::String(address)) if is_ip_address(address) || is_hostname(address) => address,
+        Some(other) => {
+            return Err(format!(
+                "the ipaddr in the result for this node is {}, not an address",
+                brief(other)
+            ));
+        }
+    };
+    // PostgreSQL takes it in no text and no document.
+    if result
+        .iter()
+        .any(|(key, value)| key.contains('\0') || has_nul(value))
+    {
+        return Err("the result for this node contains NUL characters".to_owned());
+    }
+    let port = result_ssh_port(result)?.unwrap_or(SSH_PORT);
+    let machine = match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => address.trim_end_matches('.').to_ascii_lowercase(),
+    };
+    Ok((result, (machine, port)))
+}
+
+fn is_ip_address(text: &str) -> bool {
+    if text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    // A link-local address with the interface that it is reached by.
+    text.split_once('%').is_some_and(|(address, zone)| {
+        address.parse::<Ipv6Addr>().is_ok()
+            && !zone.is_empty()
+            && zone
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    })
+}
+
+/// As a resolver would take it, and nothing that a command line could take for an option.
+fn is_hostname(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label_ok = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    // The last label of a name is never a number, that of a mistyped IP address is.
+    let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    name.len() <= 253
+        && name.split('.').all(label_ok)
+        && !name.rsplit('.').next().is_none_or(numeric)
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(map) => map
+            .iter()
+            .any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn names_provisioned(result: &Map<String, Value>, node: &MechanismNode) -> bool {
+    let Some(Value::Object(provisioned)) = node.data.get("provision") else {
+        return false;
+    };
+    !result.is_empty()
+        && result.iter().all(|(key, value)| {
+            provisioned
+                .get(key)
+                .is_some_and(|known| is_equal(known, value))
+        })
+}
+
+fn names_input(result: &Map<String, Value>, node: &MechanismNode) -> bool {
+    let same = |known: &Option<String>, value: &Value| {
+        value.is_null() || value.as_str() == known.as_deref()
+    };
+    result.contains_key("id")
+        && result.iter().all(|(key, value)| match key.as_str() {
+            "id" => is_equal(&Value::from(node.id), value),
+            "hostname" => same(&node.hostname, value),
+            "ipaddr" => same(&node.ipaddr, value),
+            "data" => true,
+            _ => false,
+        })
+}
+
+/// Equal as Python has it, which playbooks were matched by so far: `1`, `1.0` and `true` are the same.
+fn is_equal(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .zip(other)
+                    .all(|(one, other)| is_equal(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .all(|(key, value)| other.get(key).is_some_and(|other| is_equal(value, other)))
+        }
+        (Value::Number(_) | Value::Bool(_), Value::Number(_) | Value::Bool(_)) => {
+            match (to_number(one), to_number(other)) {
+                (Some(one), Some(other)) => match (one.as_i128(), other.as_i128()) {
+                    (Some(one), Some(other)) => one == other,
+                    _ => one.as_f64() == other.as_f64(),
+                },
+                _ => false,
+            }
+        }
+        _ => one == other,
+    }
+}
+
+fn to_number(value: &Value) -> Option<Number> {
+    match value {
+        Value::Bool(value) => Some(Number::from(u8::from(*value))),
+        Value::Number(number) => Some(number.clone()),
+        _ => None,
+    }
+}
+
+/// A value from outside in a message: on one line, and not for pages.
+fn brief(value: &Value) -> String {
+    const MOST: usize = 80;
+    let text = value.to_string();
+    if text.chars().count() > MOST {
+        format!("{}…", text.chars().take(MOST).collect::<String>())
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+#[path = "matching_tests.rs"]
+mod tests;

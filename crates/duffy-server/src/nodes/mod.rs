@@ -1,0 +1,3 @@
+//! Nodes: how they are made and taken down, and how they are reached.
+
+pub mod mechanism;

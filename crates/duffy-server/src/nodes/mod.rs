@@ -1,3 +1,4 @@
 //! Nodes: how they are made and taken down, and how they are reached.
 
 pub mod mechanism;
+pub mod ssh;

@@ -1,0 +1,127 @@
+//! Why a node could not be given or relieved of keys.
+
+use std::time::Duration;
+
+/// More than this of what a node says is left out of an error.
+const TEXT_LIMIT: usize = 600;
+
+/// Why a node could not be given or relieved of keys. Each message is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum SshError {
+    /// Settings, keys or ssh_config must be put right; other nodes will most likely fail as well.
+    #[error("{0}")]
+    Config(String),
+    /// The name has no address.
+    #[error("cannot find the address of {host}: {reason}; check the node's name and the resolver")]
+    Resolve {
+        /// Name that was looked up.
+        host: String,
+        /// The resolver's answer.
+        reason: String,
+    },
+    /// No connection could be made.
+    #[error("cannot connect to {host}: {reason}; check that the node is up and runs an SSH server")]
+    Connect {
+        /// Node, and port if it is not the usual one.
+        host: String,
+        /// The system's answer.
+        reason: String,
+    },
+    /// The node did not answer in time.
+    #[error("{host} took more than {after:?} and was given up while {during}")]
+    Timeout {
+        /// Node.
+        host: String,
+        /// The time it had.
+        after: Duration,
+        /// What was being done.
+        during: &'static str,
+    },
+    /// The node has another host key than the mechanism announced.
+    #[error(
+        "{host} is not the announced machine: {reason}; somebody may be in between, or ssh_host_keys is wrong"
+    )]
+    HostKey {
+        /// Node.
+        host: String,
+        /// What it showed instead.
+        reason: String,
+    },
+    /// No key was accepted.
+    #[error(
+        "{host} does not let {user} in with {tried}; put Duffy's public key into the node's authorized_keys"
+    )]
+    Auth {
+        /// Node.
+        host: String,
+        /// User that Duffy tried to be.
+        user: String,
+        /// Identities that were tried.
+        tried: String,
+    },
+    /// The connection ended before the command did: it may have done its work or not.
+    #[error("lost the connection to {host} while {during}: {reason}")]
+    Lost {
+        /// Node.
+        host: String,
+        /// What was being done.
+        during: &'static str,
+        /// What is known of the cause.
+        reason: String,
+    },
+    /// The node could not replace its `authorized_keys`, which is as it was.
+    #[error("{host}: {what} failed with {exit}: {stderr}")]
+    Command {
+        /// Node.
+        host: String,
+        /// What the command was for.
+        what: &'static str,
+        /// Exit status or signal.
+        exit: String,
+        /// The last that the command said, in one line.
+        stderr: String,
+    },
+    /// The `ssh` program could not be run.
+    #[error("cannot run ssh for {host}: {reason}")]
+    Program {
+        /// Node.
+        host: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Makes one line of what a node says, and leaves out the beginning if it is too long.
+pub(super) fn one_line(text: &str) -> String {
+    let lines: Vec<String> = text
+        .lines()
+        .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>())
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = lines.join("; ");
+    if line.is_empty() {
+        return "it said nothing".to_owned();
+    }
+    let excess = line.chars().count().saturating_sub(TEXT_LIMIT);
+    if excess == 0 {
+        line
+    } else {
+        let rest: String = line.chars().skip(excess).collect();
+        format!("… {rest}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nodes_say_becomes_one_harmless_line() {
+        assert_eq!(one_line("a\r\n\n  b\x1b[31m\n"), "a; b[31m");
+        assert_eq!(one_line("\n"), "it said nothing");
+        let long = one_line(&format!("first {} last", "é".repeat(2000)));
+        assert!(long.starts_with("… é") && long.ends_with("last"), "{long}");
+        assert!(long.chars().count() <= TEXT_LIMIT + 2);
+    }
+}

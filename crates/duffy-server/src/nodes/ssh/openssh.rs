@@ -1,0 +1,196 @@
+//! The client that is `/usr/bin/ssh`.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::NamedTempFile;
+use tokio_util::sync::CancellationToken;
+
+use super::error::one_line;
+use super::script::Script;
+use super::{Destination, SshError};
+use crate::process::{self, ProcessError, Spec};
+
+/// The name under which announced host keys are looked up, whatever the node is called.
+const HOST_KEY_ALIAS: &str = "duffy-node";
+/// The exit status of `ssh` itself.
+const OWN_FAILURE: i32 = 255;
+
+/// Never a prompt, a terminal, or a forwarding, whatever ssh_config says; and no host key is remembered.
+const OPTIONS: [&str; 19] = [
+    "BatchMode=yes",
+    "CheckHostIP=no",
+    "ClearAllForwardings=yes",
+    "EscapeChar=none",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "GlobalKnownHostsFile=/dev/null",
+    "KbdInteractiveAuthentication=no",
+    "LogLevel=ERROR",
+    "NumberOfPasswordPrompts=0",
+    "PasswordAuthentication=no",
+    "PermitLocalCommand=no",
+    "PubkeyAuthentication=yes",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "ServerAliveInterval=15",
+    "Tunnel=no",
+    "UpdateHostKeys=no",
+    "VerifyHostKeyDNS=no",
+];
+
+/// Runs the script on the node within this time.
+pub(super) async fn run(
+    program: &Path,
+    destination: &Destination<'_>,
+    script: &Script,
+    within: Duration,
+) -> Result<(), SshError> {
+    let known_hosts = write_known_hosts(destination)?;
+    let spec = Spec::new(program)
+        .args(arguments(
+            destination,
+            known_hosts.as_ref().map(NamedTempFile::path),
+        ))
+        .arg(script.command.as_str())
+        // Batch mode does not reach a jump host's own ssh, which would ask on the terminal.
+        .env("SSH_ASKPASS", "false")
+        .env("SSH_ASKPASS_REQUIRE", "force")
+        .stdin(script.input.clone())
+        .deadline(within)
+        .grace(Duration::from_secs(1))
+        .tail_lines(20);
+    let output = process::run(spec, &CancellationToken::new())
+        .await
+        .map_err(|error| match error {
+            ProcessError::Deadline { .. } => SshError::Timeout {
+                host: destination.name(),
+                after: destination.settings.timeout,
+                during: "running ssh",
+            },
+            other => SshError::Program {
+                host: destination.name(),
+                reason: one_line(&other.to_string()),
+            },
+        })?;
+    match output.status.code() {
+        Some(0) => Ok(()),
+        Some(OWN_FAILURE) => Err(explain(destination, &output.tail)),
+        code => Err(SshError::Command {
+            host: destination.name(),
+            what: script.what,
+            exit: code.map_or("a signal".to_owned(), |code| format!("status {code}")),
+            stderr: one_line(&output.tail),
+        }),
+    }
+}
+
+fn arguments(destination: &Destination<'_>, known_hosts: Option<&Path>) -> Vec<OsString> {
+    let settings = destination.settings;
+    let mut arguments: Vec<OsString> = Vec::new();
+    if let Some(file) = &settings.config_file {
+        arguments.extend(["-F".into(), file.into()]);
+    }
+    let mut option = |text: String| arguments.extend(["-o".into(), text.into()]);
+    for text in OPTIONS {
+        option(text.to_owned());
+    }
+    let seconds = settings.connect_timeout.as_secs_f64().ceil() as u64;
+    option(format!("ConnectTimeout={seconds}"));
+    if let Some(path) = known_hosts {
+        option("StrictHostKeyChecking=yes".to_owned());
+        option(format!("HostKeyAlias={HOST_KEY_ALIAS}"));
+        option(format!("UserKnownHostsFile={}", path.display()));
+    } else {
+        option("StrictHostKeyChecking=no".to_owned());
+        option("UserKnownHostsFile=/dev/null".to_owned());
+    }
+    if !settings.identity_files.is_empty() {
+        option("IdentitiesOnly=yes".to_owned());
+    }
+    for file in &settings.identity_files {
+        arguments.extend(["-i".into(), file.into()]);
+    }
+    if let Some(port) = destination.target.port {
+        arguments.extend(["-p".into(), port.to_string().into()]);
+    }
+    let user = destination.profile.user.as_str();
+    arguments.extend(["-T", "-l", user, "--"].map(OsString::from));
+    arguments.push(destination.target.host.as_str().into());
+    arguments
+}
+
+fn write_known_hosts(destination: &Destination<'_>) -> Result<Option<NamedTempFile>, SshError> {
+    if destination.host_keys.is_empty() {
+        return Ok(None);
+    }
+    let lines: Vec<String> = destination
+        .host_keys
+        .iter()
+        .filter_map(|key| key.to_openssh().ok())
+        .map(|key| format!("{HOST_KEY_ALIAS} {key}\n"))
+        .collect();
+    let text = lines.concat();
+    let written = tempfile::Builder::new()
+        .prefix("duffy-known-hosts-")
+        .tempfile()
+        .and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file));
+    written.map(Some).map_err(|error| {
+        SshError::Config(format!(
+            "cannot write a temporary file in {}: {error}",
+            std::env::temp_dir().display()
+        ))
+    })
+}
+
+/// Tells from what `ssh` says why it failed.
+fn explain(destination: &Destination<'_>, said: &str) -> SshError {
+    let host = destination.name();
+    let reason = one_line(said);
+    let has = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
+    if has(&["Could not resolve hostname"]) {
+        SshError::Resolve { host, reason }
+    } else if has(&[
+        "Connection refused",
+        "No route to host",
+        "Network is unreachable",
+        "Connection timed out",
+        "Operation timed out",
+    ]) && has(&["connect to host"])
+    {
+        SshError::Connect { host, reason }
+    } else if has(&[
+        "Host key verification failed",
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+    ]) || (!destination.host_keys.is_empty() && has(&["no matching host key type"]))
+    {
+        SshError::HostKey {
+            host,
+            reason: "its host key is another one".to_owned(),
+        }
+    } else if has(&["Permission denied (", "Too many authentication failures"]) {
+        let files: Vec<String> = destination
+            .identity_files()
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let agent = if destination.identities_only() {
+            ""
+        } else {
+            " and the agent's keys"
+        };
+        SshError::Auth {
+            host,
+            user: destination.profile.user.clone(),
+            tried: format!("{}{agent}", files.join(", ")),
+        }
+    } else {
+        SshError::Lost {
+            host,
+            during: "running ssh",
+            reason,
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Both SSH clients, against real and simulated nodes.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod config;
+mod real;
+mod simulated;
+mod sshd;

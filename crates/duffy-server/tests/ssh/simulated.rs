@@ -1,0 +1,152 @@
+//! Against simulated nodes, also such that misbehave.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings, Target};
+use duffy_sim::{Cloud, CloudSettings, Fault, Faults, Machine};
+use russh::keys::Algorithm;
+use tempfile::TempDir;
+
+use crate::sshd::{BOTH, SEPARATOR, make_key, write_key};
+
+struct World {
+    directory: TempDir,
+    cloud: Arc<Cloud>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = make_key(Algorithm::Ed25519);
+        write_key(&directory.path().join("key"), &key);
+        fs::write(directory.path().join("config"), "").unwrap();
+        let cloud = Cloud::open(CloudSettings {
+            directory: directory.path().join("cloud"),
+            admin_keys: vec![key.public_key().to_openssh().unwrap()],
+            faults: Faults::default(),
+        })
+        .await
+        .unwrap();
+        Self { directory, cloud }
+    }
+
+    fn ssh(&self, client: ClientChoice, timeout: Duration) -> Ssh {
+        Ssh::new(SshSettings {
+            client,
+            timeout,
+            identity_files: vec![self.directory.path().join("key")],
+            config_file: Some(self.directory.path().join("config")),
+            ..SshSettings::default()
+        })
+        .unwrap()
+    }
+
+    fn keys_of(&self, machine: &Machine) -> String {
+        let home = self.cloud.home_of(&machine.name).unwrap();
+        fs::read_to_string(home.join(".ssh/authorized_keys")).unwrap()
+    }
+}
+
+fn target(machine: &Machine) -> Target {
+    Target {
+        host: machine.ipaddr.to_string(),
+        port: Some(machine.ssh_port),
+        host_keys: vec![machine.host_key.clone()],
+    }
+}
+
+#[tokio::test]
+async fn keys_come_and_go() {
+    let world = World::new().await;
+    for client in BOTH {
+        let ssh = world.ssh(client, Duration::from_secs(30));
+        let machine = world.cloud.create_machine("node").await.unwrap();
+        let own = world.keys_of(&machine);
+        ssh.install_keys(&target(&machine), "key").await.unwrap();
+        assert_eq!(world.keys_of(&machine), format!("{own}{SEPARATOR}\nkey\n"));
+        let home = world.cloud.home_of("node").unwrap();
+        let meta = fs::metadata(home.join(".ssh/authorized_keys")).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o777, 0o600);
+        ssh.remove_keys(&target(&machine)).await.unwrap();
+        assert_eq!(world.keys_of(&machine), own);
+
+        // Its place is taken by another machine, which is not mistaken for it.
+        let mut wrong = target(&world.cloud.create_machine("other").await.unwrap());
+        wrong.host_keys = target(&machine).host_keys;
+        let error = ssh.install_keys(&wrong, "key").await.unwrap_err();
+        assert!(
+            matches!(error, SshError::HostKey { .. }),
+            "{client:?}: {error:?}"
+        );
+    }
+    world.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn machines_that_misbehave_are_told_apart() {
+    let world = World::new().await;
+    let machine = world.cloud.create_machine("node").await.unwrap();
+    let own = world.keys_of(&machine);
+    for client in BOTH {
+        let install = async |fault: Fault| {
+            // As short as can be where the time runs out for certain, long where it must not.
+            let timeout = match fault {
+                Fault::Stall | Fault::Delay(_) => Duration::from_millis(300),
+                _ => Duration::from_secs(30),
+            };
+            let ssh = world.ssh(client, timeout);
+            world.cloud.set_fault("node", Some(fault)).unwrap();
+            let started = Instant::now();
+            let result = ssh.install_keys(&target(&machine), "key").await;
+            assert!(
+                started.elapsed() < Duration::from_secs(8),
+                "{client:?} {fault:?}"
+            );
+            result
+        };
+        let error = install(Fault::Refuse).await.unwrap_err();
+        assert!(
+            matches!(error, SshError::Connect { .. }),
+            "{client:?}: {error:?}"
+        );
+        let error = install(Fault::Stall).await.unwrap_err();
+        assert!(
+            matches!(error, SshError::Timeout { .. }),
+            "{client:?}: {error:?}"
+        );
+        let error = install(Fault::Delay(Duration::from_mins(1)))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, SshError::Timeout { .. }),
+            "{client:?}: {error:?}"
+        );
+        let error = install(Fault::FailCommand(9)).await.unwrap_err();
+        let SshError::Command { exit, stderr, .. } = &error else {
+            panic!("{client:?}: {error:?}");
+        };
+        assert_eq!(exit, "status 9");
+        assert!(stderr.contains("simulated failure"), "{stderr}");
+        assert_eq!(world.keys_of(&machine), own);
+
+        let error = install(Fault::DropDuringCommand).await.unwrap_err();
+        assert!(
+            matches!(error, SshError::Lost { .. }),
+            "{client:?}: {error:?}"
+        );
+        // Before or after, never in between.
+        let now = world.keys_of(&machine);
+        assert!(
+            now == own || now == format!("{own}{SEPARATOR}\nkey\n"),
+            "{now}"
+        );
+        world.cloud.set_fault("node", None).unwrap();
+        let ssh = world.ssh(client, Duration::from_secs(30));
+        ssh.remove_keys(&target(&machine)).await.unwrap();
+        assert_eq!(world.keys_of(&machine), own);
+    }
+    world.cloud.shutdown().await;
+}

@@ -1,0 +1,10 @@
+//! End to end: the built binary with real PostgreSQL, sshd and ansible-playbook.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+#![expect(clippy::print_stderr, reason = "what failed tests have to say")]
+
+mod rig;
+mod support;

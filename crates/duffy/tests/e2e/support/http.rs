@@ -1,0 +1,90 @@
+//! Requests to a server under test.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use ureq::http::Request;
+
+/// A tenant's name and API key.
+pub type Credentials<'a> = Option<(&'a str, &'a str)>;
+
+/// A server's answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Names (in lower case) and values, in the order in which they came.
+    pub headers: Vec<(String, String)>,
+    /// The body as JSON; null when it is something else.
+    pub json: Value,
+    /// The body as it came.
+    pub text: String,
+}
+
+impl Reply {
+    /// The first header of this name (in lower case).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+/// Sends a request, with a body when `json` is given. Every status is an answer; an `Err` says why there was none
+/// (refused, broken off, nothing for 60 s). Connections are not kept, so that no request depends on one before.
+pub fn http(
+    method: &str,
+    url: &str,
+    credentials: Credentials<'_>,
+    json: Option<&Value>,
+) -> Result<Reply, String> {
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(Duration::from_mins(1)))
+            .proxy(None)
+            .allow_non_standard_methods(true)
+            .build(),
+    );
+    let mut request = Request::builder().method(method).uri(url);
+    if let Some((name, key)) = credentials {
+        let pair = STANDARD.encode(format!("{name}:{key}"));
+        request = request.header("authorization", format!("Basic {pair}"));
+    }
+    let answer = match json {
+        Some(json) => {
+            request = request.header("content-type", "application/json");
+            agent.run(
+                request
+                    .body(json.to_string())
+                    .map_err(|error| error.to_string())?,
+            )
+        }
+        None => agent.run(request.body(()).map_err(|error| error.to_string())?),
+    };
+    let mut answer = answer.map_err(|error| format!("{method} {url}: {error}"))?;
+    let text = answer
+        .body_mut()
+        .read_to_string()
+        .map_err(|error| error.to_string())?;
+    Ok(Reply {
+        status: answer.status().as_u16(),
+        headers: answer
+            .headers()
+            .iter()
+            .map(|(name, value)| {
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
+            })
+            .collect(),
+        json: serde_json::from_str(&text).unwrap_or_default(),
+        text,
+    })
+}

@@ -1,0 +1,42 @@
+//! SSH keys for the tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::tools;
+
+/// A key pair in files.
+#[derive(Debug, Clone)]
+pub struct SshKey {
+    path: PathBuf,
+    public: String,
+}
+
+impl SshKey {
+    /// Makes an ed25519 key without a passphrase: `path` and `path.pub`.
+    pub fn generate(path: &Path, comment: &str) -> Self {
+        let status = Command::new(tools::openssh("ssh-keygen"))
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+            .arg(path)
+            .stdin(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "ssh-keygen failed for {}", path.display());
+        let public = fs::read_to_string(path.with_added_extension("pub")).unwrap();
+        Self {
+            path: path.to_owned(),
+            public: public.trim_end().to_owned(),
+        }
+    }
+
+    /// The private key's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The public key as one line, as authorized_keys has it, without a line end.
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+}

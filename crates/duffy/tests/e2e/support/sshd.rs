@@ -1,0 +1,260 @@
+//! A node: a real sshd on a loopback address, with a root home of its own.
+
+use std::fmt::Write;
+use std::fs::{self, Permissions};
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::{Uid, User};
+use serde_json::{Value, json};
+
+use super::key::SshKey;
+use super::program::Program;
+use super::scratch::{MARK, Scratch};
+use super::wait::free_port_on;
+use super::{eventually, tools};
+
+/// A running sshd. Whoever logs in is the user who runs the tests (`user()`), but `~` and `$HOME` are this node's own.
+#[derive(Debug)]
+pub struct SshNode {
+    scratch: Scratch,
+    name: String,
+    address: SocketAddr,
+    host_key: SshKey,
+    server: Option<Program>,
+}
+
+impl SshNode {
+    /// Starts a node on a loopback address, with these public keys in its authorized_keys, a line each.
+    pub fn start(ip: &str, authorized: &[&str]) -> Self {
+        let ip: IpAddr = ip.parse().unwrap();
+        let scratch = Scratch::new("node");
+        let host_key = SshKey::generate(&scratch.join("host_key"), "host");
+        let name = format!("node-{}.test", ip.to_string().replace(['.', ':'], "-"));
+        let mut node = Self {
+            scratch,
+            name,
+            address: SocketAddr::new(ip, 0),
+            host_key,
+            server: None,
+        };
+        fs::create_dir_all(node.home().join(".ssh")).unwrap();
+        let mut lines = String::new();
+        for key in authorized {
+            writeln!(lines, "{key}").unwrap();
+        }
+        fs::write(node.authorized_keys_file(), lines).unwrap();
+        fs::set_permissions(node.authorized_keys_file(), Permissions::from_mode(0o600)).unwrap();
+        make_privilege_separation_directory();
+        // Another process may take the port between the look and the start.
+        for _ in 0..5 {
+            node.address.set_port(free_port_on(ip));
+            if node.try_start() {
+                return node;
+            }
+        }
+        panic!("sshd does not start:\n{}", node.log())
+    }
+
+    /// The user to log in as: root when the tests run as root, else who runs them.
+    pub fn user() -> String {
+        User::from_uid(Uid::effective())
+            .unwrap()
+            .expect("who runs the tests has no name")
+            .name
+    }
+
+    /// Its host name (no DNS knows it).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its loopback address.
+    pub fn ip(&self) -> String {
+        self.address.ip().to_string()
+    }
+
+    /// The port that its sshd listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The root home of this node.
+    pub fn home(&self) -> PathBuf {
+        self.scratch.join("root")
+    }
+
+    /// The file that says who may log in.
+    pub fn authorized_keys_file(&self) -> PathBuf {
+        self.home().join(".ssh/authorized_keys")
+    }
+
+    /// What is in that file now.
+    pub fn authorized_keys(&self) -> String {
+        fs::read_to_string(self.authorized_keys_file()).unwrap()
+    }
+
+    /// What its sshd has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.scratch.join("sshd.log")).unwrap_or_default()
+    }
+
+    /// What a provisioning playbook says of it.
+    pub fn result(&self) -> Value {
+        json!({
+            "hostname": self.name,
+            "ipaddr": self.ip(),
+            "ssh_port": self.port(),
+            "ssh_host_keys": [self.host_key.public()],
+        })
+    }
+
+    /// Runs a command on the node with the system's ssh and this key, and only it.
+    pub fn login(&self, key: &SshKey, command: &str) -> Output {
+        let known_hosts = self.scratch.join("known_hosts");
+        let host = format!(
+            "[{}]:{} {}\n",
+            self.ip(),
+            self.port(),
+            self.host_key.public()
+        );
+        fs::write(&known_hosts, host).unwrap();
+        let mut ssh = Command::new(tools::openssh("ssh"));
+        ssh.args([
+            "-F",
+            "none",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "IdentitiesOnly=yes",
+        ]);
+        ssh.args([
+            "-o",
+            "IdentityAgent=none",
+            "-o",
+            "ConnectTimeout=10",
+            "-o",
+            "LogLevel=ERROR",
+        ]);
+        ssh.args(["-o", "StrictHostKeyChecking=yes", "-o"]);
+        ssh.arg(format!("UserKnownHostsFile={}", known_hosts.display()));
+        ssh.arg("-i")
+            .arg(key.path())
+            .args(["-p", &self.port().to_string(), "-l", &Self::user()]);
+        ssh.args(["--", &self.ip(), command]);
+        ssh.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Whether this key opens the node.
+    pub fn lets_in(&self, key: &SshKey) -> bool {
+        self.login(key, "true").status.success()
+    }
+
+    /// From now on connections are refused. Those that stand go on.
+    pub fn refuse(&mut self) {
+        let server = self.server.take().expect("sshd is not running");
+        server.kill9();
+    }
+
+    /// From now on connections are accepted, and nothing is said on them. Those that stand go on.
+    pub fn stall(&self) {
+        self.server
+            .as_ref()
+            .expect("sshd is not running")
+            .signal(Signal::SIGSTOP);
+    }
+
+    /// Ends what `refuse` or `stall` began.
+    pub fn recover(&mut self) {
+        if let Some(server) = &self.server {
+            server.signal(Signal::SIGCONT);
+        } else {
+            assert!(
+                self.try_start(),
+                "sshd does not start again:\n{}",
+                self.log()
+            );
+        }
+    }
+
+    /// Starts sshd and waits for its greeting; false when it ends instead.
+    fn try_start(&mut self) -> bool {
+        let config = self.write_config();
+        let mut command = Command::new(tools::sshd());
+        command.args(["-D", "-e", "-f"]).arg(config);
+        let server = Program::start(&self.scratch, "sshd", command);
+        let ready = eventually(Duration::from_secs(20), "sshd to greet", || {
+            match greet(self.address) {
+                Ok(()) => Ok(true),
+                Err(_) if !server.is_running() => Ok(false),
+                Err(error) => Err(format!("{error}, log {:?}", self.log())),
+            }
+        });
+        self.server = ready.then_some(server);
+        ready
+    }
+
+    fn write_config(&self) -> PathBuf {
+        let mut config = format!(
+            "ListenAddress {}\n\
+             HostKey {}\n\
+             AuthorizedKeysFile {}\n\
+             SetEnv HOME={} {MARK}={}\n\
+             PidFile none\n\
+             StrictModes no\n\
+             UsePAM no\n\
+             PermitRootLogin prohibit-password\n\
+             PasswordAuthentication no\n\
+             PrintMotd no\n\
+             MaxStartups 1000\n\
+             Subsystem sftp internal-sftp\n",
+            self.address,
+            self.host_key.path().display(),
+            self.authorized_keys_file().display(),
+            self.home().display(),
+            self.scratch.mark(),
+        );
+        // Newer versions shut out an address for a while after failed logins. Older ones do not know the word.
+        let path = self.scratch.join("sshd_config");
+        let lenient = format!("{config}PerSourcePenalties no\n");
+        fs::write(&path, &lenient).unwrap();
+        let mut test = Command::new(tools::sshd());
+        let output = test
+            .args(["-t", "-f"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        if output.status.success() {
+            config = lenient;
+        }
+        fs::write(&path, config).unwrap();
+        path
+    }
+}
+
+/// Whether something at the address speaks SSH.
+fn greet(address: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut greeting = [0; 4];
+    stream.read_exact(&mut greeting)?;
+    if &greeting == b"SSH-" {
+        Ok(())
+    } else {
+        Err(std::io::Error::other("not an SSH server"))
+    }
+}
+
+/// Debian's sshd wants a directory that only its service unit makes.
+fn make_privilege_separation_directory() {
+    if Uid::effective().is_root() {
+        fs::create_dir_all("/run/sshd").unwrap();
+        fs::set_permissions("/run/sshd", Permissions::from_mode(0o755)).unwrap();
+    }
+}

@@ -1,0 +1,100 @@
+//! Where the programs are that the tests need, and what to do when one is missing.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// The root of the checkout.
+pub fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .to_owned()
+}
+
+/// `ansible-playbook`: `DUFFY_TEST_ANSIBLE`, else that of `make test-deps`, else the one in `PATH`.
+pub fn ansible_playbook() -> PathBuf {
+    let ours = checkout().join("target/test-venv/bin/ansible-playbook");
+    named("DUFFY_TEST_ANSIBLE")
+        .or_else(|| ours.is_file().then_some(ours))
+        .or_else(|| in_path("ansible-playbook"))
+        .unwrap_or_else(|| missing("ansible-playbook", "DUFFY_TEST_ANSIBLE"))
+}
+
+/// `sshd`: `DUFFY_TEST_SSHD`, else where systems have it. Absolute, as sshd insists.
+pub fn sshd() -> PathBuf {
+    named("DUFFY_TEST_SSHD")
+        .or_else(|| in_path("sshd"))
+        .or_else(|| first_file(&["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]))
+        .unwrap_or_else(|| missing("sshd", "DUFFY_TEST_SSHD"))
+}
+
+/// A client of OpenSSH: `ssh`, `ssh-keygen`.
+pub fn openssh(program: &str) -> PathBuf {
+    in_path(program).unwrap_or_else(|| missing(program, "PATH"))
+}
+
+/// The directory with PostgreSQL's server: `DUFFY_TEST_PG_BIN`, else the newest that Debian's packages have
+/// installed, else where `PATH` has both of its programs.
+pub fn postgres_bin() -> PathBuf {
+    let complete = |dir: &PathBuf| dir.join("initdb").is_file() && dir.join("postgres").is_file();
+    if let Some(dir) = named("DUFFY_TEST_PG_BIN") {
+        assert!(
+            complete(&dir),
+            "DUFFY_TEST_PG_BIN is {}: no initdb there",
+            dir.display()
+        );
+        return dir;
+    }
+    let mut packaged: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(_, dir)| complete(dir))
+        .collect();
+    packaged.sort();
+    packaged
+        .pop()
+        .map(|(_, dir)| dir)
+        .or_else(|| path_directories().into_iter().find(complete))
+        .unwrap_or_else(|| {
+            missing(
+                "PostgreSQL's server (initdb, postgres)",
+                "DUFFY_TEST_PG_BIN",
+            )
+        })
+}
+
+fn named(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(variable).filter(|value| !value.is_empty())?);
+    assert!(
+        path.exists(),
+        "{variable} is {}, which does not exist: run `make test`",
+        path.display()
+    );
+    Some(path)
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    path_directories()
+        .into_iter()
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+}
+
+fn path_directories() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(<OsStr as AsRef<OsStr>>::as_ref(&path)).collect()
+}
+
+fn first_file(paths: &[&str]) -> Option<PathBuf> {
+    paths.iter().map(PathBuf::from).find(|path| path.is_file())
+}
+
+fn missing(what: &str, variable: &str) -> ! {
+    panic!("{what} is missing. `make test` installs what the tests need; or set {variable}.")
+}

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Cleans up after a test, however it ends: started by the test, it acts when the test's end of its standard input closes.
 # Arguments: the mark that the test's processes carry in their environment, the test's directory, "keep" or "remove".
 trap '' HUP INT QUIT TERM
@@ -39,7 +40,7 @@ for entry in $watched; do
 done
 
 # What escaped its parent is known by its mark. Twice, as the first pass may meet a process that is just starting another.
-for pass in 1 2; do
+for _ in 1 2; do
     for environ in $(grep -lzx "DUFFY_TEST_MARK=$mark" /proc/[0-9]*/environ 2>/dev/null); do
         pid=${environ#/proc/}
         kill -KILL "${pid%/environ}" 2>/dev/null
@@ -47,7 +48,7 @@ for pass in 1 2; do
 done
 
 if [ "$fate" = remove ]; then
-    for try in 1 2 3 4 5; do
+    for _ in 1 2 3 4 5; do
         rm -rf -- "$directory" 2>/dev/null && break
         sleep 0.1
     done

@@ -1,0 +1,28 @@
+# What people and CI do with this repository; `make` lists it. Rust comes from rustup or the system; `make test-deps` sees
+# to the rest.
+SHELL := /bin/sh
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.PHONY: help quickstart run test test-deps lint fmt
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+quickstart: ## Try Duffy: simulated nodes, no configuration, no root (ARGS="--dir ..." for its options)
+	@$(CARGO) run --quiet --package duffy -- quickstart $(ARGS)
+
+run: ## Run duffy with ARGS, for instance: make run ARGS="-c etc serve"
+	@$(CARGO) run --quiet --package duffy -- $(ARGS)
+
+test-deps: ## Install what the tests need besides Rust (as root) or say what that is
+	@scripts/test-deps
+
+test: ## Run all tests, or those with T in their name: make test T=expire
+	@scripts/test-deps
+	@scripts/test '$(T)'
+
+lint: ## Check format, lints, docs, features, dependencies and scripts
+	@scripts/lint
+
+fmt: ## Format the sources
+	@$(CARGO) fmt --all

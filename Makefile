@@ -9,10 +9,10 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 quickstart: ## Try Duffy: simulated nodes, no configuration, no root (ARGS="--dir ..." for its options)
-	@$(CARGO) run --quiet --package duffy -- quickstart $(ARGS)
+	@$(CARGO) run --package duffy -- quickstart $(ARGS)
 
 run: ## Run duffy with ARGS, for instance: make run ARGS="-c etc serve"
-	@$(CARGO) run --quiet --package duffy -- $(ARGS)
+	@$(CARGO) run --package duffy -- $(ARGS)
 
 test-deps: ## Install what the tests need besides Rust (as root) or say what that is
 	@scripts/test-deps

@@ -225,10 +225,8 @@ impl Account {
 fn template(account: &Account) -> PathBuf {
     let bin = tools::postgres_bin();
     let version = output_of(Command::new(bin.join("postgres")).arg("--version"));
-    let version: String = version
-        .chars()
-        .filter(|c| c.is_ascii_digit() || *c == '.')
-        .collect();
+    // "postgres (PostgreSQL) 17.2 (Debian 17.2-1)"
+    let version = version.split_whitespace().nth(2).unwrap_or("unknown");
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(kept).unwrap();
     let template = kept.join(format!("postgres-{version}-{}", account.label()));
@@ -273,20 +271,22 @@ fn initialize(account: &Account, bin: &Path, data: &Path) {
         .arg(data)
         .arg("template1");
     account.apply(&mut single, home);
-    let mut child = single
+    let single = single
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = single.spawn().unwrap();
     child
         .stdin
         .take()
         .unwrap()
         .write_all(b"CREATE DATABASE duffy;\n")
         .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
     assert!(
-        child.wait().unwrap().success(),
-        "PostgreSQL could not make the database `duffy`"
+        output.status.success(),
+        "PostgreSQL could not make the database `duffy`: {words}"
     );
 }
 

@@ -57,12 +57,22 @@ pub struct Site {
 }
 
 impl Site {
-    /// Writes the configuration and starts an sshd per machine.
+    /// A site on a database that is there already. Starts an sshd per machine.
     ///
     /// The configuration has `database` and `nodepools`; all else, and what should differ, comes from `settings`,
     /// merged deeply: `json!({"app": {"port": 8080}})`.
     pub fn new(database_url: &str, pools: &[Pool], settings: &Value) -> Self {
+        Self::build(Scratch::new("site"), database_url, pools, settings)
+    }
+
+    /// The same on an SQLite database in the site's directory, not made yet.
+    pub fn sqlite(pools: &[Pool], settings: &Value) -> Self {
         let scratch = Scratch::new("site");
+        let url = format!("sqlite:///{}", scratch.join("duffy.sqlite").display());
+        Self::build(scratch, &url, pools, settings)
+    }
+
+    fn build(scratch: Scratch, database_url: &str, pools: &[Pool], settings: &Value) -> Self {
         let home = scratch.join("home");
         fs::create_dir_all(home.join(".ssh")).unwrap();
         let service_key = SshKey::generate(&home.join(".ssh/id_ed25519"), "duffy");
@@ -106,14 +116,6 @@ impl Site {
         merge(&mut tree, settings);
         // JSON is YAML.
         fs::write(&site.config, format!("{tree:#}\n")).unwrap();
-        site
-    }
-
-    /// A site on an SQLite database in its directory. Database URLs want an absolute path after `sqlite:///`.
-    pub fn sqlite(pools: &[Pool], settings: &Value) -> Self {
-        let mut site = Self::new("sqlite:////nowhere", pools, settings);
-        let url = format!("sqlite:///{}", site.scratch.join("duffy.sqlite").display());
-        site.reconfigure(&json!({"database": {"sqlalchemy": {"sync_url": url, "async_url": url}}}));
         site
     }
 

@@ -1,0 +1,165 @@
+//! The base URL of an API, checked once, and the URLs of its endpoints.
+
+use ureq::http::Uri;
+
+use crate::ClientError;
+
+/// An absolute http(s) URL without user name, query, fragment and trailing slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BaseUrl {
+    text: String,
+    host: String,
+    https: bool,
+}
+
+impl BaseUrl {
+    /// Checks a URL as a person wrote it.
+    pub(crate) fn parse(text: &str) -> Result<Self, ClientError> {
+        let shown = without_user_info(text.trim());
+        let refuse = |cause: &str| ClientError::Url {
+            url: shown.clone(),
+            cause: cause.to_owned(),
+        };
+        if shown.contains(['?', '#']) {
+            return Err(refuse("it has a query or a fragment"));
+        }
+        if !shown.is_empty() && !shown.contains("://") {
+            return Err(refuse("it does not begin with http:// or https://"));
+        }
+        let uri: Uri = shown.parse().map_err(|error| refuse(&format!("{error}")))?;
+        let https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(refuse("it is neither http:// nor https://")),
+        };
+        let host = uri.host().unwrap_or_default().to_owned();
+        if host.is_empty() {
+            return Err(refuse("it names no host"));
+        }
+        // The parser reads a port beyond 65535 as no port at all.
+        let has_port = uri.authority().is_some_and(|whole| whole.as_str() != host);
+        if has_port && uri.port_u16().is_none_or(|port| port == 0) {
+            return Err(refuse("its port is not a number from 1 to 65535"));
+        }
+        Ok(Self {
+            text: shown.trim_end_matches('/').to_owned(),
+            host,
+            https,
+        })
+    }
+
+    /// The URL of the endpoint below the base that these segments lead to.
+    pub(crate) fn join(&self, segments: &[&str]) -> String {
+        let mut url = self.text.clone();
+        for segment in segments {
+            url.push('/');
+            encode_segment(segment, &mut url);
+        }
+        url
+    }
+
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.https
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Drops `user:password@`: who calls is told in [`crate::Settings`], and the URL shows up in
+/// messages.
+fn without_user_info(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, tail) = rest.split_at(end);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{tail}")
+}
+
+/// Percent-encodes all that has a meaning in a URL, `/` and a lone `..` too.
+fn encode_segment(segment: &str, url: &mut String) {
+    let dots = matches!(segment, "." | "..");
+    for byte in segment.bytes() {
+        let plain = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'~')
+            || (byte == b'.' && !dots);
+        if plain {
+            url.push(char::from(byte));
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            url.push('%');
+            url.push(char::from(HEX[usize::from(byte >> 4)]));
+            url.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_and_without_trailing_slash() {
+        for text in [
+            "http://h:8080/api/v1",
+            "http://h:8080/api/v1/",
+            " http://h:8080/api/v1// ",
+        ] {
+            let base = BaseUrl::parse(text).unwrap();
+            assert_eq!(
+                base.join(&["sessions", "1"]),
+                "http://h:8080/api/v1/sessions/1"
+            );
+        }
+        let bare = BaseUrl::parse("https://[::1]").unwrap();
+        assert_eq!(bare.join(&["pools"]), "https://[::1]/pools");
+        assert_eq!((bare.host(), bare.is_https()), ("[::1]", true));
+    }
+
+    #[test]
+    fn segments_cannot_lead_elsewhere() {
+        let base = BaseUrl::parse("http://h").unwrap();
+        assert_eq!(
+            base.join(&["pools", "a/b?c#d e%é"]),
+            "http://h/pools/a%2Fb%3Fc%23d%20e%25%C3%A9"
+        );
+        assert_eq!(base.join(&["pools", ".."]), "http://h/pools/%2E%2E");
+        assert_eq!(
+            base.join(&["pools", "centos-9.x_64~"]),
+            "http://h/pools/centos-9.x_64~"
+        );
+    }
+
+    #[test]
+    fn bad_urls_are_named_without_passwords() {
+        for (text, cause) in [
+            ("", "empty string"),
+            ("duffy.example.org/api", "does not begin with"),
+            ("ftp://h/", "neither http:// nor"),
+            ("http://", ""),
+            ("http://h:99999/", "port"),
+            ("http://h:0/", "port"),
+            ("http://h h/", "invalid"),
+            ("http://h/?a=b", "query"),
+            ("http://u:hunter2@h/?a=b", "query"),
+        ] {
+            let message = BaseUrl::parse(text).unwrap_err().to_string();
+            assert!(message.contains(cause), "{text}: {message}");
+            assert!(
+                !message.contains("hunter2") && !message.contains('\n'),
+                "{message}"
+            );
+        }
+        let base = BaseUrl::parse("http://u:p@h:1/api").unwrap();
+        assert_eq!(base.as_str(), "http://h:1/api");
+    }
+}

@@ -1,0 +1,33 @@
+//! Which authorities a server's certificate is checked with.
+
+use std::path::Path;
+
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use crate::ClientError;
+
+/// Trusts the authorities in a PEM file, or, without one, those that browsers trust.
+pub(crate) fn config(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {
+    let Some(path) = ca_file else {
+        return Ok(TlsConfig::default());
+    };
+    let refuse = |cause: String| ClientError::CaFile {
+        path: path.to_owned(),
+        cause,
+    };
+    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let mut certificates: Vec<Certificate<'static>> = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) =
+            item.map_err(|error| refuse(error.to_string()))?
+        {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(refuse("no certificate in PEM form is in it".to_owned()));
+    }
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::from(certificates))
+        .build())
+}

@@ -1,0 +1,181 @@
+//! What each method sends, and how replies come back.
+
+use crate::peer::{Answer, Peer, reply};
+use duffy_api::{NodeCreate, NodesSpec, PoolResultCollection, SessionUpdate};
+use duffy_client::{Client, ClientError, Settings};
+use secrecy::SecretString;
+use serde_json::json;
+
+fn client(url: &str) -> Client {
+    Client::new(&Settings {
+        url: url.to_owned(),
+        name: "tenant".to_owned(),
+        key: SecretString::from("secret-key"),
+        timeout: None,
+        user_agent: "duffy-test/1".to_owned(),
+        ca_file: None,
+    })
+    .unwrap()
+}
+
+#[test]
+fn each_method_asks_its_endpoint() {
+    let peer = Peer::start((0..14).map(|_| reply("200 OK", "", "{}")).collect());
+    let client = client(&format!("{}/", peer.url()));
+    let spec = NodesSpec {
+        quantity: 2,
+        pool: "a".to_owned(),
+    };
+    let expiry = SessionUpdate {
+        active: None,
+        expires_at: Some("+1h".to_owned()),
+    };
+    let node: NodeCreate =
+        serde_json::from_value(json!({"hostname": "n", "ipaddr": "::1"})).unwrap();
+    client.list_sessions().unwrap();
+    client.show_session(-7).unwrap();
+    client.request_session(&[spec]).unwrap();
+    client.update_session(7, &expiry).unwrap();
+    client.retire_session(7).unwrap();
+    client.list_pools().unwrap();
+    client.show_pool("a/../b é").unwrap();
+    client.list_nodes().unwrap();
+    client.show_node(3).unwrap();
+    client.create_node(&node).unwrap();
+    client.list_tenants().unwrap();
+    client.show_tenant(4).unwrap();
+    client.create_tenant(&json!({"name": "t"})).unwrap();
+    client.update_tenant(4, &json!({"active": false})).unwrap();
+
+    let requests = peer.finish();
+    let lines: Vec<_> = requests
+        .iter()
+        .map(|r| format!("{} {}", r.line().trim_end_matches(" HTTP/1.1"), r.body))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "GET /api/v1/sessions ",
+            "GET /api/v1/sessions/-7 ",
+            r#"POST /api/v1/sessions {"nodes_specs":[{"quantity":2,"pool":"a"}]}"#,
+            r#"PUT /api/v1/sessions/7 {"expires_at":"+1h"}"#,
+            r#"PUT /api/v1/sessions/7 {"active":false}"#,
+            "GET /api/v1/pools ",
+            "GET /api/v1/pools/a%2F..%2Fb%20%C3%A9 ",
+            "GET /api/v1/nodes ",
+            "GET /api/v1/nodes/3 ",
+            r#"POST /api/v1/nodes {"hostname":"n","ipaddr":"::1","comment":null,"pool":null,"reusable":true,"data":{}}"#,
+            "GET /api/v1/tenants ",
+            "GET /api/v1/tenants/4 ",
+            r#"POST /api/v1/tenants {"name":"t"}"#,
+            r#"PUT /api/v1/tenants/4 {"active":false}"#,
+        ]
+    );
+    for request in &requests {
+        assert_eq!(
+            request.connection,
+            0,
+            "the connection is used again: {}",
+            request.line()
+        );
+        // "tenant:secret-key"
+        assert_eq!(
+            request.header("authorization"),
+            Some("Basic dGVuYW50OnNlY3JldC1rZXk=")
+        );
+        assert_eq!(request.header("accept"), Some("application/json"));
+        assert_eq!(request.header("user-agent"), Some("duffy-test/1"));
+        assert_eq!(request.header("x-request-id"), None);
+        let json = (!request.body.is_empty()).then_some("application/json");
+        assert_eq!(request.header("content-type"), json);
+    }
+}
+
+#[test]
+fn another_tenant_and_a_request_id_share_the_connection() {
+    let peer = Peer::start(vec![
+        reply("200 OK", "X-Request-Id: from-server\r\n", "{}"),
+        reply("200 OK", "", "{}"),
+    ]);
+    let client = client(&peer.url());
+    let other = client
+        .with_tenant("other", &SecretString::from("k"))
+        .unwrap();
+    let first = other
+        .with_request_id("abc-1")
+        .unwrap()
+        .list_pools()
+        .unwrap();
+    assert_eq!(first.request_id(), Some("from-server"));
+    client.list_pools().unwrap();
+    assert!(matches!(
+        client.with_request_id("a\nb"),
+        Err(ClientError::Header { .. })
+    ));
+    let requests = peer.finish();
+    assert_eq!(
+        requests[0].header("authorization"),
+        Some("Basic b3RoZXI6aw==")
+    );
+    assert_eq!(requests[0].header("x-request-id"), Some("abc-1"));
+    assert_eq!(
+        requests[1].header("authorization"),
+        Some("Basic dGVuYW50OnNlY3JldC1rZXk=")
+    );
+    assert_eq!((requests[0].connection, requests[1].connection), (0, 0));
+}
+
+#[test]
+fn replies_are_handed_on_as_sent_and_typed() {
+    let body =
+        r#"{"new":1,"pools":[{"z":null,"fill-level":2,"name":"b"}],"action":"get","a":21600.0}"#;
+    let peer = Peer::start(vec![reply("200 OK", "", body)]);
+    let reply = client(&peer.url()).list_pools().unwrap();
+    assert_eq!(reply.status(), 200);
+    assert_eq!(
+        reply.json().to_string(),
+        body,
+        "order of members and form of numbers"
+    );
+    let pools: PoolResultCollection = reply.parse().unwrap();
+    assert_eq!(
+        (pools.pools[0].name.as_str(), pools.pools[0].fill_level),
+        ("b", 2)
+    );
+    let error = reply
+        .parse::<duffy_api::SessionResult>()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("missing field `session`") && error.contains("/api/v1/pools"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_connection_that_the_server_closed_is_replaced() {
+    let whole = |body: &str| {
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    };
+    let peer = Peer::start(vec![Answer::Last(whole("{}")), Answer::Last(whole("[]"))]);
+    let client = client(&peer.url());
+    client.list_pools().unwrap();
+    // The peer has closed its end when it waits for the second connection; a write must not
+    // fail on the first one.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match client.retire_session(1) {
+            Ok(reply) => {
+                assert_eq!(reply.json(), &json!([]));
+                break;
+            }
+            // The end of the connection had not arrived yet.
+            Err(ClientError::Broken { .. }) if std::time::Instant::now() < deadline => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,12 +1,27 @@
-//! The `duffy` command.
+//! The `duffy` command: arguments, printing, exit codes.
+
+mod cli;
+mod commands;
+mod config;
+mod failure;
+#[cfg(feature = "client")]
+mod format;
+mod logging;
+mod output;
+mod values;
+
+use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
-/// Lend pools of provisioned machines to CI jobs as time-limited sessions.
-#[derive(Debug, Parser)]
-#[command(name = "duffy", version)]
-struct Cli {}
-
-fn main() {
-    Cli::parse();
+fn main() -> ExitCode {
+    match cli::Cli::try_parse() {
+        Ok(cli) => commands::main(cli),
+        // Scripts of sites may read this line, so it has the original's form.
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => output::finish(output::data(
+            &format!("Duffy, version {}", env!("CARGO_PKG_VERSION")),
+        )),
+        Err(error) => output::usage(&error),
+    }
 }

@@ -1,0 +1,215 @@
+//! What `duffy admin` does and prints.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Timelike, Utc};
+use duffy_api::duration::display;
+use duffy_api::{Tenant, TenantCreate, TenantUpdate, TenantUpdated};
+
+use super::admin::{AdminCommand, CreateTenantArgs, ListTenantsArgs, UpdateTenantArgs};
+use super::server_calls::{TenantFailure, Tenants, connect};
+use crate::config::Loaded;
+use crate::failure::Failure;
+use crate::output;
+use crate::values::OrDefault;
+
+/// Why nothing, or not all, was done.
+#[derive(Debug, PartialEq, Eq)]
+enum AdminFailure {
+    /// Nothing can be done at all.
+    Failed(Failure),
+    /// This tenant's matter was refused.
+    Refused { name: String, detail: String },
+    /// `update-tenant` without a change.
+    NothingToChange,
+}
+
+impl From<Failure> for AdminFailure {
+    fn from(failure: Failure) -> Self {
+        AdminFailure::Failed(failure)
+    }
+}
+
+pub fn main(command: AdminCommand, loaded: &Loaded) -> ExitCode {
+    let done = check(&command)
+        .and_then(|()| Ok(connect(loaded)?))
+        .and_then(|server| run(&server, command))
+        .and_then(|text| match text.as_str() {
+            "" => Ok(()),
+            text => Ok(output::data(text)?),
+        });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(AdminFailure::Failed(failure)) => output::finish(Err(failure)),
+        Err(AdminFailure::Refused { name, detail }) => {
+            output::words(&format!("ERROR: {name}\nERROR DETAIL: {detail}"));
+            ExitCode::FAILURE
+        }
+        Err(AdminFailure::NothingToChange) => {
+            output::words(
+                "ERROR: nothing to change: give --ssh-key, --api-key, --node-quota, \
+                 --session-lifetime or --session-lifetime-max",
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What can be refused before the database is asked.
+fn check(command: &AdminCommand) -> Result<(), AdminFailure> {
+    match command {
+        AdminCommand::UpdateTenant(args) if update(args) == TenantUpdate::default() => {
+            Err(AdminFailure::NothingToChange)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Does it, and says what to print.
+fn run(tenants: &impl Tenants, command: AdminCommand) -> Result<String, AdminFailure> {
+    match command {
+        AdminCommand::ListTenants(args) => Ok(list(tenants.list()?, &args)),
+        AdminCommand::ShowTenant { name } => {
+            let mut all = tenants.list()?;
+            let found = all.iter().position(|tenant| tenant.name == name);
+            let found = found.map(|at| all.swap_remove(at));
+            found.map(|tenant| shown(&tenant)).ok_or(not_found(name))
+        }
+        AdminCommand::CreateTenant(args) => {
+            let name = args.name.clone();
+            let created = tenants.create(create(args)).map_err(refused(&name))?;
+            Ok(format!("OK: {name}: {}", created.api_key))
+        }
+        AdminCommand::UpdateTenant(args) => {
+            let id = tenants
+                .find(&args.name)?
+                .ok_or_else(|| not_found(args.name.clone()))?;
+            let updated = tenants
+                .update(id, update(&args))
+                .map_err(refused(&args.name))?;
+            Ok(changed(&args.name, &updated))
+        }
+        AdminCommand::RetireTenant(args) => {
+            let id = tenants
+                .find(&args.name)?
+                .ok_or_else(|| not_found(args.name.clone()))?;
+            let set = tenants
+                .set_active(id, args.unretire)
+                .map_err(refused(&args.name))?;
+            Ok(format!(
+                "OK: {}: active={}",
+                args.name,
+                python_bool(set.active)
+            ))
+        }
+    }
+}
+
+fn refused(name: &str) -> impl FnOnce(TenantFailure) -> AdminFailure {
+    move |failure| match failure {
+        TenantFailure::Failed(failure) => AdminFailure::Failed(failure),
+        TenantFailure::Refused(detail) => AdminFailure::Refused {
+            name: name.to_owned(),
+            detail,
+        },
+    }
+}
+
+fn not_found(name: String) -> AdminFailure {
+    AdminFailure::Refused {
+        name,
+        detail: "Not Found".to_owned(),
+    }
+}
+
+fn create(args: CreateTenantArgs) -> TenantCreate {
+    TenantCreate {
+        name: args.name,
+        is_admin: args.is_admin,
+        ssh_key: args.ssh_key,
+        node_quota: args.node_quota.and_then(OrDefault::into_option),
+        session_lifetime: args.session_lifetime.and_then(OrDefault::into_option),
+        session_lifetime_max: args.session_lifetime_max.and_then(OrDefault::into_option),
+    }
+}
+
+/// An empty SSH key counts as none given, as in the original.
+fn update(args: &UpdateTenantArgs) -> TenantUpdate {
+    TenantUpdate {
+        ssh_key: args.ssh_key.clone().filter(|key| !key.is_empty()),
+        api_key: args.api_key.clone(),
+        node_quota: args.node_quota.map(OrDefault::into_option),
+        session_lifetime: args.session_lifetime.map(OrDefault::into_option),
+        session_lifetime_max: args.session_lifetime_max.map(OrDefault::into_option),
+    }
+}
+
+fn list(mut tenants: Vec<Tenant>, args: &ListTenantsArgs) -> String {
+    tenants.retain(|tenant| tenant.active || args.all);
+    tenants.sort_by(|a, b| a.name.cmp(&b.name));
+    let mark = if args.quiet { "" } else { "OK: " };
+    let lines: Vec<_> = tenants
+        .iter()
+        .map(|tenant| format!("{mark}{}", tenant.name))
+        .collect();
+    lines.join("\n")
+}
+
+fn shown(tenant: &Tenant) -> String {
+    format!(
+        "OK: {}: id={} node_quota={} effective_node_quota={} session_lifetime={} \
+         effective_session_lifetime={} session_lifetime_max={} effective_session_lifetime_max={} \
+         active={} created_at={} retired_at={}",
+        tenant.name,
+        tenant.id,
+        or_none(tenant.node_quota, |quota| quota.to_string()),
+        tenant.effective_node_quota,
+        or_none(tenant.session_lifetime, display),
+        display(tenant.effective_session_lifetime),
+        or_none(tenant.session_lifetime_max, display),
+        display(tenant.effective_session_lifetime_max),
+        python_bool(tenant.active),
+        python_time(tenant.created_at),
+        or_none(tenant.retired_at, python_time),
+    )
+}
+
+fn changed(name: &str, tenant: &TenantUpdated) -> String {
+    format!(
+        "OK: {name}: ssh_key={} api_key={} node_quota={} effective_node_quota={} \
+         session_lifetime={} effective_session_lifetime={} session_lifetime_max={} \
+         effective_session_lifetime_max={}",
+        tenant.ssh_key,
+        or_none(tenant.api_key.as_ref(), ToString::to_string),
+        or_none(tenant.node_quota, |quota| quota.to_string()),
+        tenant.effective_node_quota,
+        or_none(tenant.session_lifetime, display),
+        display(tenant.effective_session_lifetime),
+        or_none(tenant.session_lifetime_max, display),
+        display(tenant.effective_session_lifetime_max),
+    )
+}
+
+// Scripts of sites read these lines, so values are spelled as Python spells them.
+
+fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| "None".to_owned(), show)
+}
+
+fn python_bool(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
+fn python_time(time: DateTime<Utc>) -> String {
+    let micros = time.nanosecond() / 1000;
+    let seconds = time.format("%Y-%m-%d %H:%M:%S");
+    if micros == 0 {
+        format!("{seconds}+00:00")
+    } else {
+        format!("{seconds}.{micros:06}+00:00")
+    }
+}
+
+#[cfg(test)]
+#[path = "admin_tests.rs"]
+mod tests;

@@ -1,0 +1,53 @@
+//! The only place that prints: data to stdout, words to stderr.
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+
+/// Prints data, ending with a line break.
+///
+/// A reader that has gone (`duffy … | head`) has read what it wanted: that is no failure. A full
+/// disk is one.
+pub fn data(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let line_break = if text.ends_with('\n') { "" } else { "\n" };
+    let written = write!(stdout, "{text}{line_break}").and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure(format!(
+            "can't write to the standard output: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints words. When even that fails there is nobody left to tell.
+pub fn words(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints what is wrong, each line with its mark.
+pub fn error(failure: &Failure) {
+    for line in failure.0.lines() {
+        words(&format!("error: {line}"));
+    }
+}
+
+/// The exit code of a command: 0, or 1 and its message.
+pub fn finish(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints help to stdout, or wrong usage to stderr with exit code 2.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+    }
+}

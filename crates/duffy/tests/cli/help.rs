@@ -1,0 +1,55 @@
+//! `--help` of each command, word by word.
+
+use std::path::Path;
+
+use crate::run;
+
+#[test]
+fn help_of_each_command() {
+    let commands = [
+        "",
+        "quickstart",
+        "run",
+        "serve",
+        "worker",
+        "client",
+        "client list-sessions",
+        "client show-session",
+        "client request-session",
+        "client retire-session",
+        "client list-pools",
+        "client show-pool",
+        "admin",
+        "admin list-tenants",
+        "admin show-tenant",
+        "admin create-tenant",
+        "admin update-tenant",
+        "admin retire-tenant",
+        "config",
+        "config check",
+        "config dump",
+        "setup-db",
+        "migration",
+        "migration create",
+        "migration db-version",
+        "migration upgrade",
+        "migration downgrade",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    for command in commands {
+        let mut args: Vec<&str> = command.split_whitespace().collect();
+        args.push("--help");
+        let shown = run(dir.path(), &args);
+        let name = format!("help {command}").trim_end().replace(' ', "-");
+        insta::assert_snapshot!(name, shown, &args.join(" "));
+    }
+}
+
+#[test]
+fn version_reads_as_the_originals() {
+    let shown = run(Path::new("/"), &["--version"]);
+    assert_eq!(
+        shown,
+        "exit: 0\n----- stdout\nDuffy, version <version>\n----- stderr\n"
+    );
+}

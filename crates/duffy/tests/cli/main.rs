@@ -1,0 +1,42 @@
+//! The built binary: exit codes and both streams.
+#![expect(clippy::unwrap_used, reason = "tests and their helpers")]
+
+mod client;
+mod config;
+mod help;
+mod peer;
+mod usage;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A run's exit code and streams, as a snapshot shows them.
+fn run(dir: &Path, args: &[&str]) -> String {
+    run_with(dir, args, &[])
+}
+
+fn run_with(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
+    let output = duffy(dir)
+        .args(args)
+        .envs(env.iter().copied())
+        .output()
+        .unwrap();
+    let code = output.status.code().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    format!("exit: {code}\n----- stdout\n{stdout}----- stderr\n{stderr}")
+        .replace(env!("CARGO_PKG_VERSION"), "<version>")
+}
+
+/// The binary in a directory, with nothing of the machine's own configuration but `/etc/duffy`.
+fn duffy(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_duffy"));
+    command
+        .env_clear()
+        .env("HOME", dir)
+        .env("XDG_CONFIG_HOME", dir)
+        .env("COLUMNS", "100")
+        .current_dir(dir)
+        .stdin(Stdio::null());
+    command
+}

@@ -17,6 +17,7 @@ pub enum OrDefault<T> {
 
 impl<T> OrDefault<T> {
     /// `None` for the default.
+    #[cfg(feature = "admin")]
     pub fn into_option(self) -> Option<T> {
         match self {
             OrDefault::Default => None,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use duffy_api::NodesSpec;
 
 use crate::config::Loaded;
@@ -41,13 +41,23 @@ pub struct ClientArgs {
     pub auth_key: Option<String>,
 
     /// How to print the answer
-    #[cfg(feature = "client")]
     #[arg(long, value_enum, ignore_case = true, default_value = "json")]
-    pub format: crate::format::Format,
+    pub format: Format,
 
     /// What to ask.
     #[command(subcommand)]
     pub command: ClientCommand,
+}
+
+/// The form in which replies are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Indented JSON, members in the server's order
+    Json,
+    /// YAML, members sorted
+    Yaml,
+    /// A line of shell assignments for each node or pool
+    Flat,
 }
 
 /// What to ask.

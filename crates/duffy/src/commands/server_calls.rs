@@ -1,11 +1,13 @@
 //! What the commands ask of the server's crate, as calls that block.
 
+#[cfg(feature = "admin")]
 use duffy_api::{Tenant, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
 
 use crate::config::Loaded;
 use crate::failure::Failure;
 
 /// Why a tenant was not created or changed.
+#[cfg(feature = "admin")]
 #[derive(Debug, PartialEq, Eq)]
 pub enum TenantFailure {
     /// For a reason of the tenant's.
@@ -19,6 +21,7 @@ pub enum TenantFailure {
 }
 
 /// The tenants in the database.
+#[cfg(feature = "admin")]
 pub trait Tenants {
     /// All of them, retired ones too.
     fn list(&self) -> Result<Vec<Tenant>, Failure>;
@@ -75,6 +78,7 @@ impl Schema for Server {
     }
 }
 
+#[cfg(feature = "admin")]
 impl Tenants for Server {
     fn list(&self) -> Result<Vec<Tenant>, Failure> {
         Err(unavailable())

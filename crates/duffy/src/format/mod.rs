@@ -3,21 +3,10 @@
 mod flat;
 mod json;
 
-use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::commands::client::Format;
 use crate::failure::Failure;
-
-/// The form in which replies are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Indented JSON, members in the server's order
-    Json,
-    /// YAML, members sorted
-    Yaml,
-    /// A line of shell assignments for each node or pool
-    Flat,
-}
 
 impl Format {
     /// The text of a reply. Flat fails on a reply that lacks a member which it prints.

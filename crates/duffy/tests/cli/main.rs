@@ -1,9 +1,12 @@
 //! The built binary: exit codes and both streams.
 #![expect(clippy::unwrap_used, reason = "tests and their helpers")]
 
+#[cfg(feature = "client")]
 mod client;
 mod config;
+mod features;
 mod help;
+#[cfg(feature = "client")]
 mod peer;
 mod usage;
 

@@ -70,6 +70,7 @@ fn an_empty_argument_is_no_name() {
     }
 }
 
+#[cfg(feature = "server")]
 #[test]
 fn migrations_are_not_made_by_the_binary() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,68 +1,28 @@
-//! The configuration as the commands see it. All that this program knows of `duffy_config` as a
-//! whole stands here.
+//! The configuration as the commands see it: read once, beside what the command line says.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-#[cfg(feature = "client")]
-use secrecy::SecretString;
-use serde_json::Value;
+use duffy_config::Config;
 
 use crate::failure::Failure;
 use crate::logging::LogLevel;
 
-/// The configuration, and what the command line says beside it.
-#[derive(Debug)]
+/// The configuration, and the log level of the command line.
+#[derive(Debug, Clone)]
 pub struct Loaded {
-    config: Arc<stand_in::Config>,
+    /// All files, merged and checked.
+    pub config: Arc<Config>,
     loglevel: Option<LogLevel>,
-}
-
-/// Whom the `client` command asks.
-#[cfg(feature = "client")]
-#[derive(Debug)]
-pub struct ClientSection {
-    /// Base URL of the API.
-    pub url: String,
-    /// Name of the tenant.
-    pub name: String,
-    /// Key of the tenant.
-    pub key: SecretString,
 }
 
 impl Loaded {
     /// Reads these files and directories, or the default ones.
     pub fn load(paths: &[PathBuf], loglevel: Option<LogLevel>) -> Result<Self, Failure> {
-        let config = stand_in::load(paths).map_err(Failure::new)?;
+        let config = duffy_config::load(paths).map_err(Failure::new)?;
         Ok(Self {
             config: Arc::new(config),
             loglevel,
-        })
-    }
-
-    /// The top-level keys, in the order of the files.
-    pub fn sections(&self) -> &[String] {
-        &self.config.sections
-    }
-
-    /// All files merged.
-    pub fn tree(&self) -> &Value {
-        &self.config.tree
-    }
-
-    /// What is odd, but no error.
-    pub fn warnings(&self) -> &[String] {
-        &self.config.warnings
-    }
-
-    /// The `client` section, if there is one.
-    #[cfg(feature = "client")]
-    pub fn client(&self) -> Option<ClientSection> {
-        let text = |path| self.config.tree.pointer(path).and_then(Value::as_str);
-        Some(ClientSection {
-            url: text("/client/url")?.to_owned(),
-            name: text("/client/auth/name")?.to_owned(),
-            key: SecretString::from(text("/client/auth/key")?),
         })
     }
 
@@ -71,65 +31,17 @@ impl Loaded {
         self.loglevel.unwrap_or(LogLevel::Warning)
     }
 
-    /// How much `serve`, `worker` and `run` log.
-    pub fn server_level(&self) -> LogLevel {
-        let configured = self
-            .config
-            .tree
-            .pointer("/app/loglevel")
-            .and_then(Value::as_str);
-        self.loglevel
-            .or_else(|| configured.and_then(LogLevel::from_name))
-            .unwrap_or(LogLevel::Info)
-    }
-}
-
-/// Stands where `duffy_config::load` will: reads and merges, checks the names of sections only.
-mod stand_in {
-    use std::path::PathBuf;
-
-    use serde_json::{Map, Value};
-
-    #[derive(Debug)]
-    pub struct Config {
-        pub sections: Vec<String>,
-        pub tree: Value,
-        pub warnings: Vec<String>,
-    }
-
-    const SECTIONS: [&str; 7] = [
-        "client",
-        "app",
-        "metaclient",
-        "tasks",
-        "database",
-        "defaults",
-        "nodepools",
-    ];
-
-    pub fn load(paths: &[PathBuf]) -> Result<Config, String> {
-        let mut tree = Map::new();
-        for path in paths {
-            let file = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
-            let documents =
-                duffy_config::yaml::parse(&text, &file).map_err(|error| error.to_string())?;
-            for document in documents {
-                if let Value::Object(members) = document {
-                    tree.extend(members);
-                }
-            }
+    /// Starts the log of a server, and says in it what of the configuration may not be meant.
+    /// `level` is one that the command itself was given.
+    pub fn start_server_log(&self, level: Option<LogLevel>) {
+        let configured = self.config.app.as_ref().and_then(|app| app.loglevel);
+        let level = level
+            .or(self.loglevel)
+            .or_else(|| configured.map(LogLevel::from))
+            .unwrap_or(LogLevel::Info);
+        crate::logging::init(level);
+        for warning in &self.config.warnings {
+            tracing::warn!("{warning}");
         }
-        if let Some(key) = tree.keys().find(|key| !SECTIONS.contains(&key.as_str())) {
-            return Err(format!(
-                "{key}: unknown section, there are {}",
-                SECTIONS.join(", ")
-            ));
-        }
-        Ok(Config {
-            sections: tree.keys().cloned().collect(),
-            tree: Value::Object(tree),
-            warnings: Vec::new(),
-        })
     }
 }

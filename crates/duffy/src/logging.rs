@@ -24,6 +24,20 @@ pub enum LogLevel {
     Critical,
 }
 
+impl From<duffy_config::LogLevel> for LogLevel {
+    fn from(level: duffy_config::LogLevel) -> Self {
+        use duffy_config::LogLevel as Configured;
+        match level {
+            Configured::Trace => LogLevel::Trace,
+            Configured::Debug => LogLevel::Debug,
+            Configured::Info => LogLevel::Info,
+            Configured::Warning => LogLevel::Warning,
+            Configured::Error => LogLevel::Error,
+            Configured::Critical => LogLevel::Critical,
+        }
+    }
+}
+
 impl LogLevel {
     /// The level of this name, in any case.
     pub fn from_name(name: &str) -> Option<Self> {

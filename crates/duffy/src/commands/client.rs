@@ -203,8 +203,7 @@ mod ask {
         key: Option<String>,
         loaded: &Loaded,
     ) -> Result<Settings, Failure> {
-        let configured = loaded.client();
-        let configured = configured.as_ref();
+        let configured = loaded.config.client.as_ref();
         let given = |value: Option<String>| value.filter(|text| !text.is_empty());
         let missing = |what: &str, option: &str, setting: &str| {
             Failure(format!(
@@ -216,11 +215,11 @@ mod ask {
                 .or_else(|| configured.map(|client| client.url.clone()))
                 .ok_or_else(|| missing("the URL of Duffy's API", "--url", "client.url"))?,
             name: given(name)
-                .or_else(|| configured.map(|client| client.name.clone()))
+                .or_else(|| configured.map(|client| client.auth_name.clone()))
                 .ok_or_else(|| missing("the tenant's name", "--auth-name", "client.auth.name"))?,
             key: given(key)
                 .map(SecretString::from)
-                .or_else(|| configured.map(|client| client.key.clone()))
+                .or_else(|| configured.map(|client| client.auth_key.clone()))
                 .ok_or_else(|| {
                     missing(
                         "the tenant's key",

@@ -40,19 +40,20 @@ pub fn main(command: &ConfigCommand, loaded: &Loaded) -> ExitCode {
     crate::logging::init(loaded.command_level());
     output::finish(match command {
         ConfigCommand::Check => check(loaded),
-        ConfigCommand::Dump => output::data(&duffy_config::yaml::dump(loaded.tree())),
+        ConfigCommand::Dump => output::data(&duffy_config::yaml::dump(&loaded.config.tree)),
     })
 }
 
 fn check(loaded: &Loaded) -> Result<(), Failure> {
-    for warning in loaded.warnings() {
+    for warning in &loaded.config.warnings {
         output::words(&format!("warning: {warning}"));
     }
-    if loaded.sections().is_empty() {
+    let sections = &loaded.config.sections;
+    if sections.is_empty() {
         return output::data("Configuration is empty.");
     }
     output::data(&format!(
         "OK.\nValidated configuration subkeys: {}",
-        loaded.sections().join(", ")
+        sections.join(", ")
     ))
 }

@@ -30,7 +30,7 @@ pub struct RunArgs {
 
 /// Runs until a signal ends it.
 pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
-    crate::logging::init(loaded.server_level());
+    loaded.start_server_log(None);
     output::finish(Err(Failure(format!(
         "the server is not part of this build yet: {args:?}"
     ))))

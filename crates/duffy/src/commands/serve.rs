@@ -33,7 +33,7 @@ pub struct ServeArgs {
 
 /// Serves until a signal ends it.
 pub fn main(args: &ServeArgs, loaded: &Loaded) -> ExitCode {
-    crate::logging::init(loaded.server_level());
+    loaded.start_server_log(None);
     output::finish(Err(Failure(format!(
         "the web API is not part of this build yet: {:?}, {:?}",
         args.host, args.port

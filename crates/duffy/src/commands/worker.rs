@@ -138,7 +138,7 @@ impl WorkerArgs {
 
 /// Works until a signal ends it.
 pub fn main(args: &WorkerArgs, loaded: &Loaded) -> ExitCode {
-    crate::logging::init(args.loglevel.unwrap_or_else(|| loaded.server_level()));
+    loaded.start_server_log(args.loglevel);
     let unused = args.unused();
     if !unused.is_empty() {
         tracing::warn!(

@@ -43,7 +43,7 @@ pub fn wait_until<T: std::fmt::Debug>(
             start.elapsed() < Duration::from_secs(30),
             "waited for: {what}; got {state:?}"
         );
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 

@@ -1,4 +1,3 @@
-# shellcheck shell=sh
 # Cleans up after a test, however it ends: started by the test, it acts when the test's end of its standard input closes.
 # Arguments: the mark that the test's processes carry in their environment, the test's directory, "keep" or "remove".
 trap '' HUP INT QUIT TERM

@@ -1,4 +1,3 @@
-# shellcheck shell=sh
 # The tests' machine room, a directory: free/NAME.json lie there, ID:NAME.json in taken/ are those that node ID has. A move
 # is atomic, so no machine is ever taken twice. Prints what it knows of the machine, one line of JSON.
 # Arguments: provision or deprovision, the directory, the node's id, the address that the node had before (or nothing).

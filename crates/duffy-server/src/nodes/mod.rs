@@ -1,4 +1,5 @@
 //! Nodes: how they are made and taken down, and how they are reached.
 
+pub mod ansible;
 pub mod mechanism;
 pub mod ssh;

@@ -1,0 +1,104 @@
+//! A site with playbooks, run by the real `ansible-playbook`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use duffy_server::nodes::ansible::{AnsibleMechanism, AnsibleSettings, Playbook, RenderVars};
+use duffy_server::nodes::mechanism::MechanismNode;
+use serde_json::{Map, Value, json};
+
+/// The real program. These tests mean nothing without it, so they fail.
+pub fn ansible_playbook() -> PathBuf {
+    std::env::var_os("DUFFY_TEST_ANSIBLE").map(PathBuf::from).expect(
+        "this test runs the real ansible-playbook: install ansible-core and set DUFFY_TEST_ANSIBLE to the path of ansible-playbook",
+    )
+}
+
+/// A directory of playbooks that is removed with it.
+pub struct Site {
+    dir: tempfile::TempDir,
+}
+
+impl Site {
+    /// A site that keeps ansible's files to itself.
+    pub fn empty() -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("duffy-test-site-")
+            .tempdir()
+            .expect("a directory");
+        let site = Self { dir };
+        site.configure("");
+        site
+    }
+
+    /// Writes `ansible.cfg`, with more lines in its section `[defaults]`.
+    pub fn configure(&self, lines: &str) {
+        let home = self.topdir().join("home");
+        let text = format!(
+            "[defaults]\nhome = {}\nlocalhost_warning = False\n{lines}\n",
+            home.display()
+        );
+        self.write("ansible.cfg", &text);
+    }
+
+    /// Writes a file of the site.
+    pub fn write(&self, name: &str, text: &str) {
+        let path = self.topdir().join(name);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(path, text).expect("a file");
+    }
+
+    /// Where it is.
+    pub fn topdir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// A playbook with these tasks on localhost.
+pub fn play(tasks: &str) -> String {
+    format!("- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n{tasks}\n")
+}
+
+/// Settings that use a playbook for both purposes.
+pub fn settings_for(topdir: &Path, playbook: &str) -> AnsibleSettings {
+    AnsibleSettings {
+        program: ansible_playbook(),
+        topdir: topdir.to_owned(),
+        provision: Some(Playbook {
+            playbook: playbook.into(),
+        }),
+        deprovision: Some(Playbook {
+            playbook: playbook.into(),
+        }),
+        timeout: Duration::from_mins(2),
+    }
+}
+
+/// A mechanism with two extra variables of its own.
+pub fn mechanism(settings: AnsibleSettings) -> AnsibleMechanism {
+    let render: RenderVars = Arc::new(|_, given: &Map<String, Value>| {
+        let mut vars = given.clone();
+        vars.insert(
+            "greeting".to_owned(),
+            json!("hällo \"wörld\" 'x' \\ \u{2028}"),
+        );
+        vars.insert("template".to_owned(), json!("{{ greeting | length }}"));
+        Ok(vars)
+    });
+    AnsibleMechanism::new(settings, render)
+}
+
+/// Nodes that were provisioned with their address.
+pub fn nodes(count: i64) -> Vec<MechanismNode> {
+    let node = |id: i64| {
+        let ipaddr = format!("10.0.0.{id}");
+        MechanismNode {
+            id,
+            hostname: None,
+            data: json!({"provision": {"ipaddr": ipaddr}}),
+            ipaddr: Some(ipaddr),
+        }
+    };
+    (1..=count).map(node).collect()
+}

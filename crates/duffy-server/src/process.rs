@@ -267,7 +267,6 @@ impl Guard {
             .process_group(0)
             .current_dir("/")
             .env_remove(MARK)
-            .env_remove("ENV")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -256,17 +256,10 @@ async fn an_unreachable_host_is_a_failure() {
 
 #[tokio::test]
 async fn results_of_the_wrong_kind_are_refused_with_the_log() {
+    // All other kinds are gone through in the tests of the function that judges.
     for (value, part) in [
-        (
-            "{nodes: {a: 1}}",
-            "duffy_out.nodes is an object; make it a list",
-        ),
         ("{nodes: null}", "duffy_out.nodes is null; make it a list"),
-        ("{nodes: none of them}", "duffy_out.nodes is a string"),
-        ("{hosts: []}", "has no list named nodes"),
-        ("[1]", "duffy_out is a list"),
         ("words", "duffy_out is a string"),
-        ("42", "duffy_out is a number"),
         ("{nodes: [.nan]}", "cannot be read"),
     ] {
         let (kind, message, log) =
@@ -417,7 +410,7 @@ async fn the_sites_own_things_are_used() {
         "    CALLBACK_VERSION = 2.0\n    CALLBACK_TYPE = 'notification'\n    CALLBACK_NAME = 'own'\n",
         "    def v2_playbook_on_stats(self, stats):\n        open('own-callback-ran', 'w').close()\n"));
     site.write("hosts", "[made]\nnode1 ansible_connection=local\n");
-    site.write("roles/tell/tasks/main.yml", "- pause: {prompt: anybody?}\n  timeout: 20\n  ignore_errors: true\n- set_fact: {duffy_out: {nodes: [\"{{ lookup('pipe', 'pwd -P') }}\", \"{{ inventory_hostname }}\"]}}\n");
+    site.write("roles/tell/tasks/main.yml", "- pause: {prompt: anybody?}\n  ignore_errors: true\n- set_fact: {duffy_out: {nodes: [\"{{ lookup('pipe', 'pwd -P') }}\", \"{{ inventory_hostname }}\"]}}\n");
     site.write(
         "play.yml",
         "- hosts: made\n  gather_facts: false\n  roles: [tell]\n",

@@ -5,6 +5,7 @@
 # and all descendants of these, since ansible's workers and its ssh clients have sessions of their own.
 # Arguments: the mark (NAME=value), the grace in fifths of a second.
 mark=$1 grace=$2 pid= known=' ' alive=
+PATH=$PATH:/usr/bin:/bin
 
 # The service manager may signal every process of the service; the guard has to be the last one to go.
 trap '' HUP INT QUIT TERM
@@ -44,15 +45,15 @@ scan() {
 $table
 TABLE
     done
-    # Without /proc only the group can be asked.
-    [ -d /proc/self ] || { [ "$pid" ] && kill -0 -- "-$pid" 2>/dev/null && alive=group; }
+    # Without /proc, or without grep, only the group can be asked.
+    [ "$table" ] || { [ "$pid" ] && kill -s 0 -- "-$pid" 2>/dev/null && alive=group; }
     [ "$alive" ]
 }
 
 send() {
-    [ "$pid" ] && kill "-$1" -- "-$pid" 2>/dev/null
+    [ "$pid" ] && kill -s "$1" -- "-$pid" 2>/dev/null
     for victim in $alive; do
-        [ "$victim" = group ] || kill "-$1" "$victim" 2>/dev/null
+        [ "$victim" = group ] || kill -s "$1" "$victim" 2>/dev/null
     done
 }
 

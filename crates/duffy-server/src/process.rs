@@ -2,7 +2,7 @@
 //!
 //! Each run is a process group of its own with a deadline and a stop token, its output is read all the time, and the
 //! last lines are kept for the error. A group alone does not hold a playbook: ansible's workers and its ssh clients
-//! start sessions of their own. So each run has a *guard*, a small shell script next to it (`GUARD`), which ends
+//! start sessions of their own. So each run has a *guard*, a small shell script next to it (`process/guard.sh`), which ends
 //! everything that belongs to the run. The guard acts when the pipe to it closes before the word `done` went through
 //! it. This one rule covers a stop, the deadline, a dropped future and the death of this very process by SIGKILL.
 

@@ -2,7 +2,8 @@
 # that the program ended well and what it left running is meant to run. End of file without it means that the run is
 # to be stopped, or that Duffy itself is gone. Then everything that belongs to the run gets TERM, and after the grace
 # KILL, until nothing is left. What belongs: the program's group, all that carry the run's mark in their environment,
-# and all descendants of these, since ansible's workers and its ssh clients have sessions of their own.
+# and all descendants of these, since ansible's workers and its ssh clients have sessions of their own. What does not
+# belong: ssh's control masters, which other runs may share. They detach, and write their title over their environment.
 # Arguments: the mark (NAME=value), the grace in fifths of a second.
 mark=$1 grace=$2 pid= known=' ' alive=
 PATH=$PATH:/usr/bin:/bin

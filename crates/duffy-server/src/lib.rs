@@ -1,4 +1,5 @@
 //! Duffy's server: database, lifecycle, nodes, worker, web API.
 
+pub mod credentials;
 pub mod nodes;
 pub mod process;

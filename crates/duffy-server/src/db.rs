@@ -1,0 +1,257 @@
+//! The database: all SQL stands below here, as free functions on a transaction.
+//!
+//! PostgreSQL is the distributed engine; SQLite serves one host. What either of them needs
+//! to be told differently stands in [`dialect`].
+
+mod connect;
+pub(crate) mod dialect;
+pub mod leases;
+pub mod migrate;
+pub mod nodes;
+pub mod sessions;
+pub mod tenants;
+mod wake;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use connect::ConnectError;
+pub use dialect::values::{Interval, JsonObject, Timestamp};
+pub use dialect::{Sql, Unique};
+pub use wake::WakeUps;
+
+/// A database, and who is woken when there is work in it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: Pool,
+    wake: Arc<wake::Wake>,
+}
+
+#[derive(Debug, Clone)]
+enum Pool {
+    #[cfg(feature = "postgresql")]
+    Postgres(sqlx::PgPool),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::SqlitePool),
+}
+
+/// A transaction. Dropped without [`Db::transaction`] committing it, it is rolled back.
+#[derive(Debug)]
+pub struct Tx {
+    inner: TxInner,
+    wakes: bool,
+}
+
+#[derive(Debug)]
+enum TxInner {
+    #[cfg(feature = "postgresql")]
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    #[cfg(feature = "sqlite")]
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+}
+
+/// Why something could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The database is not there, or has no connection to spare; later it may.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// Another transaction was in the way, each time it was tried.
+    #[error("other transactions were in the way, each time: {0}")]
+    Conflict(#[source] sqlx::Error),
+    /// A row like this exists already.
+    #[error("there is such a row already ({0:?})")]
+    NotUnique(Unique),
+    /// What stands in a column is not what should.
+    #[error("the database holds a value that cannot be read: {0}")]
+    Corrupt(String),
+    /// Anything else.
+    #[error("the database refused: {0}")]
+    Refused(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(cause) => {
+                if let Some(unique) = dialect::violated_unique(cause.as_ref()) {
+                    DbError::NotUnique(unique)
+                } else if dialect::is_conflict(cause.as_ref()) {
+                    DbError::Conflict(error)
+                } else if dialect::is_unavailable(cause.as_ref()) {
+                    DbError::Unavailable(error)
+                } else {
+                    DbError::Refused(error)
+                }
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => DbError::Unavailable(error),
+            sqlx::Error::ColumnDecode { index, source } => {
+                DbError::Corrupt(format!("column {index}: {source}"))
+            }
+            _ => DbError::Refused(error),
+        }
+    }
+}
+
+/// An error that may come of a transaction.
+pub trait TransactionError: From<DbError> {
+    /// The database's part in it.
+    fn database_error(&self) -> Option<&DbError>;
+}
+
+impl TransactionError for DbError {
+    fn database_error(&self) -> Option<&DbError> {
+        Some(self)
+    }
+}
+
+/// How often a transaction is done again after it lost against another one.
+const CONFLICT_RETRIES: u32 = 10;
+
+impl Db {
+    /// Runs `work` in one transaction and commits it. It is handed the transaction, does
+    /// nothing but SQL, and gives it back; on an error all is rolled back. A transaction that
+    /// lost against another one is done again, a few times.
+    pub async fn transaction<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    where
+        E: TransactionError,
+        F: Fn(Tx) -> Fut,
+        Fut: Future<Output = Result<(Tx, T), E>>,
+    {
+        let mut attempt = 0;
+        loop {
+            let tx = self.begin().await?;
+            let result = match work(tx).await {
+                Ok((tx, value)) => self.commit(tx).await.map(|()| value).map_err(E::from),
+                Err(error) => Err(error),
+            };
+            attempt += 1;
+            match result {
+                Err(error)
+                    if attempt <= CONFLICT_RETRIES
+                        && matches!(error.database_error(), Some(DbError::Conflict(_))) =>
+                {
+                    tracing::debug!(attempt, "transaction lost against another one, again");
+                    let pause = rand::random_range(1..=10) * u64::from(attempt);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Runs `work`, which only reads, in one transaction, and no lock of SQLite is taken.
+    /// Otherwise as [`Db::transaction`].
+    pub async fn read<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    where
+        E: TransactionError,
+        F: FnOnce(Tx) -> Fut,
+        Fut: Future<Output = Result<(Tx, T), E>>,
+    {
+        let inner = match &self.pool {
+            #[cfg(feature = "postgresql")]
+            Pool::Postgres(pool) => pool.begin().await.map(TxInner::Postgres),
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => pool.begin().await.map(TxInner::Sqlite),
+        };
+        let tx = Tx {
+            inner: inner.map_err(DbError::from)?,
+            wakes: false,
+        };
+        let (tx, value) = work(tx).await?;
+        self.commit(tx).await?;
+        Ok(value)
+    }
+
+    async fn begin(&self) -> Result<Tx, DbError> {
+        let inner = match &self.pool {
+            #[cfg(feature = "postgresql")]
+            Pool::Postgres(pool) => TxInner::Postgres(pool.begin().await?),
+            // IMMEDIATE: a transaction that reads first and writes then would else fail at
+            // once when another one wrote in between, without waiting.
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => TxInner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+        };
+        Ok(Tx {
+            inner,
+            wakes: false,
+        })
+    }
+
+    async fn commit(&self, mut tx: Tx) -> Result<(), DbError> {
+        let wakes = tx.wakes;
+        if wakes {
+            wake::announce(&mut tx).await?;
+        }
+        match tx.inner {
+            #[cfg(feature = "postgresql")]
+            TxInner::Postgres(tx) => tx.commit().await?,
+            #[cfg(feature = "sqlite")]
+            TxInner::Sqlite(tx) => tx.commit().await?,
+        }
+        if wakes {
+            self.wake.ring();
+        }
+        Ok(())
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), DbError> {
+        self.read(|mut tx| async move {
+            wake::ping(&mut tx).await?;
+            Ok((tx, ()))
+        })
+        .await
+    }
+
+    /// What is told when there is work: a hint, which may be lost.
+    pub fn wake_ups(&self) -> WakeUps {
+        wake::WakeUps::new(self)
+    }
+
+    /// Closes all connections, after those in use are given back.
+    pub async fn close(&self) {
+        match &self.pool {
+            #[cfg(feature = "postgresql")]
+            Pool::Postgres(pool) => pool.close().await,
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(pool) => pool.close().await,
+        }
+    }
+
+    /// The engine's name.
+    pub fn engine(&self) -> &'static str {
+        match &self.pool {
+            #[cfg(feature = "postgresql")]
+            Pool::Postgres(_) => "PostgreSQL",
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(_) => "SQLite",
+        }
+    }
+}
+
+impl Tx {
+    /// Wakes the workers once this is committed.
+    pub fn wake_workers(&mut self) {
+        self.wakes = true;
+    }
+}
+
+/// Every statement by name, in the words of each engine: for tests that have each engine
+/// look at each of them.
+pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
+    let modules = [
+        leases::STATEMENTS,
+        migrate::STATEMENTS,
+        nodes::STATEMENTS,
+        sessions::STATEMENTS,
+        tenants::STATEMENTS,
+        wake::STATEMENTS,
+    ];
+    modules.into_iter().flatten().copied()
+}

@@ -1,0 +1,213 @@
+//! Opening a database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use duffy_config::DatabaseUrl;
+
+use super::{Db, Pool, wake::Wake};
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The server refuses or does not answer.
+    #[error(
+        "cannot connect to the database {place}: {cause}; check database.sqlalchemy.sync_url, and that the server runs and lets this user in"
+    )]
+    Connect {
+        /// Where it is, and as which user.
+        place: String,
+        /// What the driver says.
+        cause: sqlx::Error,
+    },
+    /// The file or its directory is not there.
+    #[error(
+        "there is no database {path}; create it with `duffy setup-db`, or correct database.sqlalchemy.sync_url"
+    )]
+    NoFile {
+        /// The file.
+        path: String,
+    },
+    /// The directory of the file is not there.
+    #[error(
+        "cannot create the database {path}: its directory does not exist; create it, or correct database.sqlalchemy.sync_url"
+    )]
+    NoDirectory {
+        /// The file.
+        path: String,
+    },
+    /// This build knows only the other engine.
+    #[error("this build of duffy has no {engine}; install one with the feature `{feature}`")]
+    NotBuiltIn {
+        /// The engine's name.
+        engine: &'static str,
+        /// The feature that has it.
+        feature: &'static str,
+    },
+}
+
+/// How long a request for a connection may wait.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a writer of SQLite may wait for another one.
+#[cfg(feature = "sqlite")]
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Db {
+    /// Opens the database and makes one connection, so that errors come out here.
+    /// `pool_size` is the number of connections at most. A SQLite file is created only when
+    /// `create` says so.
+    pub async fn open(url: &DatabaseUrl, pool_size: u32, create: bool) -> Result<Db, ConnectError> {
+        let pool = match url {
+            #[cfg(feature = "postgresql")]
+            DatabaseUrl::Postgres(settings) => open_postgres(settings, pool_size).await?,
+            #[cfg(not(feature = "postgresql"))]
+            DatabaseUrl::Postgres(_) => {
+                return Err(ConnectError::NotBuiltIn {
+                    engine: "PostgreSQL",
+                    feature: "postgresql",
+                });
+            }
+            #[cfg(feature = "sqlite")]
+            DatabaseUrl::Sqlite { path } => open_sqlite(path, pool_size, create).await?,
+            #[cfg(not(feature = "sqlite"))]
+            DatabaseUrl::Sqlite { .. } => {
+                return Err(ConnectError::NotBuiltIn {
+                    engine: "SQLite",
+                    feature: "sqlite",
+                });
+            }
+        };
+        Ok(Db {
+            pool,
+            wake: Arc::new(Wake::new()),
+        })
+    }
+}
+
+#[cfg(feature = "postgresql")]
+async fn open_postgres(
+    settings: &duffy_config::PostgresUrl,
+    pool_size: u32,
+) -> Result<Pool, ConnectError> {
+    let options = postgres_options(settings);
+    let place = format!(
+        "{}@{}:{}/{}",
+        options.get_username(),
+        options
+            .get_socket()
+            .map_or(options.get_host().to_owned(), |path| path
+                .display()
+                .to_string()),
+        options.get_port(),
+        options.get_database().unwrap_or(options.get_username()),
+    );
+    sqlx::postgres::PgPoolOptions::new()
+        .max_connections(pool_size)
+        .acquire_timeout(settings.connect_timeout.unwrap_or(ACQUIRE_TIMEOUT))
+        .connect_with(options)
+        .await
+        .map(Pool::Postgres)
+        .map_err(|cause| ConnectError::Connect { place, cause })
+}
+
+#[cfg(feature = "postgresql")]
+fn postgres_options(settings: &duffy_config::PostgresUrl) -> sqlx::postgres::PgConnectOptions {
+    use duffy_config::SslMode;
+    use secrecy::ExposeSecret;
+    use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+    let mut options = PgConnectOptions::new();
+    options = options.application_name(settings.application_name.as_deref().unwrap_or("duffy"));
+    if let Some(host) = &settings.host {
+        options = if host.starts_with('/') {
+            options.socket(host)
+        } else {
+            options.host(host)
+        };
+    }
+    if let Some(port) = settings.port {
+        options = options.port(port);
+    }
+    if let Some(user) = &settings.user {
+        options = options.username(user);
+    }
+    if let Some(password) = &settings.password {
+        options = options.password(password.expose_secret());
+    }
+    if let Some(database) = &settings.database {
+        options = options.database(database);
+    }
+    if let Some(mode) = settings.ssl_mode {
+        options = options.ssl_mode(match mode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Allow => PgSslMode::Allow,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require => PgSslMode::Require,
+            SslMode::VerifyCa => PgSslMode::VerifyCa,
+            SslMode::VerifyFull => PgSslMode::VerifyFull,
+        });
+    }
+    if let Some(file) = &settings.ssl_root_cert {
+        options = options.ssl_root_cert(file);
+    }
+    if let Some(file) = &settings.ssl_cert {
+        options = options.ssl_client_cert(file);
+    }
+    if let Some(file) = &settings.ssl_key {
+        options = options.ssl_client_key(file);
+    }
+    // `-c name=value` or `--name=value`, any number of them.
+    for word in settings
+        .options
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+    {
+        let setting = word.trim_start_matches("--").trim_start_matches("-c");
+        if let Some((name, value)) = setting.split_once('=') {
+            options = options.options([(name, value)]);
+        }
+    }
+    options
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(
+    path: &std::path::Path,
+    pool_size: u32,
+    create: bool,
+) -> Result<Pool, ConnectError> {
+    use sqlx::sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    };
+
+    let shown = path.display().to_string();
+    if !path.exists() {
+        if !create {
+            return Err(ConnectError::NoFile { path: shown });
+        }
+        let directory = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        if directory.is_some_and(|directory| !directory.is_dir()) {
+            return Err(ConnectError::NoDirectory { path: shown });
+        }
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(create)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What was answered must not be forgotten when the machine loses power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT);
+    SqlitePoolOptions::new()
+        .max_connections(pool_size)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map(Pool::Sqlite)
+        .map_err(|cause| ConnectError::Connect {
+            place: shown,
+            cause,
+        })
+}

@@ -1,0 +1,241 @@
+//! Where PostgreSQL and SQLite differ: words of SQL, column types, how errors are told.
+//!
+//! A statement is written once, with [`sql!`]: text that both understand, and between the
+//! texts the words below for what they spell differently.
+
+pub(crate) mod values;
+
+/// A statement in the words of each engine.
+#[derive(Debug, Clone, Copy)]
+pub struct Sql {
+    /// In PostgreSQL's.
+    pub postgres: &'static str,
+    /// In SQLite's.
+    pub sqlite: &'static str,
+}
+
+/// One part of a statement in PostgreSQL's words.
+macro_rules! postgres_word {
+    (now) => {
+        "(now() AT TIME ZONE 'utc')"
+    };
+    ([now + $seconds:literal]) => {
+        concat!(
+            "(now() AT TIME ZONE 'utc' + make_interval(secs => ",
+            $seconds,
+            "))"
+        )
+    };
+    (for_update) => {
+        " FOR UPDATE"
+    };
+    (for_no_key_update) => {
+        " FOR NO KEY UPDATE"
+    };
+    (skip_locked) => {
+        " FOR UPDATE SKIP LOCKED"
+    };
+    (pool_lock) => {
+        "SELECT pg_advisory_xact_lock($2, hashtext($1))"
+    };
+    ($other:tt) => {
+        $crate::db::dialect::common_word!($other)
+    };
+}
+
+/// The same in SQLite's. A writing transaction holds the whole database there, so rows need
+/// no locks of their own.
+macro_rules! sqlite_word {
+    (now) => {
+        "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+    };
+    ([now + $seconds:literal]) => {
+        concat!(
+            "strftime('%Y-%m-%d %H:%M:%f000', 'now', ",
+            $seconds,
+            " || ' seconds')"
+        )
+    };
+    (for_update) => {
+        ""
+    };
+    (for_no_key_update) => {
+        ""
+    };
+    (skip_locked) => {
+        ""
+    };
+    (pool_lock) => {
+        "SELECT $1, $2"
+    };
+    ($other:tt) => {
+        $crate::db::dialect::common_word!($other)
+    };
+}
+
+/// What both have in common: texts, and the columns of the rows. Never `*`: a column that is
+/// added while the program runs must not come as a surprise to it.
+macro_rules! common_word {
+    (node_columns) => {
+        "nodes.id, nodes.hostname, nodes.ipaddr, CAST(nodes.state AS TEXT) AS state, \
+         nodes.comment, nodes.pool, nodes.reusable, nodes.data, nodes.created_at, \
+         nodes.retired_at, nodes.attempts"
+    };
+    (session_columns) => {
+        "id, tenant_id, expires_at, data, created_at, retired_at"
+    };
+    (tenant_columns) => {
+        "id, name, is_admin, ssh_key, api_key, node_quota, session_lifetime, \
+         session_lifetime_max, created_at, retired_at"
+    };
+    ($text:literal) => {
+        $text
+    };
+}
+
+/// Declares the statements of a module, and lists them for the test that describes each.
+macro_rules! statements {
+    ($($(#[doc = $doc:literal])* $name:ident = [$($part:tt)+];)+) => {
+        $(
+            $(#[doc = $doc])*
+            const $name: $crate::db::dialect::Sql = $crate::db::dialect::Sql {
+                postgres: concat!($($crate::db::dialect::postgres_word!($part)),+),
+                sqlite: concat!($($crate::db::dialect::sqlite_word!($part)),+),
+            };
+        )+
+
+        /// Every statement of this module, by name.
+        pub(crate) const STATEMENTS: &[(&str, $crate::db::dialect::Sql)] =
+            &[$((stringify!($name), $name)),+];
+    };
+}
+
+/// Runs a statement on whichever engine the transaction is with.
+macro_rules! run {
+    ($tx:expr, $sql:expr, $query:ident $(::<$row:ty>)?, $fetch:ident $(, $bind:expr)* $(,)?) => {
+        match &mut $tx.inner {
+            #[cfg(feature = "postgresql")]
+            $crate::db::TxInner::Postgres(tx) => {
+                $crate::db::dialect::query!(sqlx::Postgres, $query $(::<$row>)?, $sql.postgres)
+                    $(.bind($bind))*
+                    .$fetch(&mut **tx)
+                    .await
+                    .map($crate::db::dialect::Outcome::outcome)
+                    .map_err($crate::db::DbError::from)
+            }
+            #[cfg(feature = "sqlite")]
+            $crate::db::TxInner::Sqlite(tx) => {
+                $crate::db::dialect::query!(sqlx::Sqlite, $query $(::<$row>)?, $sql.sqlite)
+                    $(.bind($bind))*
+                    .$fetch(&mut **tx)
+                    .await
+                    .map($crate::db::dialect::Outcome::outcome)
+                    .map_err($crate::db::DbError::from)
+            }
+        }
+    };
+}
+
+macro_rules! query {
+    ($db:ty, query, $sql:expr) => {
+        sqlx::query::<$db>($sql)
+    };
+    ($db:ty, query_as::<$row:ty>, $sql:expr) => {
+        sqlx::query_as::<$db, $row>($sql)
+    };
+    ($db:ty, query_scalar::<$row:ty>, $sql:expr) => {
+        sqlx::query_scalar::<$db, $row>($sql)
+    };
+}
+
+/// What a statement gave: rows as they are, and of a change only how many rows it changed.
+pub(crate) trait Outcome {
+    type Outcome;
+    fn outcome(self) -> Self::Outcome;
+}
+
+impl<T> Outcome for Vec<T> {
+    type Outcome = Self;
+    fn outcome(self) -> Self {
+        self
+    }
+}
+
+impl<T> Outcome for Option<T> {
+    type Outcome = Self;
+    fn outcome(self) -> Self {
+        self
+    }
+}
+
+#[cfg(feature = "postgresql")]
+impl Outcome for sqlx::postgres::PgQueryResult {
+    type Outcome = u64;
+    fn outcome(self) -> u64 {
+        self.rows_affected()
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Outcome for sqlx::sqlite::SqliteQueryResult {
+    type Outcome = u64;
+    fn outcome(self) -> u64 {
+        self.rows_affected()
+    }
+}
+
+pub(crate) use {common_word, postgres_word, query, run, sqlite_word, statements};
+
+/// A rule of the schema that two rows may not both satisfy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unique {
+    /// Tenants' names.
+    TenantName,
+    /// Active nodes' host names.
+    NodeHostname,
+    /// Active nodes' addresses.
+    NodeAddress,
+    /// Any other.
+    Other,
+}
+
+/// Which rule an error is about, if it is about uniqueness.
+pub(crate) fn violated_unique(error: &dyn sqlx::error::DatabaseError) -> Option<Unique> {
+    if !error.is_unique_violation() {
+        return None;
+    }
+    // PostgreSQL names the constraint, SQLite table and column in the message.
+    let name = error.constraint().unwrap_or_else(|| error.message());
+    let rules = [
+        ("tenants_name_key", Unique::TenantName),
+        ("tenants.name", Unique::TenantName),
+        ("active_hostname_index", Unique::NodeHostname),
+        ("nodes.hostname", Unique::NodeHostname),
+        ("active_ipaddr_index", Unique::NodeAddress),
+        ("nodes.ipaddr", Unique::NodeAddress),
+    ];
+    let rule = rules.iter().find(|(part, _)| name.contains(part));
+    Some(rule.map_or(Unique::Other, |(_, unique)| *unique))
+}
+
+/// Whether the transaction lost against another one and may simply be done again:
+/// serialization failure or deadlock in PostgreSQL, a busy or locked database in SQLite.
+pub(crate) fn is_conflict(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = error.code();
+    matches!(
+        code.as_deref(),
+        Some("40001" | "40P01" | "5" | "6" | "261" | "262" | "517" | "773")
+    )
+}
+
+/// Whether the server is going away, coming up or full, so that the same may work later.
+pub(crate) fn is_unavailable(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| {
+        code.len() == 5
+            && (code.starts_with("08")
+                || matches!(
+                    &*code,
+                    "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006"
+                ))
+    })
+}

@@ -1,0 +1,322 @@
+//! Making a schema, and taking one from revision to revision.
+
+mod revisions;
+mod test_data;
+
+use std::fmt;
+
+use super::dialect::{run, statements};
+use super::{Db, DbError, TransactionError, Tx, TxInner};
+use revisions::{BASE, STEPS, Script, TABLES};
+
+pub use test_data::{TEST_TENANTS, insert_test_data, test_api_key};
+
+/// A revision that this program knows: 0 is the base, before the first numbered one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(usize);
+
+impl Revision {
+    /// The newest.
+    pub const HEAD: Revision = Revision(STEPS.len());
+    /// Before the first numbered one.
+    pub const BASE: Revision = Revision(0);
+
+    /// As it stands in `alembic_version`; `None` for the base.
+    pub fn id(self) -> Option<&'static str> {
+        self.0
+            .checked_sub(1)
+            .and_then(|n| STEPS.get(n))
+            .map(|step| step.id)
+    }
+
+    /// What it is for.
+    pub fn title(self) -> &'static str {
+        let step = self.0.checked_sub(1).and_then(|n| STEPS.get(n));
+        step.map_or("the first schema", |step| step.title)
+    }
+
+    /// All, oldest first.
+    pub fn all() -> impl Iterator<Item = Revision> {
+        (0..=STEPS.len()).map(Revision)
+    }
+}
+
+/// `a81c5d2f0e37 (head)`, `6654d536b836`, `<base>`.
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id() {
+            None => f.write_str("<base>"),
+            Some(id) if *self == Revision::HEAD => write!(f, "{id} (head)"),
+            Some(id) => f.write_str(id),
+        }
+    }
+}
+
+/// Why a schema could not be made or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// There is something already.
+    #[error("the database has tables of Duffy already: {}; nothing was changed. To bring them up to date, run `duffy migration upgrade`", .0.join(", "))]
+    TablesPresent(Vec<String>),
+    /// There is nothing yet.
+    #[error("the database has no tables of Duffy; run `duffy setup-db`")]
+    NotSetUp,
+    /// A later version of Duffy was here.
+    #[error(
+        "the database is at revision {0}, which this version of duffy does not know; use a newer one"
+    )]
+    UnknownRevision(String),
+    /// The database is not at the revision that the program needs.
+    #[error(
+        "the database is at revision {at}, this version of duffy needs {}; run `duffy migration upgrade`",
+        Revision::HEAD
+    )]
+    Outdated {
+        /// Where it is.
+        at: Revision,
+    },
+    /// The text names no revision.
+    #[error("there is no revision {wanted:?}; {known}")]
+    NoSuchRevision {
+        /// The text.
+        wanted: String,
+        /// What there is.
+        known: String,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl TransactionError for MigrateError {
+    fn database_error(&self) -> Option<&DbError> {
+        match self {
+            MigrateError::Db(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+statements! {
+    READ_VERSION = ["SELECT version_num FROM alembic_version"];
+    CLEAR_VERSION = ["DELETE FROM alembic_version"];
+    WRITE_VERSION = ["INSERT INTO alembic_version (version_num) VALUES ($1)"];
+}
+
+/// Makes the schema in an empty database, at its newest revision.
+pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
+    db.transaction(|mut tx| async move {
+        lock_schema(&mut tx).await?;
+        let present = list_tables(&mut tx).await?;
+        if !present.is_empty() {
+            return Err(MigrateError::TablesPresent(present));
+        }
+        execute(&mut tx, BASE).await?;
+        for step in &STEPS {
+            execute(&mut tx, step.up).await?;
+        }
+        write_version(&mut tx, Revision::HEAD).await?;
+        Ok((tx, ()))
+    })
+    .await
+}
+
+/// The revision that the database is at.
+pub async fn current(db: &Db) -> Result<Revision, MigrateError> {
+    db.read(|mut tx| async move {
+        let revision = read_version(&mut tx).await?;
+        Ok((tx, revision))
+    })
+    .await
+}
+
+/// Refuses a database that is not at the newest revision.
+pub async fn check(db: &Db) -> Result<(), MigrateError> {
+    match current(db).await? {
+        Revision::HEAD => Ok(()),
+        at => Err(MigrateError::Outdated { at }),
+    }
+}
+
+/// Takes the schema up to a revision: `head`, its number or the beginning of it, or `+1` and
+/// so on. Returns where it was and where it is.
+pub async fn upgrade(db: &Db, to: &str) -> Result<(Revision, Revision), MigrateError> {
+    migrate(db, to, true).await
+}
+
+/// Takes the schema down to a revision: `base`, its number or the beginning of it, or `-1`
+/// and so on. Returns where it was and where it is.
+pub async fn downgrade(db: &Db, to: &str) -> Result<(Revision, Revision), MigrateError> {
+    migrate(db, to, false).await
+}
+
+/// All steps are one transaction: the schema is never left half-way.
+async fn migrate(db: &Db, to: &str, up: bool) -> Result<(Revision, Revision), MigrateError> {
+    db.transaction(|mut tx| async move {
+        lock_schema(&mut tx).await?;
+        let from = read_version(&mut tx).await?;
+        let target = resolve(to, from)?;
+        if up {
+            for step in STEPS.get(from.0..target.0).unwrap_or_default() {
+                execute(&mut tx, step.up).await?;
+            }
+        } else {
+            for step in STEPS.get(target.0..from.0).unwrap_or_default().iter().rev() {
+                execute(&mut tx, step.down).await?;
+            }
+        }
+        let reached = if up {
+            from.max(target)
+        } else {
+            from.min(target)
+        };
+        write_version(&mut tx, reached).await?;
+        Ok((tx, (from, reached)))
+    })
+    .await
+}
+
+/// The revision that a text names, seen from another one.
+fn resolve(text: &str, from: Revision) -> Result<Revision, MigrateError> {
+    let unknown = || MigrateError::NoSuchRevision {
+        wanted: text.to_owned(),
+        known: format!(
+            "known are base, {}, head, and steps such as +1 and -1",
+            Revision::all()
+                .filter_map(Revision::id)
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+    };
+    if let Some(count) = text.strip_prefix(['+', '-']) {
+        let count: usize = count.parse().map_err(|_| unknown())?;
+        let reached = if text.starts_with('+') {
+            from.0.checked_add(count)
+        } else {
+            from.0.checked_sub(count)
+        };
+        return reached
+            .filter(|n| *n <= STEPS.len())
+            .map(Revision)
+            .ok_or_else(unknown);
+    }
+    match text {
+        "head" | "heads" => Ok(Revision::HEAD),
+        "base" => Ok(Revision::BASE),
+        _ => {
+            let mut found = Revision::all()
+                .filter(|revision| revision.id().is_some_and(|id| id.starts_with(text)));
+            match (found.next(), found.next()) {
+                (Some(revision), None) if !text.is_empty() => Ok(revision),
+                _ => Err(unknown()),
+            }
+        }
+    }
+}
+
+async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
+    let present = list_tables(tx).await?;
+    if present.is_empty() {
+        return Err(MigrateError::NotSetUp);
+    }
+    if !present.iter().any(|table| table == "alembic_version") {
+        return Ok(Revision::BASE);
+    }
+    let version = run!(tx, READ_VERSION, query_scalar::<String>, fetch_optional)?;
+    match version {
+        None if present.len() == 1 => Err(MigrateError::NotSetUp),
+        None => Ok(Revision::BASE),
+        Some(id) => Revision::all()
+            .find(|revision| revision.id() == Some(&id))
+            .ok_or(MigrateError::UnknownRevision(id)),
+    }
+}
+
+async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateError> {
+    run!(tx, CLEAR_VERSION, query, execute)?;
+    if let Some(id) = revision.id() {
+        run!(tx, WRITE_VERSION, query, execute, id)?;
+    }
+    Ok(())
+}
+
+/// Which tables of ours there are.
+async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
+    let names: Vec<String> = match &mut tx.inner {
+        #[cfg(feature = "postgresql")]
+        TxInner::Postgres(tx) => {
+            sqlx::query_scalar(
+                "SELECT CAST(tablename AS TEXT) FROM pg_catalog.pg_tables \
+                 WHERE schemaname = current_schema() ORDER BY tablename",
+            )
+            .fetch_all(&mut **tx)
+            .await?
+        }
+        #[cfg(feature = "sqlite")]
+        TxInner::Sqlite(tx) => {
+            sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+                .fetch_all(&mut **tx)
+                .await?
+        }
+    };
+    Ok(names
+        .into_iter()
+        .filter(|name| TABLES.contains(&name.as_str()))
+        .collect())
+}
+
+/// Keeps another program from changing the schema at the same time.
+async fn lock_schema(tx: &mut Tx) -> Result<(), DbError> {
+    match &mut tx.inner {
+        #[cfg(feature = "postgresql")]
+        TxInner::Postgres(tx) => {
+            // Any fixed number that nobody else is likely to use.
+            sqlx::query("SELECT pg_advisory_xact_lock(7017706889)")
+                .execute(&mut **tx)
+                .await?;
+        }
+        #[cfg(feature = "sqlite")]
+        TxInner::Sqlite(_) => {}
+    }
+    Ok(())
+}
+
+async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {
+    match &mut tx.inner {
+        #[cfg(feature = "postgresql")]
+        TxInner::Postgres(tx) => {
+            for statement in script.postgres {
+                sqlx::query(*statement).execute(&mut **tx).await?;
+            }
+        }
+        #[cfg(feature = "sqlite")]
+        TxInner::Sqlite(tx) => {
+            for statement in script.sqlite {
+                sqlx::query(*statement).execute(&mut **tx).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_name_revisions() {
+        let base = Revision::BASE;
+        assert_eq!(resolve("head", base).unwrap(), Revision::HEAD);
+        assert_eq!(resolve("base", Revision::HEAD).unwrap(), base);
+        assert_eq!(resolve("+1", base).unwrap(), Revision(1));
+        assert_eq!(
+            resolve("-1", Revision::HEAD).unwrap(),
+            Revision(STEPS.len() - 1)
+        );
+        assert_eq!(resolve("6654d536b836", base).unwrap(), Revision(3));
+        assert_eq!(resolve("6654", base).unwrap(), Revision(3));
+        for bad in ["", "-1", "+9", "zzz", "+", "+-1"] {
+            assert!(resolve(bad, base).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The `nodes` table: looking, adding, lending. What is leased stands in [`crate::db::leases`].
+
+use duffy_api::NodeState;
+
+use super::dialect::{run, statements};
+use super::{DbError, JsonObject, Timestamp, Tx};
+
+/// A node's row.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct NodeRow {
+    /// Number of the node.
+    #[sqlx(try_from = "i32")]
+    pub id: i64,
+    /// Host name.
+    pub hostname: Option<String>,
+    /// IPv4 or IPv6 address.
+    pub ipaddr: Option<String>,
+    /// What it is doing.
+    #[sqlx(try_from = "String")]
+    pub state: State,
+    /// An operator's remark.
+    pub comment: Option<String>,
+    /// The pool that it belongs to.
+    pub pool: Option<String>,
+    /// Whether it goes back to `unused` after use.
+    pub reusable: bool,
+    /// What is known of it.
+    pub data: JsonObject,
+    /// When the row was made.
+    pub created_at: Timestamp,
+    /// When it was retired.
+    pub retired_at: Option<Timestamp>,
+    /// How often the work on its present state was begun.
+    pub attempts: i32,
+}
+
+/// A state as it stands in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State(pub NodeState);
+
+impl TryFrom<String> for State {
+    type Error = duffy_api::UnknownNodeState;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+/// What a new row is made of.
+#[derive(Debug, Clone)]
+pub struct NewNode {
+    /// Host name.
+    pub hostname: String,
+    /// IPv4 or IPv6 address.
+    pub ipaddr: String,
+    /// An operator's remark.
+    pub comment: Option<String>,
+    /// The pool that it belongs to.
+    pub pool: Option<String>,
+    /// Whether it goes back to `unused` after use.
+    pub reusable: bool,
+    /// What is known of it.
+    pub data: JsonObject,
+    /// Whether it is ready to be lent at once, instead of unused.
+    pub ready: bool,
+}
+
+statements! {
+    FIND_NODE = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.id = $1"
+    ];
+    LIST_ACTIVE_NODES = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id"
+    ];
+    INSERT_UNUSED_NODE = [
+        "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, \
+         state_since) VALUES ($1, $2, $3, $4, $5, $6, 'unused', " now ", " now ") \
+         RETURNING " node_columns
+    ];
+    INSERT_READY_NODE = [
+        "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, \
+         state_since) VALUES ($1, $2, $3, $4, $5, $6, 'ready', " now ", " now ") \
+         RETURNING " node_columns
+    ];
+    COUNT_BY_STATE = [
+        "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
+         WHERE retired_at IS NULL AND pool = $1 GROUP BY state"
+    ];
+    COUNT_FILLED = [
+        "SELECT pool AS name, count(*) AS quantity FROM nodes WHERE retired_at IS NULL \
+         AND pool IS NOT NULL AND state IN ('ready', 'provisioning') GROUP BY pool"
+    ];
+    COUNT_FILLED_OF = [
+        "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
+         AND state IN ('ready', 'provisioning')"
+    ];
+    LIST_REUSABLE_NODES = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL \
+         AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id"
+    ];
+    PICK_REUSABLE_NODE = [
+        "UPDATE nodes SET state = 'provisioning', pool = $2, lease = NULL, \
+         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = " now " \
+         WHERE id = $1 AND state = 'unused' AND pool IS NULL AND retired_at IS NULL"
+    ];
+    INSERT_PROVISIONING_NODES = [
+        "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
+         WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
+         SELECT $1, 'provisioning', FALSE, '{}', " now ", " now " FROM rows"
+    ];
+    /// Oldest first: every node gets its turn, and none rots at the end of the line.
+    TAKE_READY_NODES = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+         AND nodes.retired_at IS NULL \
+         ORDER BY coalesce(nodes.state_since, nodes.created_at), nodes.id LIMIT $2" skip_locked
+    ];
+    COUNT_READY = [
+        "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL"
+    ];
+    LOCK_POOL = [
+        pool_lock
+    ];
+    AWAIT_READY_NODES = [
+        "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
+         ORDER BY id LIMIT $2" for_update
+    ];
+    RESERVE_NODE = [
+        "UPDATE nodes SET state = 'contextualizing', data = $2, lease = $3, \
+         lease_expires_at = " [now + "$4"] ", attempts = 1, retry_at = NULL, \
+         state_since = " now " WHERE id = $1"
+    ];
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct StateCount {
+    #[sqlx(try_from = "String")]
+    state: State,
+    quantity: i64,
+}
+
+/// How many nodes of a pool are ready or soon will be.
+#[derive(Debug, sqlx::FromRow)]
+pub struct PoolCount {
+    /// The pool's name.
+    pub name: String,
+    /// How many.
+    pub quantity: i64,
+}
+
+/// The node of this number, retired ones too.
+pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
+    run!(tx, FIND_NODE, query_as::<NodeRow>, fetch_optional, id)
+}
+
+/// All nodes that are not retired.
+pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
+    run!(tx, LIST_ACTIVE_NODES, query_as::<NodeRow>, fetch_all)
+}
+
+/// Adds a node.
+pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError> {
+    let statement = if node.ready {
+        INSERT_READY_NODE
+    } else {
+        INSERT_UNUSED_NODE
+    };
+    run!(
+        tx,
+        statement,
+        query_as::<NodeRow>,
+        fetch_optional,
+        &node.hostname,
+        &node.ipaddr,
+        &node.comment,
+        &node.pool,
+        node.reusable,
+        &node.data,
+    )?
+    .ok_or_else(|| DbError::Corrupt("an inserted node was not returned".into()))
+}
+
+/// How many active nodes of a pool are in which state.
+pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i64)>, DbError> {
+    let rows = run!(tx, COUNT_BY_STATE, query_as::<StateCount>, fetch_all, pool)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.state.0, row.quantity))
+        .collect())
+}
+
+/// How many nodes of each pool are ready or being provisioned; pools without one are left out.
+pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
+    run!(tx, COUNT_FILLED, query_as::<PoolCount>, fetch_all)
+}
+
+/// How many nodes of this pool are ready or being provisioned.
+pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
+    let count = run!(
+        tx,
+        COUNT_FILLED_OF,
+        query_scalar::<i64>,
+        fetch_optional,
+        pool
+    )?;
+    Ok(count.unwrap_or(0))
+}
+
+/// The reusable nodes that no pool has.
+pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
+    run!(tx, LIST_REUSABLE_NODES, query_as::<NodeRow>, fetch_all)
+}
+
+/// Puts a reusable node into a pool, to be provisioned. False when another pool was faster.
+pub async fn pick_reusable_node(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
+    Ok(run!(tx, PICK_REUSABLE_NODE, query, execute, id, pool)? == 1)
+}
+
+/// Adds so many nodes to a pool, to be provisioned.
+pub async fn insert_provisioning_nodes(
+    tx: &mut Tx,
+    pool: &str,
+    quantity: u32,
+) -> Result<(), DbError> {
+    if quantity > 0 {
+        run!(
+            tx,
+            INSERT_PROVISIONING_NODES,
+            query,
+            execute,
+            pool,
+            i64::from(quantity)
+        )?;
+    }
+    Ok(())
+}
+
+/// Locks up to `quantity` ready nodes of a pool, those that have been ready longest; such as
+/// another transaction holds are passed over.
+pub async fn take_ready_nodes(
+    tx: &mut Tx,
+    pool: &str,
+    quantity: u32,
+) -> Result<Vec<NodeRow>, DbError> {
+    run!(
+        tx,
+        TAKE_READY_NODES,
+        query_as::<NodeRow>,
+        fetch_all,
+        pool,
+        i64::from(quantity)
+    )
+}
+
+/// How many nodes of a pool are ready, those that other transactions hold included.
+pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
+    let count = run!(tx, COUNT_READY, query_scalar::<i64>, fetch_optional, pool)?;
+    Ok(count.unwrap_or(0))
+}
+
+/// What is done to a pool as a whole by one transaction at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolLock {
+    /// Filling it.
+    Fill = 1,
+    /// Reserving when its ready nodes run out.
+    Reserve = 2,
+}
+
+/// Waits until no other transaction does the same to this pool, and keeps them from it until
+/// this one ends.
+pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), DbError> {
+    run!(tx, LOCK_POOL, query, execute, pool, lock as i32)?;
+    Ok(())
+}
+
+/// Waits until the transactions that hold ready nodes of a pool have ended.
+pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result<(), DbError> {
+    run!(
+        tx,
+        AWAIT_READY_NODES,
+        query_scalar::<i32>,
+        fetch_all,
+        pool,
+        i64::from(quantity)
+    )?;
+    Ok(())
+}
+
+/// Takes a ready node that this transaction has locked, for `seconds` under `lease`.
+pub async fn reserve_node(
+    tx: &mut Tx,
+    id: i64,
+    data: &JsonObject,
+    lease: &str,
+    seconds: f64,
+) -> Result<(), DbError> {
+    run!(tx, RESERVE_NODE, query, execute, id, data, lease, seconds)?;
+    Ok(())
+}

@@ -1,0 +1,332 @@
+//! The `sessions` and `sessions_nodes` tables, and what a session's end does to its nodes.
+
+use super::dialect::{run, statements};
+use super::tenants::TenantRow;
+use super::{DbError, Interval, JsonObject, Timestamp, Tx};
+use crate::db::nodes::NodeRow;
+
+/// A session's row.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct SessionRow {
+    /// Number of the session.
+    #[sqlx(try_from = "i32")]
+    pub id: i64,
+    /// Whose it is.
+    #[sqlx(try_from = "i32")]
+    pub tenant_id: i64,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// What was asked for.
+    pub data: JsonObject,
+    /// When it was granted.
+    pub created_at: Timestamp,
+    /// When it was retired.
+    pub retired_at: Option<Timestamp>,
+}
+
+/// A node of a session, with the number of the session.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct SessionNodeRow {
+    /// Number of the session.
+    #[sqlx(try_from = "i32")]
+    pub session_id: i64,
+    /// The node.
+    #[sqlx(flatten)]
+    pub node: NodeRow,
+}
+
+statements! {
+    FIND_SESSION = [
+        "SELECT " session_columns " FROM sessions WHERE id = $1"
+    ];
+    LOCK_SESSION = [
+        "SELECT " session_columns " FROM sessions WHERE id = $1" for_update
+    ];
+    LIST_ACTIVE_SESSIONS = [
+        "SELECT " session_columns " FROM sessions WHERE retired_at IS NULL \
+         AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id"
+    ];
+    LIST_TENANTS_OF_ACTIVE_SESSIONS = [
+        "SELECT " tenant_columns " FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
+         WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))"
+    ];
+    LIST_NODES_OF_ACTIVE_SESSIONS = [
+        "SELECT sessions_nodes.session_id, " node_columns " FROM sessions_nodes \
+         JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         JOIN nodes ON nodes.id = sessions_nodes.node_id \
+         WHERE sessions.retired_at IS NULL \
+         AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id"
+    ];
+    LIST_NODES_OF_SESSION = [
+        "SELECT sessions_nodes.session_id, " node_columns " FROM sessions_nodes \
+         JOIN nodes ON nodes.id = sessions_nodes.node_id \
+         WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id"
+    ];
+    COUNT_NODES_OF_TENANT = [
+        "SELECT count(*) FROM sessions_nodes \
+         JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL"
+    ];
+    INSERT_SESSION = [
+        "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
+         VALUES ($1, $2, " now ", " [now + "$3"] ") RETURNING " session_columns
+    ];
+    INSERT_SESSION_NODE = [
+        "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)"
+    ];
+    REPLACE_SESSION_NODE = [
+        "UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2"
+    ];
+    SET_EXPIRY = [
+        "UPDATE sessions SET expires_at = $2 WHERE id = $1"
+    ];
+    RETIRE_SESSION = [
+        "UPDATE sessions SET retired_at = " now " WHERE id = $1 AND retired_at IS NULL RETURNING " session_columns
+    ];
+    RELEASE_NODES_OF_SESSION = [
+        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, retry_at = NULL, state_since = " now " \
+         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
+         AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $1)"
+    ];
+    LOCK_EXPIRED_SESSIONS = [
+        "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < " now " \
+         ORDER BY expires_at LIMIT $1" skip_locked
+    ];
+    /// Sessions whose request died: a node of theirs waits for its key, and nobody works on it.
+    LIST_ABANDONED_SESSIONS = [
+        "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
+         SELECT sessions_nodes.session_id FROM sessions_nodes \
+         JOIN nodes ON nodes.id = sessions_nodes.node_id \
+         WHERE nodes.state = 'contextualizing' AND nodes.retired_at IS NULL \
+         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ")) ORDER BY id"
+    ];
+    /// Nodes in use of which no running session knows.
+    RELEASE_ORPHANS = [
+        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, retry_at = NULL, state_since = " now " \
+         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
+         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
+         AND NOT EXISTS (SELECT 1 FROM sessions_nodes \
+         JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL)"
+    ];
+    LAST_SESSION_ID = [
+        "SELECT max(id) FROM sessions"
+    ];
+    LAST_POOL_OF_NODE = [
+        "SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1"
+    ];
+}
+
+/// The session of this number, retired ones too.
+pub async fn find_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+    run!(tx, FIND_SESSION, query_as::<SessionRow>, fetch_optional, id)
+}
+
+/// The same, and no other transaction changes it until this one ends.
+pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+    run!(tx, LOCK_SESSION, query_as::<SessionRow>, fetch_optional, id)
+}
+
+/// The running sessions, of one tenant or of all.
+pub async fn list_active_sessions(
+    tx: &mut Tx,
+    tenant_id: Option<i64>,
+) -> Result<Vec<SessionRow>, DbError> {
+    run!(
+        tx,
+        LIST_ACTIVE_SESSIONS,
+        query_as::<SessionRow>,
+        fetch_all,
+        tenant_id
+    )
+}
+
+/// The tenants that have a running session, or this one if it has.
+pub async fn list_tenants_of_active_sessions(
+    tx: &mut Tx,
+    tenant_id: Option<i64>,
+) -> Result<Vec<TenantRow>, DbError> {
+    run!(
+        tx,
+        LIST_TENANTS_OF_ACTIVE_SESSIONS,
+        query_as::<TenantRow>,
+        fetch_all,
+        tenant_id
+    )
+}
+
+/// The nodes of the running sessions, of one tenant or of all.
+pub async fn list_nodes_of_active_sessions(
+    tx: &mut Tx,
+    tenant_id: Option<i64>,
+) -> Result<Vec<SessionNodeRow>, DbError> {
+    run!(
+        tx,
+        LIST_NODES_OF_ACTIVE_SESSIONS,
+        query_as::<SessionNodeRow>,
+        fetch_all,
+        tenant_id
+    )
+}
+
+/// The nodes of a session.
+pub async fn list_nodes_of_session(
+    tx: &mut Tx,
+    session_id: i64,
+) -> Result<Vec<SessionNodeRow>, DbError> {
+    run!(
+        tx,
+        LIST_NODES_OF_SESSION,
+        query_as::<SessionNodeRow>,
+        fetch_all,
+        session_id
+    )
+}
+
+/// How many nodes the running sessions of a tenant hold.
+pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
+    let count = run!(
+        tx,
+        COUNT_NODES_OF_TENANT,
+        query_scalar::<i64>,
+        fetch_optional,
+        tenant_id
+    )?;
+    Ok(count.unwrap_or(0))
+}
+
+/// Adds a session that ends in so many `seconds`.
+pub async fn insert_session(
+    tx: &mut Tx,
+    tenant_id: i64,
+    data: &JsonObject,
+    lifetime: Interval,
+) -> Result<SessionRow, DbError> {
+    let seconds = duffy_api::duration::to_seconds(lifetime.0);
+    let row = run!(
+        tx,
+        INSERT_SESSION,
+        query_as::<SessionRow>,
+        fetch_optional,
+        tenant_id,
+        data,
+        seconds
+    )?;
+    row.ok_or_else(|| DbError::Corrupt("an inserted session was not returned".into()))
+}
+
+/// Adds a node to a session.
+pub async fn insert_session_node(
+    tx: &mut Tx,
+    session_id: i64,
+    node_id: i64,
+    pool: &str,
+    data: &JsonObject,
+) -> Result<(), DbError> {
+    run!(
+        tx,
+        INSERT_SESSION_NODE,
+        query,
+        execute,
+        session_id,
+        node_id,
+        pool,
+        data
+    )?;
+    Ok(())
+}
+
+/// Puts another node in the place of one. False when the session has no such node.
+pub async fn replace_session_node(
+    tx: &mut Tx,
+    session_id: i64,
+    old: i64,
+    new: i64,
+    data: &JsonObject,
+) -> Result<bool, DbError> {
+    Ok(run!(
+        tx,
+        REPLACE_SESSION_NODE,
+        query,
+        execute,
+        session_id,
+        old,
+        new,
+        data
+    )? == 1)
+}
+
+/// Sets when a session ends by itself.
+pub async fn set_expiry(tx: &mut Tx, id: i64, expires_at: Timestamp) -> Result<(), DbError> {
+    run!(tx, SET_EXPIRY, query, execute, id, expires_at)?;
+    Ok(())
+}
+
+/// Retires a session and hands all its nodes over to be deprovisioned. `None` when it was
+/// retired already, or is not there. Wakes the workers.
+pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+    let row = run!(
+        tx,
+        RETIRE_SESSION,
+        query_as::<SessionRow>,
+        fetch_optional,
+        id
+    )?;
+    if row.is_some() {
+        run!(tx, RELEASE_NODES_OF_SESSION, query, execute, id)?;
+        tx.wake_workers();
+    }
+    Ok(row)
+}
+
+/// Locks up to `limit` sessions whose time is over.
+pub async fn lock_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
+    let rows = run!(
+        tx,
+        LOCK_EXPIRED_SESSIONS,
+        query_scalar::<i32>,
+        fetch_all,
+        i64::from(limit)
+    )?;
+    Ok(rows.into_iter().map(i64::from).collect())
+}
+
+/// Sessions in the making that nobody works on any more.
+pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
+    let rows = run!(tx, LIST_ABANDONED_SESSIONS, query_scalar::<i32>, fetch_all)?;
+    Ok(rows.into_iter().map(i64::from).collect())
+}
+
+/// Hands nodes over to be deprovisioned that are in use by no running session. Returns how
+/// many.
+pub async fn release_orphans(tx: &mut Tx) -> Result<u64, DbError> {
+    let released = run!(tx, RELEASE_ORPHANS, query, execute)?;
+    if released > 0 {
+        tx.wake_workers();
+    }
+    Ok(released)
+}
+
+/// The pool from which a node was lent last: the original forgets it when it deprovisions.
+pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> Result<Option<String>, DbError> {
+    run!(
+        tx,
+        LAST_POOL_OF_NODE,
+        query_scalar::<String>,
+        fetch_optional,
+        node_id
+    )
+}
+
+/// The highest number of a session; 0 when there is none.
+pub async fn last_session_id(tx: &mut Tx) -> Result<i64, DbError> {
+    let last = run!(
+        tx,
+        LAST_SESSION_ID,
+        query_scalar::<Option<i32>>,
+        fetch_optional
+    )?;
+    Ok(last.flatten().map_or(0, i64::from))
+}

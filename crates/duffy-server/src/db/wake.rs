@@ -1,0 +1,142 @@
+//! Wake-ups: hints that there is work, so that nobody has to wait for the next poll.
+//!
+//! Within a process they go over a channel; from process to process over PostgreSQL's
+//! NOTIFY, once per transaction. Losing one costs time, not work.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::dialect::{run, statements};
+use super::{Db, DbError, Pool, Tx, TxInner};
+
+#[cfg(feature = "postgresql")]
+const CHANNEL: &str = "duffy_work";
+
+statements! {
+    PING = ["SELECT 1"];
+}
+
+/// The bell of one process.
+#[derive(Debug)]
+pub(super) struct Wake {
+    bell: watch::Sender<u64>,
+}
+
+impl Wake {
+    pub(super) fn new() -> Self {
+        Self {
+            bell: watch::Sender::new(0),
+        }
+    }
+
+    pub(super) fn ring(&self) {
+        self.bell.send_modify(|count| *count += 1);
+    }
+}
+
+/// Has the other processes told at commit.
+pub(super) async fn announce(tx: &mut Tx) -> Result<(), DbError> {
+    match &mut tx.inner {
+        #[cfg(feature = "postgresql")]
+        TxInner::Postgres(tx) => {
+            sqlx::query("SELECT pg_notify($1, '')")
+                .bind(CHANNEL)
+                .execute(&mut **tx)
+                .await?;
+        }
+        // Other processes on a SQLite database poll.
+        #[cfg(feature = "sqlite")]
+        TxInner::Sqlite(_) => {}
+    }
+    Ok(())
+}
+
+pub(super) async fn ping(tx: &mut Tx) -> Result<(), DbError> {
+    run!(tx, PING, query, execute).map(|_| ())
+}
+
+/// Waits for wake-ups.
+#[derive(Debug)]
+pub struct WakeUps {
+    db: Db,
+    bell: watch::Receiver<u64>,
+    #[cfg(feature = "postgresql")]
+    listener: Option<sqlx::postgres::PgListener>,
+}
+
+impl WakeUps {
+    pub(super) fn new(db: &Db) -> Self {
+        Self {
+            bell: db.wake.bell.subscribe(),
+            db: db.clone(),
+            #[cfg(feature = "postgresql")]
+            listener: None,
+        }
+    }
+
+    /// Returns when there is word of work, true then, or after `poll`. Can be dropped and
+    /// called again at any time.
+    pub async fn wait(&mut self, poll: Duration) -> bool {
+        let elapsed = tokio::time::sleep(poll);
+        tokio::pin!(elapsed);
+        #[cfg(feature = "postgresql")]
+        self.listen().await;
+        #[cfg(feature = "postgresql")]
+        let remote = {
+            let listener = self.listener.as_mut();
+            async move {
+                match listener {
+                    Some(listener) => listener.recv().await.map(|_| ()),
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        #[cfg(not(feature = "postgresql"))]
+        let remote = std::future::pending::<Result<(), sqlx::Error>>();
+        let told = tokio::select! {
+            () = &mut elapsed => Ok(false),
+            Ok(()) = self.bell.changed() => Ok(true),
+            told = remote => told.map(|()| true),
+        };
+        self.bell.mark_unchanged();
+        told.unwrap_or_else(|error| {
+            tracing::warn!(%error, "lost the connection that tells of work; polling");
+            #[cfg(feature = "postgresql")]
+            {
+                self.listener = None;
+            }
+            // What was told meanwhile is lost: better look.
+            true
+        })
+    }
+
+    #[cfg(feature = "postgresql")]
+    async fn listen(&mut self) {
+        use sqlx::postgres::PgListener;
+        #[cfg_attr(
+            not(feature = "sqlite"),
+            expect(irrefutable_let_patterns, reason = "the only engine of this build")
+        )]
+        let Pool::Postgres(pool) = &self.db.pool else {
+            return;
+        };
+        if self.listener.is_some() {
+            return;
+        }
+        let connected = async {
+            // A connection of its own: one of the pool's would be missing there for ever.
+            let options = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+            let own = options
+                .connect_with((*pool.connect_options()).clone())
+                .await?;
+            let mut listener = PgListener::connect_with(&own).await?;
+            listener.listen(CHANNEL).await?;
+            Ok::<_, sqlx::Error>(listener)
+        };
+        match connected.await {
+            Ok(listener) => self.listener = Some(listener),
+            Err(error) => tracing::debug!(%error, "cannot listen for work; polling"),
+        }
+    }
+}

@@ -1,6 +1,11 @@
 //! Duffy's server: database, lifecycle, nodes, worker, web API.
 
+pub mod clock;
+pub mod context;
 pub mod credentials;
 pub mod db;
+pub mod lifecycle;
 pub mod nodes;
 pub mod process;
+#[cfg(feature = "tasks")]
+pub mod worker;

@@ -7,6 +7,7 @@
 mod config;
 mod error;
 mod identities;
+mod keygen;
 mod login;
 mod native;
 mod openssh;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use config::ConfigReader;
 pub use error::SshError;
 use identities::KeyRing;
+pub use keygen::generate_key;
 use profile::Profile;
 use russh::keys::PublicKey;
 use script::Script;

@@ -239,7 +239,7 @@ async fn run_script(
     handle: &Handle<Verifier>,
     destination: &Destination<'_>,
     script: &Script,
-    lost: &dyn Fn(&dyn std::fmt::Display) -> SshError,
+    lost: &(dyn Fn(&dyn std::fmt::Display) -> SshError + Sync),
 ) -> Result<(), SshError> {
     let channel = handle
         .channel_open_session()

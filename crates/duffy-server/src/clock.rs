@@ -1,0 +1,14 @@
+//! Time. What is written to the database is judged by the database's clock instead.
+
+use chrono::{DateTime, Utc};
+
+/// The host's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock;
+
+impl Clock {
+    /// Now.
+    pub fn now(self) -> DateTime<Utc> {
+        Utc::now()
+    }
+}

@@ -1,0 +1,154 @@
+//! What every part of a running server has at hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use duffy_config::{Config, Defaults, SshClient};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::credentials::Credentials;
+use crate::db::migrate::{self, MigrateError};
+use crate::db::{ConnectError, Db};
+use crate::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings};
+
+/// What every part of a running server has at hand.
+#[derive(Debug)]
+pub struct Context {
+    /// The database.
+    pub db: Db,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The host's clock.
+    pub clock: Clock,
+    /// API keys: hashing and checking.
+    pub credentials: Credentials,
+    /// Access to nodes.
+    pub ssh: Ssh,
+    /// Figures of the configuration that the rules go by.
+    pub policy: Policy,
+    /// Work that must end before the process does.
+    pub tasks: TaskTracker,
+    /// Is cancelled when the process shall stop.
+    pub stop: CancellationToken,
+}
+
+/// Shared by all tasks.
+pub type Ctx = Arc<Context>;
+
+/// Figures of the configuration that the rules go by.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How many nodes a tenant may hold at once, if it has no quota of its own.
+    pub node_quota: i64,
+    /// How long a session lasts at first, if its tenant has no lifetime of its own.
+    pub session_lifetime: TimeDelta,
+    /// How long a session can last, if its tenant has no maximum of its own.
+    pub session_lifetime_max: TimeDelta,
+    /// How long a node belongs to a process that does not renew its claim.
+    pub lease: Duration,
+    /// How often work on a node is tried before it is given up.
+    pub attempts: u32,
+    /// The pause after the first attempt that failed.
+    pub back_off_min: Duration,
+    /// The longest pause.
+    pub back_off_max: Duration,
+    /// How long SSH to one node may take.
+    pub ssh_timeout: Duration,
+}
+
+/// Why a server or an administrator's command cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A section that is needed is not there.
+    #[error("the configuration has no section `{section}`; {remedy}")]
+    MissingSection {
+        /// Its name.
+        section: &'static str,
+        /// What to put there.
+        remedy: &'static str,
+    },
+    /// The configuration, seen with this use in mind.
+    #[error(transparent)]
+    Config(#[from] duffy_config::ConfigError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Its schema is missing or of another version.
+    #[error(transparent)]
+    Schema(#[from] MigrateError),
+    /// SSH cannot be set up.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+}
+
+/// Opens the database that the configuration names, whatever its schema.
+pub async fn open_database(config: &Config, create: bool) -> Result<Db, StartError> {
+    let database = config.database.as_ref().ok_or(StartError::MissingSection {
+        section: "database",
+        remedy: "set database.sqlalchemy.sync_url and async_url",
+    })?;
+    Ok(Db::open(database.url()?, database.pool_size, create).await?)
+}
+
+impl Context {
+    /// Opens the database and checks that its schema is the newest.
+    pub async fn open(config: Arc<Config>) -> Result<Ctx, StartError> {
+        let db = open_database(&config, false).await?;
+        migrate::check(&db).await?;
+        Self::with_database(config, db, Credentials::new())
+    }
+
+    /// On a database that is open, and has the newest schema.
+    pub fn with_database(
+        config: Arc<Config>,
+        db: Db,
+        credentials: Credentials,
+    ) -> Result<Ctx, StartError> {
+        let defaults = config.defaults.as_ref().ok_or(StartError::MissingSection {
+            section: "defaults",
+            remedy: "set defaults.session-lifetime, session-lifetime-max and node-quota",
+        })?;
+        Ok(Arc::new(Self {
+            policy: Policy::new(&config, defaults),
+            ssh: Ssh::new(ssh_settings(&config))?,
+            db,
+            clock: Clock,
+            credentials,
+            config,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }))
+    }
+}
+
+impl Policy {
+    fn new(config: &Config, defaults: &Defaults) -> Self {
+        Self {
+            node_quota: i64::from(defaults.node_quota),
+            session_lifetime: defaults.session_lifetime,
+            session_lifetime_max: defaults.session_lifetime_max,
+            lease: config.tasks.lease,
+            attempts: config.tasks.attempts,
+            back_off_min: config.tasks.backoff_min,
+            back_off_max: config.tasks.backoff_max,
+            ssh_timeout: config.ssh.timeout,
+        }
+    }
+}
+
+fn ssh_settings(config: &Config) -> SshSettings {
+    SshSettings {
+        client: match config.ssh.client {
+            SshClient::Auto => ClientChoice::Auto,
+            SshClient::Native => ClientChoice::Native,
+            SshClient::OpenSsh => ClientChoice::OpenSsh,
+        },
+        connect_timeout: config.ssh.connect_timeout,
+        timeout: config.ssh.timeout,
+        identity_files: config.ssh.identity_files.clone(),
+        config_file: None,
+    }
+}

@@ -1,0 +1,26 @@
+//! The rules: what happens to tenants, nodes and sessions, and in which order.
+//!
+//! Each function is a whole step of the trade. State changes, and what follows from them,
+//! share one transaction; nothing but SQL happens inside one.
+
+#[cfg(feature = "app")]
+mod contextualize;
+#[cfg(feature = "tasks")]
+pub mod deprovision;
+#[cfg(feature = "tasks")]
+pub mod expire;
+#[cfg(feature = "tasks")]
+pub mod fill;
+pub mod lease;
+pub mod nodes;
+#[cfg(feature = "tasks")]
+pub mod provision;
+#[cfg(feature = "tasks")]
+pub mod reclaim;
+#[cfg(feature = "app")]
+mod reserve;
+pub mod rules;
+#[cfg(feature = "app")]
+pub mod sessions;
+pub mod tenants;
+pub mod views;

@@ -1,0 +1,123 @@
+//! Keeping pools filled.
+
+use std::collections::HashMap;
+
+use duffy_config::{Pool, ReuseValue};
+use indexmap::IndexMap;
+use serde_json::Map;
+
+use super::rules::{self, Wanted};
+use crate::context::Ctx;
+use crate::db::nodes::{self, PoolLock};
+use crate::db::{DbError, Tx};
+
+/// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,
+/// new ones otherwise. Returns how many were added.
+pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
+    let counts = ctx
+        .db
+        .read(|mut tx| async move {
+            let counts = nodes::count_filled(&mut tx).await?;
+            Ok::<_, DbError>((tx, counts))
+        })
+        .await?;
+    let counts: HashMap<_, _> = counts
+        .into_iter()
+        .map(|row| (row.name, row.quantity))
+        .collect();
+    let mut added = 0;
+    for pool in ctx
+        .config
+        .nodepools
+        .iter()
+        .flat_map(duffy_config::NodePools::concrete)
+    {
+        let Some(fill_level) = pool.fill_level else {
+            continue;
+        };
+        let filled = counts.get(&pool.name).copied().unwrap_or(0);
+        if rules::count_missing(fill_level, filled) > 0 {
+            added += fill_pool(ctx, pool, fill_level).await?;
+        }
+    }
+    Ok(added)
+}
+
+/// Counts again under the pool's lock: another worker may have filled it meanwhile.
+async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbError> {
+    let wanted = match &pool.reuse_nodes {
+        None => None,
+        Some(reuse) => match wanted_members(pool, reuse) {
+            Ok(wanted) => Some(wanted),
+            Err(error) => {
+                tracing::error!(pool.name, error, "cannot fill pool: reuse-nodes is wrong");
+                return Ok(0);
+            }
+        },
+    };
+    let wanted = &wanted;
+    let added = ctx
+        .db
+        .transaction(|mut tx| async move {
+            nodes::lock_pool(&mut tx, &pool.name, PoolLock::Fill).await?;
+            let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;
+            let missing = rules::count_missing(fill_level, filled);
+            let added = match wanted {
+                None => {
+                    nodes::insert_provisioning_nodes(&mut tx, &pool.name, missing).await?;
+                    missing
+                }
+                Some(wanted) => pick_reusable(&mut tx, &pool.name, wanted, missing).await?,
+            };
+            if added > 0 {
+                tx.wake_workers();
+            }
+            Ok::<_, DbError>((tx, (missing, added)))
+        })
+        .await?;
+    match added {
+        (0, _) => {}
+        (missing, 0) => tracing::debug!(pool.name, missing, "no unused node fits the pool"),
+        (missing, added) => tracing::info!(pool.name, missing, added, "filling pool"),
+    }
+    Ok(added.1)
+}
+
+async fn pick_reusable(
+    tx: &mut Tx,
+    pool: &str,
+    wanted: &[(String, Wanted)],
+    missing: u32,
+) -> Result<u32, DbError> {
+    let mut picked = 0;
+    for node in nodes::list_reusable_nodes(tx).await? {
+        if picked == missing {
+            break;
+        }
+        if rules::matches_reuse(&node.data.0, wanted)
+            && nodes::pick_reusable_node(tx, node.id, pool).await?
+        {
+            picked += 1;
+        }
+    }
+    Ok(picked)
+}
+
+fn wanted_members(
+    pool: &Pool,
+    reuse: &IndexMap<String, ReuseValue>,
+) -> Result<Vec<(String, Wanted)>, String> {
+    let member = |(name, value): (&String, &ReuseValue)| {
+        let wanted = match value {
+            ReuseValue::Number(number) => Wanted::Number(*number),
+            ReuseValue::Template(template) => {
+                let text = pool
+                    .render(template, &Map::new())
+                    .map_err(|error| error.to_string())?;
+                Wanted::Text(text)
+            }
+        };
+        Ok((name.clone(), wanted))
+    };
+    reuse.iter().map(member).collect()
+}

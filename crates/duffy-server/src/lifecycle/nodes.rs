@@ -1,0 +1,104 @@
+//! Registering nodes, and where to reach one.
+
+use duffy_api::{Node, NodeCreate};
+use serde_json::{Map, Value};
+
+use super::views;
+use crate::context::Ctx;
+use crate::db::nodes::{self, NewNode, NodeRow};
+use crate::db::{DbError, JsonObject, TransactionError, Unique};
+use crate::nodes::ssh::Target;
+
+/// Why a node was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Active nodes' names are unique.
+    #[error("there is an active node with the hostname {hostname:?} already; it must be unique")]
+    HostnameTaken {
+        /// The name.
+        hostname: String,
+    },
+    /// Active nodes' addresses are unique.
+    #[error("there is an active node with the ipaddr {ipaddr:?} already; it must be unique")]
+    AddressTaken {
+        /// The address.
+        ipaddr: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl TransactionError for NodeError {
+    fn database_error(&self) -> Option<&DbError> {
+        match self {
+            NodeError::Db(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Registers a node, which is unused at first.
+pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeError> {
+    let node = NewNode {
+        hostname: create.hostname,
+        ipaddr: create.ipaddr,
+        comment: create.comment,
+        pool: create.pool,
+        reusable: create.reusable,
+        data: JsonObject(create.data),
+        ready: false,
+    };
+    let node = &node;
+    let row = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let row = nodes::insert_node(&mut tx, node)
+                .await
+                .map_err(|error| match error {
+                    DbError::NotUnique(Unique::NodeHostname) => NodeError::HostnameTaken {
+                        hostname: node.hostname.clone(),
+                    },
+                    DbError::NotUnique(Unique::NodeAddress) => NodeError::AddressTaken {
+                        ipaddr: node.ipaddr.clone(),
+                    },
+                    error => error.into(),
+                })?;
+            // A pool may want to pick it.
+            tx.wake_workers();
+            Ok::<_, NodeError>((tx, row))
+        })
+        .await?;
+    tracing::info!(node.id = row.id, "node registered");
+    Ok(views::node(row))
+}
+
+/// Where to reach a node over SSH: its address, and the port and host keys that its mechanism
+/// gave, if it did. `None` without an address.
+pub fn ssh_target(node: &NodeRow) -> Option<Target> {
+    let provision = node.data.0.get("provision");
+    let port = provisioned_ssh_port(&node.data.0);
+    let host_keys = match provision.and_then(|provision| provision.get("ssh_host_keys")) {
+        Some(Value::String(key)) => vec![key.clone()],
+        Some(Value::Array(keys)) => keys
+            .iter()
+            .filter_map(|key| key.as_str().map(str::to_owned))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let host = node.ipaddr.clone().filter(|host| !host.is_empty())?;
+    Some(Target {
+        host,
+        port,
+        host_keys,
+    })
+}
+
+/// The port of a node's SSH server, where its mechanism gave one.
+pub fn provisioned_ssh_port(data: &Map<String, Value>) -> Option<u16> {
+    match data.get("provision")?.get("ssh_port")? {
+        Value::Number(port) => port.as_u64().and_then(|port| u16::try_from(port).ok()),
+        Value::String(port) => port.parse().ok(),
+        _ => None,
+    }
+}

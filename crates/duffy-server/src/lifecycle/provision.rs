@@ -1,0 +1,137 @@
+//! Making leased nodes ready.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::lease::{self, Work};
+use super::nodes::ssh_target;
+use super::rules;
+use crate::context::Ctx;
+use crate::db::nodes::NodeRow;
+use crate::db::{DbError, JsonObject, Unique, leases};
+use crate::nodes::mechanism::{NodeResult, match_provisioned, result_hostname};
+
+/// Runs the mechanism for nodes under one lease, and writes what became of each: ready, to be
+/// tried again later, or failed.
+pub async fn provision_nodes(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    nodes: Vec<NodeRow>,
+    stop: &CancellationToken,
+) -> Result<(), DbError> {
+    let nodes = lease::give_up_on_hopeless(ctx, work, nodes, "provisioning").await?;
+    if nodes.is_empty() {
+        return Ok(());
+    }
+    let inputs: Vec<_> = nodes.iter().map(lease::mechanism_node).collect();
+    let results = match work.mechanism.provision(&inputs, stop).await {
+        Ok(results) => results,
+        Err(error) => {
+            return lease::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
+        }
+    };
+    for (node, result) in nodes.iter().zip(match_provisioned(&inputs, &results)) {
+        match result {
+            Ok(result) => make_ready(ctx, work, node, result).await?,
+            Err(cause) => {
+                let detail = format!("provisioning node failed: {cause}");
+                lease::postpone_or_fail(ctx, work, node, &detail, None).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn make_ready(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    node: &NodeRow,
+    result: NodeResult,
+) -> Result<(), DbError> {
+    let ipaddr = result
+        .get("ipaddr")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let hostname = match result_hostname(&result) {
+        Some(hostname) => hostname.to_owned(),
+        None => look_up_hostname(&ipaddr).await,
+    };
+    let mut row = node.clone();
+    row.ipaddr = Some(ipaddr.clone());
+    row.data.0.insert("provision".into(), Value::Object(result));
+    if row.data.0.contains_key(rules::STALE_KEYS)
+        && let Some(target) = ssh_target(&row)
+        && let Err(error) = ctx.ssh.remove_keys(&target).await
+    {
+        let detail = format!("a former tenant's key may still be on the node: {error}");
+        return lease::postpone_or_fail(ctx, work, node, &detail, None).await;
+    }
+    row.data.0.shift_remove("error");
+    row.data.0.shift_remove(rules::STALE_KEYS);
+    let written = write_ready(ctx, work, node.id, &hostname, &ipaddr, &row.data).await;
+    match written {
+        Ok(true) => {
+            tracing::info!(
+                node.id,
+                pool.name = work.pool,
+                hostname,
+                ipaddr,
+                "node ready"
+            );
+            Ok(())
+        }
+        Ok(false) => {
+            tracing::warn!(node.id, "provisioned, but the lease is lost");
+            Ok(())
+        }
+        Err(DbError::NotUnique(unique)) => {
+            let taken = match unique {
+                Unique::NodeHostname => format!("hostname {hostname}"),
+                _ => format!("ipaddr {ipaddr}"),
+            };
+            let detail = format!("provisioning node failed: another active node has {taken}");
+            lease::postpone_or_fail(ctx, work, node, &detail, None).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn write_ready(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    id: i64,
+    hostname: &str,
+    ipaddr: &str,
+    data: &JsonObject,
+) -> Result<bool, DbError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let written =
+                leases::finish_provisioning(&mut tx, id, work.lease, hostname, ipaddr, data)
+                    .await?;
+            Ok((tx, written))
+        })
+        .await
+}
+
+/// How long a name server may take.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The name that belongs to an address, or the address itself if there is none.
+async fn look_up_hostname(ipaddr: &str) -> String {
+    let Ok(address) = ipaddr.parse::<IpAddr>() else {
+        return ipaddr.to_owned();
+    };
+    let look_up = tokio::task::spawn_blocking(move || dns_lookup::lookup_addr(&address));
+    match tokio::time::timeout(LOOK_UP_TIMEOUT, look_up).await {
+        Ok(Ok(Ok(name))) if !name.is_empty() => name,
+        _ => {
+            tracing::debug!(ipaddr, "no name for this address");
+            ipaddr.to_owned()
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Picking up what a process left behind that died.
+//!
+//! Nodes being provisioned or deprovisioned need nothing of this: they can be claimed again as
+//! soon as their lease lapses. Sessions in the making are rolled back here.
+
+use crate::context::Ctx;
+use crate::db::{DbError, sessions};
+
+/// Rolls back sessions whose request died, and releases nodes in use by no running session.
+pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
+    let abandoned = ctx
+        .db
+        .read(|mut tx| async move {
+            let ids = sessions::list_abandoned_sessions(&mut tx).await?;
+            Ok::<_, DbError>((tx, ids))
+        })
+        .await?;
+    for id in abandoned {
+        let rolled_back = ctx
+            .db
+            .transaction(|mut tx| async move {
+                // Again, under the session's lock: its request may have come back to life.
+                sessions::lock_session(&mut tx, id).await?;
+                let still = sessions::list_abandoned_sessions(&mut tx)
+                    .await?
+                    .contains(&id);
+                let retired = if still {
+                    sessions::retire_session(&mut tx, id).await?
+                } else {
+                    None
+                };
+                Ok::<_, DbError>((tx, retired.is_some()))
+            })
+            .await?;
+        if rolled_back {
+            tracing::warn!(session.id = id, "rolled back a session whose request died");
+        }
+    }
+    let released = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let released = sessions::release_orphans(&mut tx).await?;
+            Ok::<_, DbError>((tx, released))
+        })
+        .await?;
+    if released > 0 {
+        tracing::warn!(
+            nodes = released,
+            "released nodes in use by no running session"
+        );
+    }
+    Ok(())
+}

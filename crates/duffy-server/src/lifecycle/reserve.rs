@@ -1,0 +1,274 @@
+//! The first transaction of a session: quota, nodes, session, all or nothing.
+
+use duffy_api::{NodesSpec, SessionCreate};
+use serde_json::json;
+
+use super::rules;
+use super::sessions::SessionError;
+use super::views;
+use crate::context::Ctx;
+use crate::db::nodes::{self, NodeRow, PoolLock};
+use crate::db::sessions::{self, SessionRow};
+use crate::db::tenants::{self, TenantRow};
+use crate::db::{DbError, Interval, JsonObject, TransactionError, Tx};
+
+/// A session whose nodes wait for the tenant's key.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    pub(super) session: SessionRow,
+    pub(super) tenant: TenantRow,
+    pub(super) nodes: Vec<ReservedNode>,
+}
+
+/// One of its nodes.
+#[derive(Debug, Clone)]
+pub(super) struct ReservedNode {
+    pub(super) node: NodeRow,
+    pub(super) spec: NodesSpec,
+}
+
+/// Reserves for the tenant of this number what it asks for.
+pub(super) async fn reserve(
+    ctx: &Ctx,
+    tenant_id: i64,
+    create: &SessionCreate,
+    lease: &str,
+) -> Result<Reserved, SessionError> {
+    match try_reserve(ctx, tenant_id, create, lease, Hurry::TakeWhatIsFree).await {
+        // Enough are ready, but others are about to take them, or to let go of them again:
+        // only with them out of the way can it be told.
+        Err(ReserveError::HeldByOthers) => {
+            try_reserve(ctx, tenant_id, create, lease, Hurry::WaitForOthers)
+                .await
+                .map_err(|error| match error {
+                    ReserveError::HeldByOthers => cannot_reserve(create.nodes_specs.first()),
+                    ReserveError::Refused(error) => error,
+                })
+        }
+        Err(ReserveError::Refused(error)) => Err(error),
+        Ok(reserved) => Ok(reserved),
+    }
+}
+
+/// Why a transaction did not reserve.
+#[derive(Debug, thiserror::Error)]
+enum ReserveError {
+    /// Enough nodes are ready, but other requests are about to take them.
+    #[error("other requests hold the nodes")]
+    HeldByOthers,
+    /// For good.
+    #[error(transparent)]
+    Refused(#[from] SessionError),
+}
+
+impl From<DbError> for ReserveError {
+    fn from(error: DbError) -> Self {
+        ReserveError::Refused(error.into())
+    }
+}
+
+impl TransactionError for ReserveError {
+    fn database_error(&self) -> Option<&DbError> {
+        match self {
+            ReserveError::Refused(error) => error.database_error(),
+            ReserveError::HeldByOthers => None,
+        }
+    }
+}
+
+fn cannot_reserve(spec: Option<&NodesSpec>) -> SessionError {
+    SessionError::CannotReserve {
+        quantity: spec.map_or(0, |spec| spec.quantity),
+        pool: spec.map(|spec| spec.pool.clone()).unwrap_or_default(),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hurry {
+    TakeWhatIsFree,
+    WaitForOthers,
+}
+
+async fn try_reserve(
+    ctx: &Ctx,
+    tenant_id: i64,
+    create: &SessionCreate,
+    lease: &str,
+    hurry: Hurry,
+) -> Result<Reserved, ReserveError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
+            let tenant = tenant.ok_or(SessionError::UnknownTenant { id: tenant_id })?;
+            if tenant.retired_at.is_some() {
+                return Err(SessionError::InactiveTenant { name: tenant.name }.into());
+            }
+            check_quota(ctx, &mut tx, &tenant, &create.nodes_specs).await?;
+
+            let mut data = JsonObject::default();
+            data.0
+                .insert("nodes_specs".into(), json!(create.nodes_specs));
+            let lifetime = Interval(views::effective_lifetime(ctx, &tenant));
+            let session = sessions::insert_session(&mut tx, tenant.id, &data, lifetime).await?;
+
+            let taken = take_all(&mut tx, &create.nodes_specs, hurry).await?;
+            let mut reserved = Vec::with_capacity(taken.len());
+            for (spec, node) in taken {
+                let node = write_reservation(ctx, &mut tx, &session, spec, node, lease).await?;
+                reserved.push(ReservedNode {
+                    node,
+                    spec: spec.clone(),
+                });
+            }
+            // The pools are short of these nodes now.
+            tx.wake_workers();
+            Ok((
+                tx,
+                Reserved {
+                    session,
+                    tenant,
+                    nodes: reserved,
+                },
+            ))
+        })
+        .await
+}
+
+async fn check_quota(
+    ctx: &Ctx,
+    tx: &mut Tx,
+    tenant: &TenantRow,
+    specs: &[NodesSpec],
+) -> Result<(), SessionError> {
+    if tenant.is_admin {
+        return Ok(());
+    }
+    let requested = specs.iter().map(|spec| i64::from(spec.quantity)).sum();
+    let current = sessions::count_nodes_of_tenant(tx, tenant.id).await?;
+    let quota = views::effective_quota(ctx, tenant);
+    if rules::within_quota(requested, current, quota) {
+        Ok(())
+    } else {
+        Err(SessionError::QuotaExceeded {
+            requested,
+            current,
+            quota,
+        })
+    }
+}
+
+/// Takes the nodes of each spec. Pools are visited by name, so that no two requests wait for
+/// each other in a circle; a shortage is told of the first spec as the request has them.
+async fn take_all<'s>(
+    tx: &mut Tx,
+    specs: &'s [NodesSpec],
+    hurry: Hurry,
+) -> Result<Vec<(&'s NodesSpec, NodeRow)>, ReserveError> {
+    let mut order: Vec<usize> = (0..specs.len()).collect();
+    order.sort_by_key(|index| specs.get(*index).map(|spec| &spec.pool));
+    let mut taken: Vec<(usize, Vec<NodeRow>)> = Vec::new();
+    let mut short: Option<(usize, ReserveError)> = None;
+    for index in order {
+        let Some(spec) = specs.get(index) else {
+            continue;
+        };
+        let before: Vec<i64> = taken
+            .iter()
+            .flat_map(|(_, nodes)| nodes.iter().map(|node| node.id))
+            .collect();
+        match take(tx, spec, &before, hurry).await {
+            Ok(nodes) => taken.push((index, nodes)),
+            Err(
+                error @ (ReserveError::HeldByOthers
+                | ReserveError::Refused(SessionError::CannotReserve { .. })),
+            ) => {
+                if short.as_ref().is_none_or(|(first, _)| index < *first) {
+                    short = Some((index, error));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if let Some((_, error)) = short {
+        return Err(error);
+    }
+    taken.sort_by_key(|(index, _)| *index);
+    let with_spec = |(index, nodes): (usize, Vec<NodeRow>)| {
+        let spec = specs.get(index);
+        nodes
+            .into_iter()
+            .filter_map(move |node| Some((spec?, node)))
+    };
+    Ok(taken.into_iter().flat_map(with_spec).collect())
+}
+
+/// How often to look again after others let go of nodes.
+const LOOKS: usize = 3;
+
+async fn take(
+    tx: &mut Tx,
+    spec: &NodesSpec,
+    before: &[i64],
+    hurry: Hurry,
+) -> Result<Vec<NodeRow>, ReserveError> {
+    // Nodes of an earlier spec of this pool are locked by this transaction, but still ready.
+    let quantity = spec
+        .quantity
+        .saturating_add(u32::try_from(before.len()).unwrap_or(u32::MAX));
+    let fresh = |nodes: Vec<NodeRow>| -> Vec<NodeRow> {
+        let nodes = nodes.into_iter().filter(|node| !before.contains(&node.id));
+        nodes.take(spec.quantity as usize).collect()
+    };
+    let wanted = spec.quantity as usize;
+    if hurry == Hurry::WaitForOthers {
+        nodes::lock_pool(tx, &spec.pool, PoolLock::Reserve).await?;
+    }
+    for _ in 0..LOOKS {
+        let nodes = fresh(nodes::take_ready_nodes(tx, &spec.pool, quantity).await?);
+        if nodes.len() == wanted {
+            return Ok(nodes);
+        }
+        if nodes::count_ready(tx, &spec.pool).await? < i64::from(quantity) {
+            return Err(cannot_reserve(Some(spec)).into());
+        }
+        if hurry == Hurry::TakeWhatIsFree {
+            return Err(ReserveError::HeldByOthers);
+        }
+        nodes::await_ready_nodes(tx, &spec.pool, quantity).await?;
+    }
+    Err(cannot_reserve(Some(spec)).into())
+}
+
+/// Writes that a node is reserved for a session. Returns its row as it is then.
+pub(super) async fn write_reservation(
+    ctx: &Ctx,
+    tx: &mut Tx,
+    session: &SessionRow,
+    spec: &NodesSpec,
+    node: NodeRow,
+    lease: &str,
+) -> Result<NodeRow, DbError> {
+    let node = take_node(ctx, tx, spec, node, lease).await?;
+    sessions::insert_session_node(tx, session.id, node.id, &spec.pool, &node.data).await?;
+    Ok(node)
+}
+
+/// Writes that a node is reserved, and for what, into its own row.
+pub(super) async fn take_node(
+    ctx: &Ctx,
+    tx: &mut Tx,
+    spec: &NodesSpec,
+    mut node: NodeRow,
+    lease: &str,
+) -> Result<NodeRow, DbError> {
+    node.data.0.insert("nodes_spec".into(), json!(spec));
+    nodes::reserve_node(
+        tx,
+        node.id,
+        &node.data,
+        lease,
+        ctx.policy.lease.as_secs_f64(),
+    )
+    .await?;
+    Ok(node)
+}

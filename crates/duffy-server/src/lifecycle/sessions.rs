@@ -1,0 +1,184 @@
+//! Requesting, changing and retiring sessions.
+
+use duffy_api::{Session, SessionCreate};
+
+use super::contextualize::contextualize;
+use super::lease::new_lease;
+use super::reserve::reserve;
+use super::rules;
+use super::views;
+use crate::context::Ctx;
+use crate::db::tenants::{self, TenantRow};
+use crate::db::{DbError, Timestamp, TransactionError, sessions};
+
+pub use super::rules::NewExpiry;
+
+/// What is to become of a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionChange {
+    /// `false` retires it.
+    pub active: Option<bool>,
+    /// When it shall expire.
+    pub expires_at: Option<NewExpiry>,
+}
+
+/// Why a session was not granted or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// There is no such session.
+    #[error("there is no such session")]
+    NotFound,
+    /// It belongs to another tenant.
+    #[error("the session belongs to another tenant")]
+    Forbidden,
+    /// Only an administrator may request for another tenant.
+    #[error("can't create session for other tenant")]
+    OtherTenant,
+    /// An administrator named a tenant that is not there.
+    #[error("can't find tenant with id {id}")]
+    UnknownTenant {
+        /// The number it named.
+        id: i64,
+    },
+    /// An administrator named a retired tenant.
+    #[error("tenant '{name}' isn't active")]
+    InactiveTenant {
+        /// Its name.
+        name: String,
+    },
+    /// The tenant would hold too many nodes.
+    #[error(
+        "quota exceeded: requested nodes ({requested}) + current allocation ({current}) = {} > {quota}",
+        requested + current
+    )]
+    QuotaExceeded {
+        /// How many it asks for.
+        requested: i64,
+        /// How many it holds.
+        current: i64,
+        /// How many it may hold.
+        quota: i64,
+    },
+    /// Too few nodes of the pool are ready, or there is no such pool.
+    #[error("can't reserve nodes: quantity={quantity} pool='{pool}'")]
+    CannotReserve {
+        /// How many were asked for.
+        quantity: u32,
+        /// The pool's name.
+        pool: String,
+    },
+    /// It is retired already.
+    #[error("session {id} is retired")]
+    Retired {
+        /// Its number.
+        id: i64,
+    },
+    /// The key could not be put on nodes, and there were no others.
+    #[error("contextualization of nodes failed")]
+    ContextualizingFailed {
+        /// What went wrong with each node.
+        causes: Vec<String>,
+    },
+    /// Somebody retired the session, or took its nodes over, before it was granted.
+    #[error("session {id} was ended before its nodes were ready")]
+    LeaseLost {
+        /// Its number.
+        id: i64,
+    },
+    /// The server is about to stop.
+    #[error("the server is stopping")]
+    Stopping,
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl TransactionError for SessionError {
+    fn database_error(&self) -> Option<&DbError> {
+        match self {
+            SessionError::Db(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Grants a session: reserves nodes, puts the tenant's key on them, and gives them over. All
+/// of what was asked for, or nothing. Takes as long as SSH to the slowest node does.
+pub async fn request_session(
+    ctx: &Ctx,
+    by: &TenantRow,
+    create: SessionCreate,
+) -> Result<Session, SessionError> {
+    if ctx.stop.is_cancelled() {
+        return Err(SessionError::Stopping);
+    }
+    let tenant_id = match create.tenant_id {
+        Some(id) if id != by.id && !by.is_admin => return Err(SessionError::OtherTenant),
+        Some(id) => id,
+        None => by.id,
+    };
+    let lease = new_lease();
+    let reserved = reserve(ctx, tenant_id, &create, &lease).await?;
+    let id = reserved.session.id;
+    match contextualize(ctx, reserved, &lease).await {
+        Ok(session) => {
+            tracing::info!(
+                session.id = id,
+                tenant.name = session.tenant.name,
+                nodes = session.nodes.len(),
+                "session granted"
+            );
+            Ok(session)
+        }
+        Err(error) => {
+            tracing::warn!(session.id = id, %error, "session not granted");
+            Err(error)
+        }
+    }
+}
+
+/// Changes a session: retires it, sets when it expires, or both.
+pub async fn update_session(
+    ctx: &Ctx,
+    by: &TenantRow,
+    id: i64,
+    change: SessionChange,
+) -> Result<Session, SessionError> {
+    let view = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let session = sessions::lock_session(&mut tx, id).await?;
+            let mut session = session.ok_or(SessionError::NotFound)?;
+            if !by.is_admin && session.tenant_id != by.id {
+                return Err(SessionError::Forbidden);
+            }
+            if session.retired_at.is_some() {
+                return Err(SessionError::Retired { id });
+            }
+            if let Some(new) = change.expires_at {
+                let longest = if by.is_admin {
+                    None
+                } else {
+                    let owner = tenants::find_tenant(&mut tx, session.tenant_id).await?;
+                    owner.map(|owner| views::effective_lifetime_max(ctx, &owner))
+                };
+                let old = session.expires_at.map(|time| time.0);
+                let expires_at =
+                    Timestamp(rules::clamp_expiry(session.created_at.0, old, new, longest));
+                sessions::set_expiry(&mut tx, id, expires_at).await?;
+                session.expires_at = Some(expires_at);
+                tx.wake_workers();
+            }
+            if change.active == Some(false) {
+                let retired = sessions::retire_session(&mut tx, id).await?;
+                session = retired.ok_or(SessionError::Retired { id })?;
+            }
+            let view = views::read_session(ctx, &mut tx, session).await?;
+            Ok((tx, view))
+        })
+        .await?;
+    if !view.active {
+        tracing::info!(session.id = id, by = by.name, "session retired");
+    }
+    Ok(view)
+}

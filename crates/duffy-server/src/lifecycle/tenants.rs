@@ -1,0 +1,167 @@
+//! Creating, changing and retiring tenants.
+
+use super::views;
+use crate::context::Ctx;
+use crate::credentials::CredentialsError;
+use crate::db::tenants::{self, NewTenant};
+use crate::db::{DbError, Interval, TransactionError, Unique};
+use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
+
+/// Why a tenant was not created or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantError {
+    /// There is no such tenant.
+    #[error("there is no such tenant")]
+    NotFound,
+    /// Only active tenants can be changed.
+    #[error("tenant {name} (id={id}) is retired")]
+    Retired {
+        /// Its name.
+        name: String,
+        /// Its number.
+        id: i64,
+    },
+    /// Names are unique, retired tenants' too.
+    #[error("there is a tenant named {name:?} already; names must be unique")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// The key could not be hashed.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl TransactionError for TenantError {
+    fn database_error(&self) -> Option<&DbError> {
+        match self {
+            TenantError::Db(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Creates a tenant with a new API key, which is shown in the result and never again.
+pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCreated, TenantError> {
+    let key = uuid::Uuid::new_v4().to_string();
+    let tenant = NewTenant {
+        api_key: hash(ctx, &key).await?,
+        name: create.name,
+        is_admin: create.is_admin,
+        ssh_key: create.ssh_key,
+        node_quota: create.node_quota.map(to_i32),
+        session_lifetime: create.session_lifetime.map(Interval),
+        session_lifetime_max: create.session_lifetime_max.map(Interval),
+    };
+    let tenant = &tenant;
+    let row = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let row =
+                tenants::insert_tenant(&mut tx, tenant)
+                    .await
+                    .map_err(|error| match error {
+                        DbError::NotUnique(Unique::TenantName) => TenantError::NameTaken {
+                            name: tenant.name.clone(),
+                        },
+                        error => error.into(),
+                    })?;
+            Ok::<_, TenantError>((tx, row))
+        })
+        .await?;
+    tracing::info!(tenant.id = row.id, tenant.name = row.name, "tenant created");
+    let mut view = views::tenant(ctx, &row);
+    view.ssh_key = row.ssh_key;
+    Ok(TenantCreated::new(view, key))
+}
+
+/// Changes what the update names. A new API key is shown in the result when it was made here.
+pub async fn update_tenant(
+    ctx: &Ctx,
+    id: i64,
+    update: TenantUpdate,
+) -> Result<TenantUpdated, TenantError> {
+    let (key, shown) = match update.api_key.clone() {
+        None => (None, HIDDEN.to_owned()),
+        Some(ApiKeyUpdate::Set(key)) => (Some(key), HIDDEN.to_owned()),
+        Some(ApiKeyUpdate::Reset) => {
+            let key = uuid::Uuid::new_v4().to_string();
+            (Some(key.clone()), key)
+        }
+    };
+    let hash = match &key {
+        Some(key) => Some(hash(ctx, key).await?),
+        None => None,
+    };
+    let (update, hash) = (&update, &hash);
+    let row = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let row = tenants::lock_tenant(&mut tx, id).await?;
+            let mut row = row.ok_or(TenantError::NotFound)?;
+            if row.retired_at.is_some() {
+                return Err(TenantError::Retired { name: row.name, id });
+            }
+            if let Some(ssh_key) = &update.ssh_key {
+                row.ssh_key.clone_from(ssh_key);
+            }
+            if let Some(hash) = hash {
+                row.api_key.clone_from(hash);
+            }
+            if let Some(quota) = update.node_quota {
+                row.node_quota = quota.map(to_i32);
+            }
+            if let Some(lifetime) = update.session_lifetime {
+                row.session_lifetime = lifetime.map(Interval);
+            }
+            if let Some(lifetime) = update.session_lifetime_max {
+                row.session_lifetime_max = lifetime.map(Interval);
+            }
+            tenants::update_tenant(&mut tx, &row).await?;
+            Ok::<_, TenantError>((tx, row))
+        })
+        .await?;
+    tracing::info!(tenant.id = row.id, tenant.name = row.name, "tenant changed");
+    Ok(TenantUpdated::new(views::tenant(ctx, &row), Some(shown)))
+}
+
+/// Retires a tenant, whose sessions then expire, or takes it back.
+pub async fn set_tenant_active(
+    ctx: &Ctx,
+    id: i64,
+    active: bool,
+) -> Result<TenantUpdated, TenantError> {
+    let row = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let row = tenants::lock_tenant(&mut tx, id).await?;
+            let row = row.ok_or(TenantError::NotFound)?;
+            if row.retired_at.is_some() && !active {
+                return Err(TenantError::Retired { name: row.name, id });
+            }
+            let row = tenants::set_tenant_active(&mut tx, id, active).await?;
+            let row = row.ok_or(TenantError::NotFound)?;
+            tx.wake_workers();
+            Ok::<_, TenantError>((tx, row))
+        })
+        .await?;
+    let change = if active {
+        "tenant taken back"
+    } else {
+        "tenant retired"
+    };
+    tracing::info!(tenant.id = row.id, tenant.name = row.name, "{change}");
+    Ok(TenantUpdated::new(views::tenant(ctx, &row), None))
+}
+
+async fn hash(ctx: &Ctx, key: &str) -> Result<String, CredentialsError> {
+    ctx.credentials.hash(key).await
+}
+
+/// The column's width; validation lets no larger number through to here.
+fn to_i32(quota: i64) -> i32 {
+    i32::try_from(quota).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,295 @@
+//! Rows as the API shows them.
+
+use std::collections::HashMap;
+
+use chrono::TimeDelta;
+use duffy_api::{
+    HIDDEN, Node, NodeState, Pool, PoolConcise, PoolLevels, Session, SessionNode, Tenant,
+};
+
+use crate::context::Ctx;
+use crate::db::nodes::{self, NodeRow};
+use crate::db::sessions::{self, SessionNodeRow, SessionRow};
+use crate::db::tenants::{self, TenantRow};
+use crate::db::{DbError, Tx};
+
+/// How many nodes a tenant may hold at once.
+pub fn effective_quota(ctx: &Ctx, tenant: &TenantRow) -> i64 {
+    tenant.node_quota.map_or(ctx.policy.node_quota, i64::from)
+}
+
+/// How long a tenant's session lasts at first.
+pub fn effective_lifetime(ctx: &Ctx, tenant: &TenantRow) -> TimeDelta {
+    tenant
+        .session_lifetime
+        .map_or(ctx.policy.session_lifetime, |lifetime| lifetime.0)
+}
+
+/// How long a tenant's session can last.
+pub fn effective_lifetime_max(ctx: &Ctx, tenant: &TenantRow) -> TimeDelta {
+    tenant
+        .session_lifetime_max
+        .map_or(ctx.policy.session_lifetime_max, |lifetime| lifetime.0)
+}
+
+/// A tenant, without its secrets.
+pub fn tenant(ctx: &Ctx, row: &TenantRow) -> Tenant {
+    Tenant {
+        retired_at: row.retired_at.map(|time| time.0),
+        active: row.retired_at.is_none(),
+        created_at: row.created_at.0,
+        name: row.name.clone(),
+        is_admin: row.is_admin,
+        ssh_key: HIDDEN.to_owned(),
+        node_quota: row.node_quota.map(i64::from),
+        session_lifetime: row.session_lifetime.map(|lifetime| lifetime.0),
+        session_lifetime_max: row.session_lifetime_max.map(|lifetime| lifetime.0),
+        id: row.id,
+        effective_node_quota: effective_quota(ctx, row),
+        effective_session_lifetime: effective_lifetime(ctx, row),
+        effective_session_lifetime_max: effective_lifetime_max(ctx, row),
+    }
+}
+
+/// A node.
+pub fn node(row: NodeRow) -> Node {
+    Node {
+        retired_at: row.retired_at.map(|time| time.0),
+        active: row.retired_at.is_none(),
+        created_at: row.created_at.0,
+        hostname: row.hostname,
+        ipaddr: row.ipaddr,
+        comment: row.comment,
+        pool: row.pool,
+        reusable: row.reusable,
+        data: row.data.0,
+        id: row.id,
+        state: row.state.0,
+    }
+}
+
+/// A session with its nodes, whose states are shown while it runs.
+pub fn session(
+    ctx: &Ctx,
+    row: SessionRow,
+    owner: &TenantRow,
+    nodes: impl IntoIterator<Item = NodeRow>,
+) -> Session {
+    let active = row.retired_at.is_none();
+    let nodes = nodes.into_iter().map(|node| SessionNode {
+        hostname: node.hostname,
+        ipaddr: node.ipaddr,
+        comment: node.comment,
+        pool: node.pool,
+        reusable: node.reusable,
+        data: node.data.0,
+        id: node.id,
+        state: active.then_some(node.state.0),
+    });
+    Session {
+        retired_at: row.retired_at.map(|time| time.0),
+        active,
+        created_at: row.created_at.0,
+        id: row.id,
+        expires_at: row.expires_at.map(|time| time.0),
+        tenant: tenant(ctx, owner),
+        data: row.data.0,
+        nodes: nodes.collect(),
+    }
+}
+
+/// Reads what a session's view is made of.
+pub(super) async fn read_session(
+    ctx: &Ctx,
+    tx: &mut Tx,
+    row: SessionRow,
+) -> Result<Session, DbError> {
+    let owner = tenants::find_tenant(tx, row.tenant_id).await?;
+    let owner = owner
+        .ok_or_else(|| DbError::Corrupt(format!("session {} belongs to no tenant", row.id)))?;
+    let nodes = sessions::list_nodes_of_session(tx, row.id).await?;
+    Ok(session(
+        ctx,
+        row,
+        &owner,
+        nodes.into_iter().map(|row| row.node),
+    ))
+}
+
+/// The running sessions, of one tenant or of all.
+pub async fn list_sessions(ctx: &Ctx, tenant_id: Option<i64>) -> Result<Vec<Session>, DbError> {
+    let (rows, owners, nodes) = ctx
+        .db
+        .read(|mut tx| async move {
+            let nodes = sessions::list_nodes_of_active_sessions(&mut tx, tenant_id).await?;
+            let rows = sessions::list_active_sessions(&mut tx, tenant_id).await?;
+            let owners = sessions::list_tenants_of_active_sessions(&mut tx, tenant_id).await?;
+            Ok::<_, DbError>((tx, (rows, owners, nodes)))
+        })
+        .await?;
+    let owners: HashMap<i64, TenantRow> = owners.into_iter().map(|row| (row.id, row)).collect();
+    let mut nodes_of: HashMap<i64, Vec<NodeRow>> = HashMap::new();
+    for SessionNodeRow { session_id, node } in nodes {
+        nodes_of.entry(session_id).or_default().push(node);
+    }
+    Ok(rows
+        .into_iter()
+        .filter_map(|row| {
+            // A session granted between two of the statements is in the next list.
+            let owner = owners.get(&row.tenant_id)?;
+            let nodes = nodes_of.remove(&row.id).unwrap_or_default();
+            Some(session(ctx, row, owner, nodes))
+        })
+        .collect())
+}
+
+/// A session, retired or not.
+pub async fn find_session(ctx: &Ctx, id: i64) -> Result<Option<Session>, DbError> {
+    ctx.db
+        .read(|mut tx| async move {
+            let session = match sessions::find_session(&mut tx, id).await? {
+                Some(row) => Some(read_session(ctx, &mut tx, row).await?),
+                None => None,
+            };
+            Ok((tx, session))
+        })
+        .await
+}
+
+/// All nodes that are not retired.
+pub async fn list_nodes(ctx: &Ctx) -> Result<Vec<Node>, DbError> {
+    let rows = ctx
+        .db
+        .read(|mut tx| async move {
+            let rows = nodes::list_active_nodes(&mut tx).await?;
+            Ok::<_, DbError>((tx, rows))
+        })
+        .await?;
+    Ok(rows.into_iter().map(node).collect())
+}
+
+/// A node, retired or not.
+pub async fn find_node(ctx: &Ctx, id: i64) -> Result<Option<Node>, DbError> {
+    let row = ctx
+        .db
+        .read(|mut tx| async move {
+            let row = nodes::find_node(&mut tx, id).await?;
+            Ok::<_, DbError>((tx, row))
+        })
+        .await?;
+    Ok(row.map(node))
+}
+
+/// All tenants, retired ones too, or `only` this one.
+pub async fn list_tenants(ctx: &Ctx, only: Option<i64>) -> Result<Vec<Tenant>, DbError> {
+    let rows = ctx
+        .db
+        .read(|mut tx| async move {
+            let rows = tenants::list_tenants(&mut tx, only).await?;
+            Ok::<_, DbError>((tx, rows))
+        })
+        .await?;
+    Ok(rows.iter().map(|row| tenant(ctx, row)).collect())
+}
+
+/// A tenant, retired or not.
+pub async fn find_tenant(ctx: &Ctx, id: i64) -> Result<Option<Tenant>, DbError> {
+    let row = ctx
+        .db
+        .read(|mut tx| async move {
+            let row = tenants::find_tenant(&mut tx, id).await?;
+            Ok::<_, DbError>((tx, row))
+        })
+        .await?;
+    Ok(row.map(|row| tenant(ctx, &row)))
+}
+
+/// The pools that are kept filled, in the order of the configuration.
+pub fn list_pools(ctx: &Ctx) -> Vec<PoolConcise> {
+    let pools = ctx
+        .config
+        .nodepools
+        .iter()
+        .flat_map(duffy_config::NodePools::concrete);
+    pools
+        .filter_map(|pool| {
+            let fill_level = pool.fill_level?;
+            Some(PoolConcise {
+                name: pool.name.clone(),
+                fill_level,
+            })
+        })
+        .collect()
+}
+
+/// What there is to say of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolView {
+    /// There is none of this name.
+    Unknown,
+    /// It is not kept filled: it is abstract, or has no fill level.
+    Unfilled,
+    /// The pool.
+    Pool(Pool),
+}
+
+/// A pool with the count of its nodes.
+pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
+    let Some(pools) = &ctx.config.nodepools else {
+        return Ok(PoolView::Unknown);
+    };
+    let fill_level = match pools.get(name) {
+        Some(pool) => pool.fill_level,
+        None if pools.is_abstract(name) => None,
+        None => return Ok(PoolView::Unknown),
+    };
+    let Some(fill_level) = fill_level else {
+        return Ok(PoolView::Unfilled);
+    };
+    let counts = ctx
+        .db
+        .read(|mut tx| async move {
+            let counts = nodes::count_by_state(&mut tx, name).await?;
+            Ok::<_, DbError>((tx, counts))
+        })
+        .await?;
+    let mut levels = PoolLevels::default();
+    for (state, quantity) in counts {
+        let level = match state {
+            NodeState::Provisioning => &mut levels.provisioning,
+            NodeState::Ready => &mut levels.ready,
+            NodeState::Contextualizing => &mut levels.contextualizing,
+            NodeState::Deployed => &mut levels.deployed,
+            NodeState::Deprovisioning => &mut levels.deprovisioning,
+            NodeState::Unused | NodeState::Done | NodeState::Failed => continue,
+        };
+        *level = u64::try_from(quantity).unwrap_or(0);
+    }
+    Ok(PoolView::Pool(Pool {
+        name: name.to_owned(),
+        fill_level,
+        levels,
+    }))
+}
+
+/// The number that the next session gets, if nobody else asks first.
+pub async fn next_session_id(ctx: &Ctx) -> Result<i64, DbError> {
+    ctx.db
+        .read(|mut tx| async move {
+            let last = sessions::last_session_id(&mut tx).await?;
+            Ok((tx, last + 1))
+        })
+        .await
+}
+
+/// The node of a pool that is lent next, if nobody else asks first.
+pub async fn next_ready_node(ctx: &Ctx, pool: &str) -> Result<Option<Node>, DbError> {
+    let rows = ctx
+        .db
+        .read(|mut tx| async move {
+            let rows = nodes::take_ready_nodes(&mut tx, pool, 1).await?;
+            Ok::<_, DbError>((tx, rows))
+        })
+        .await?;
+    Ok(rows.into_iter().next().map(node))
+}

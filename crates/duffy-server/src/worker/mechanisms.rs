@@ -1,0 +1,281 @@
+//! The mechanism of each pool, made of the configuration.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use duffy_config::{Ansible, Config, Mechanism as Settings, Pool, Simulated};
+use duffy_sim::{Cloud, CloudSettings, Faults, SimError};
+use serde_json::{Map, Value, json};
+
+use crate::nodes::ansible::{AnsibleMechanism, AnsibleSettings, Playbook, PlaybookKind};
+use crate::nodes::mechanism::{Mechanism, MechanismError};
+use crate::nodes::simulated::{SimulatedMechanism, SimulatedSettings};
+
+/// A mechanism, and whether it may run for several nodes of the pool at the same time.
+type PoolMechanism = (Arc<dyn Mechanism>, bool);
+
+/// The mechanisms, by pool. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Mechanisms {
+    by_pool: Arc<HashMap<String, PoolMechanism>>,
+    clouds: Arc<Vec<Arc<Cloud>>>,
+}
+
+/// Why a pool's mechanism cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum MechanismsError {
+    /// There are none.
+    #[error("the configuration has no pools; add some to nodepools.concrete")]
+    NoPools,
+    /// Something that it needs is missing.
+    #[error("nodepools.concrete.{pool}: {cause}")]
+    Check {
+        /// The pool's name.
+        pool: String,
+        /// What is missing.
+        cause: MechanismError,
+    },
+    /// Simulated nodes cannot run.
+    #[error("nodepools.concrete.{pool}: {cause}")]
+    Simulated {
+        /// The pool's name.
+        pool: String,
+        /// Why.
+        cause: SimError,
+    },
+    /// Nowhere to keep simulated nodes.
+    #[error(
+        "nodepools.concrete.{pool}.mechanism.simulated.directory is not set, and there is no home directory for a default; set it"
+    )]
+    NoDirectory {
+        /// The pool's name.
+        pool: String,
+    },
+    /// Duffy could not log in to simulated nodes.
+    #[error(
+        "nodepools.concrete.{pool}: no SSH public key of Duffy's own is found to let into simulated nodes; make one with `ssh-keygen -t ed25519`, or set ssh.identity-files"
+    )]
+    NoKey {
+        /// The pool's name.
+        pool: String,
+    },
+}
+
+impl Mechanisms {
+    /// Makes the mechanisms of all pools and checks that each has what it needs. Turns on
+    /// simulated nodes.
+    pub async fn open(config: &Config) -> Result<Self, MechanismsError> {
+        let pools = config.nodepools.as_ref().ok_or(MechanismsError::NoPools)?;
+        let mut clouds = Clouds {
+            config,
+            open: HashMap::new(),
+        };
+        let mut by_pool = HashMap::new();
+        for pool in pools.concrete() {
+            let mechanism: Arc<dyn Mechanism> = match &pool.mechanism {
+                Settings::Ansible(settings) => Arc::new(ansible(pool, settings)),
+                Settings::Simulated(settings) => {
+                    let cloud = clouds.open(pool, settings).await?;
+                    Arc::new(simulated(pool, settings, cloud))
+                }
+            };
+            mechanism.check().map_err(|cause| MechanismsError::Check {
+                pool: pool.name.clone(),
+                cause,
+            })?;
+            by_pool.insert(pool.name.clone(), (mechanism, pool.run_parallel));
+        }
+        let clouds = clouds.open.into_values().collect();
+        Ok(Self {
+            by_pool: Arc::new(by_pool),
+            clouds: Arc::new(clouds),
+        })
+    }
+
+    /// A pool's mechanism, and whether it may run for several nodes at the same time.
+    pub fn get(&self, pool: &str) -> Option<PoolMechanism> {
+        self.by_pool.get(pool).cloned()
+    }
+
+    /// How many pools there are.
+    pub fn len(&self) -> usize {
+        self.by_pool.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_pool.is_empty()
+    }
+
+    /// Turns simulated nodes off; they are kept for the next start.
+    pub async fn shut_down(&self) {
+        for cloud in self.clouds.iter() {
+            cloud.shutdown().await;
+        }
+    }
+}
+
+fn ansible(pool: &Pool, settings: &Ansible) -> AnsibleMechanism {
+    let playbook = |playbook: &Option<duffy_config::Playbook>| {
+        playbook.as_ref().map(|playbook| Playbook {
+            playbook: playbook.playbook.clone(),
+        })
+    };
+    let ansible_settings = AnsibleSettings {
+        program: settings.ansible_playbook.clone(),
+        topdir: settings.topdir.clone(),
+        provision: playbook(&settings.provision),
+        deprovision: playbook(&settings.deprovision),
+        timeout: settings.timeout,
+    };
+    let (pool, settings) = (pool.clone(), settings.clone());
+    let render = move |kind, overrides: &Map<String, Value>| {
+        let playbook = match kind {
+            PlaybookKind::Provision => &settings.provision,
+            PlaybookKind::Deprovision => &settings.deprovision,
+        };
+        let vars = match playbook {
+            Some(playbook) => settings.extra_vars_for(playbook),
+            None => settings.extra_vars.clone(),
+        };
+        let rendered = pool
+            .render_value(&Value::Object(vars), overrides)
+            .map_err(|error| error.to_string())?;
+        let Value::Object(mut rendered) = rendered else {
+            return Err("extra-vars are no mapping".to_owned());
+        };
+        rendered.extend(overrides.clone());
+        Ok(rendered)
+    };
+    AnsibleMechanism::new(ansible_settings, Arc::new(render))
+}
+
+fn simulated(pool: &Pool, settings: &Simulated, cloud: Arc<Cloud>) -> SimulatedMechanism {
+    let simulated_settings = SimulatedSettings {
+        provision_delay: settings.provision_delay,
+        deprovision_delay: settings.deprovision_delay,
+        provision_failure_rate: settings.provision_failure_rate,
+        deprovision_failure_rate: settings.deprovision_failure_rate,
+    };
+    let (pool, hostname) = (pool.clone(), settings.hostname.clone());
+    SimulatedMechanism::new(
+        cloud,
+        simulated_settings,
+        Arc::new(move |node, machine| match &hostname {
+            None => Ok(format!("{machine}.simulated")),
+            Some(template) => {
+                let overrides = json!({ "id": node.id, "machine": machine });
+                let overrides = overrides.as_object().cloned().unwrap_or_default();
+                pool.render(template, &overrides)
+                    .map_err(|error| error.to_string())
+            }
+        }),
+    )
+}
+
+/// One cloud for each directory, whichever pools use it.
+struct Clouds<'a> {
+    config: &'a Config,
+    open: HashMap<PathBuf, Arc<Cloud>>,
+}
+
+impl Clouds<'_> {
+    async fn open(
+        &mut self,
+        pool: &Pool,
+        settings: &Simulated,
+    ) -> Result<Arc<Cloud>, MechanismsError> {
+        let name = || pool.name.clone();
+        let directory = settings
+            .directory
+            .clone()
+            .or_else(default_directory)
+            .ok_or_else(|| MechanismsError::NoDirectory { pool: name() })?;
+        if let Some(cloud) = self.open.get(&directory) {
+            return Ok(cloud.clone());
+        }
+        let admin_keys = public_keys(&self.config.ssh.identity_files);
+        if admin_keys.is_empty() {
+            return Err(MechanismsError::NoKey { pool: name() });
+        }
+        let faults = Faults {
+            ssh_failure_rate: self.ssh_failure_rate(&directory),
+            ..Faults::default()
+        };
+        let cloud = Cloud::open(CloudSettings {
+            directory: directory.clone(),
+            admin_keys,
+            faults,
+        })
+        .await
+        .map_err(|cause| MechanismsError::Simulated {
+            pool: name(),
+            cause,
+        })?;
+        self.open.insert(directory, cloud.clone());
+        Ok(cloud)
+    }
+
+    /// Machines of a directory share it: the highest of its pools.
+    fn ssh_failure_rate(&self, directory: &Path) -> f64 {
+        let pools = self
+            .config
+            .nodepools
+            .iter()
+            .flat_map(duffy_config::NodePools::concrete);
+        pools
+            .filter_map(|pool| match &pool.mechanism {
+                Settings::Simulated(settings) => Some(settings),
+                Settings::Ansible(_) => None,
+            })
+            .filter(|settings| {
+                settings
+                    .directory
+                    .clone()
+                    .or_else(default_directory)
+                    .as_deref()
+                    == Some(directory)
+            })
+            .map(|settings| settings.ssh_failure_rate)
+            .fold(0.0, f64::max)
+    }
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
+}
+
+fn default_directory() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(home()?.join(".local/state")))?;
+    Some(state.join("duffy/simulated"))
+}
+
+/// Duffy's own public keys: of the configured identities, or of the usual ones.
+fn public_keys(identity_files: &[PathBuf]) -> Vec<String> {
+    let usual = || {
+        let ssh = home().map(|home| home.join(".ssh"));
+        let names = ["id_ed25519", "id_ecdsa", "id_rsa"];
+        ssh.into_iter()
+            .flat_map(move |ssh| names.map(|name| ssh.join(name)))
+            .collect()
+    };
+    let identities: Vec<PathBuf> = if identity_files.is_empty() {
+        usual()
+    } else {
+        identity_files.to_vec()
+    };
+    let public = identities.into_iter().map(|path| {
+        let mut name = path.into_os_string();
+        name.push(".pub");
+        PathBuf::from(name)
+    });
+    public
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .map(|text| text.trim().to_owned())
+        .filter(|key| !key.is_empty())
+        .collect()
+}

@@ -11,6 +11,7 @@ use crate::{Action, SessionNode, Tenant};
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NodesSpec {
     /// How many nodes, at least 1.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub quantity: u32,
     /// Name of the pool.
     pub pool: String,

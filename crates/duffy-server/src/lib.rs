@@ -4,6 +4,8 @@ pub mod clock;
 pub mod context;
 pub mod credentials;
 pub mod db;
+#[cfg(feature = "app")]
+pub mod http;
 pub mod lifecycle;
 pub mod nodes;
 pub mod process;

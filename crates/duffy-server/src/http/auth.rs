@@ -1,0 +1,161 @@
+//! Who asks: HTTP Basic with the tenant's name and its API key.
+
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+use super::error::ApiError;
+use crate::context::Ctx;
+use crate::credentials::{Attempt, Verdict};
+use crate::db::tenants::{TenantRow, find_tenant_by_name};
+
+/// The tenant that asks; without credentials the request is refused.
+#[derive(Debug)]
+pub struct Authenticated(pub TenantRow);
+
+/// The tenant that asks, if it says who it is; wrong credentials are refused all the same.
+#[derive(Debug)]
+pub struct MaybeAuthenticated(pub Option<TenantRow>);
+
+impl FromRequestParts<Ctx> for Authenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, ApiError> {
+        let credentials = credentials(&parts.headers)?.ok_or(ApiError::NotAuthenticated)?;
+        authenticate(ctx, parts, &credentials).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Ctx> for MaybeAuthenticated {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, ApiError> {
+        match credentials(&parts.headers)? {
+            None => Ok(Self(None)),
+            Some(credentials) => {
+                let tenant = authenticate(ctx, parts, &credentials).await?;
+                Ok(Self(Some(tenant)))
+            }
+        }
+    }
+}
+
+async fn authenticate(
+    ctx: &Ctx,
+    parts: &Parts,
+    (name, key): &(String, String),
+) -> Result<TenantRow, ApiError> {
+    // No tenant can have such a name, and the database takes none.
+    let tenant = if name.contains('\0') {
+        None
+    } else {
+        find_tenant_by_name(&ctx.db, name).await?
+    };
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let attempt = Attempt {
+        name,
+        key,
+        stored: tenant.as_ref().map(|tenant| tenant.api_key.as_str()),
+        peer: peer.map(|ConnectInfo(address)| address.ip()),
+    };
+    match ctx.credentials.verify(attempt).await? {
+        Verdict::Verified => {}
+        Verdict::Refused => {
+            tracing::info!(peer = ?attempt.peer, "wrong credentials");
+            return Err(ApiError::Unauthorized);
+        }
+        Verdict::TooManyFailures { retry_after } => {
+            tracing::warn!(peer = ?attempt.peer, "too many wrong credentials");
+            return Err(ApiError::TooManyFailures { retry_after });
+        }
+    }
+    let tenant = tenant.ok_or(ApiError::Unauthorized)?;
+    tracing::Span::current().record("tenant.name", &tenant.name);
+    if tenant.retired_at.is_some() {
+        return Err(ApiError::Forbidden);
+    }
+    Ok(tenant)
+}
+
+/// Base64 that does without its padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+
+/// Name and key from the header; `None` when there is no such header, or one of another scheme.
+fn credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, ApiError> {
+    let Some(header) = headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let header = String::from_utf8_lossy(header.as_bytes());
+    let (scheme, encoded) = header.split_once(' ').unwrap_or((&header, ""));
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Ok(None);
+    }
+    // ASCII only, as in the original.
+    let decoded = BASE64
+        .decode(encoded.trim())
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .filter(|text| text.is_ascii())
+        .ok_or(ApiError::InvalidCredentials)?;
+    let (name, key) = decoded
+        .split_once(':')
+        .ok_or(ApiError::InvalidCredentials)?;
+    Ok(Some((name.to_owned(), key.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(header: &[u8]) -> Result<Option<(String, String)>, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, header.try_into().unwrap());
+        credentials(&headers)
+    }
+
+    #[test]
+    fn headers_are_read_as_the_original_reads_them() {
+        assert!(matches!(credentials(&HeaderMap::new()), Ok(None)));
+        for none in [
+            b"".as_slice(),
+            b"Bearer abc",
+            b"\xff",
+            b"Basicx dGVuYW50OmE=",
+        ] {
+            assert!(matches!(parse(none), Ok(None)), "{none:?}");
+        }
+        for invalid in [
+            "Basic",
+            "Basic ",
+            "Basic !!!",
+            "BASIC dGVuYW50",
+            "Basic w6k6w6k=",
+            "Basic a b",
+        ] {
+            let found = parse(invalid.as_bytes());
+            assert!(
+                matches!(found, Err(ApiError::InvalidCredentials)),
+                "{invalid:?}"
+            );
+        }
+        for (valid, name, key) in [
+            ("Basic dGVuYW50OmE=", "tenant", "a"),
+            ("basic  dGVuYW50OmE", "tenant", "a"),
+            ("Basic OmE6Yg==", "", "a:b"),
+        ] {
+            let found = parse(valid.as_bytes()).unwrap().unwrap();
+            assert_eq!(found, (name.to_owned(), key.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Nodes over HTTP.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use duffy_api::{Action, NodeCreate, NodeResult, NodeResultCollection};
+
+use super::auth::Authenticated;
+use super::error::ApiError;
+use super::input::{LastSegment, Submission};
+use super::openapi::{AuthErrors, ConflictError, InputErrors, NotFoundError, ServerErrors};
+use super::validate::node_create;
+use crate::context::Ctx;
+use crate::lifecycle::{nodes, views};
+
+/// Return all nodes.
+///
+/// Those in use: retired ones are left out.
+#[utoipa::path(
+    get, path = "/api/v1/nodes", tag = "nodes",
+    operation_id = "get_all_nodes_api_v1_nodes_get",
+    responses((status = 200, description = "The nodes", body = NodeResultCollection),
+        ServerErrors),
+)]
+pub async fn list_nodes(State(ctx): State<Ctx>) -> Result<Json<NodeResultCollection>, ApiError> {
+    Ok(Json(NodeResultCollection {
+        action: Action::Get,
+        nodes: views::list_nodes(&ctx).await?,
+    }))
+}
+
+/// Return the node with the specified **ID**.
+#[utoipa::path(
+    get, path = "/api/v1/nodes/{id}", tag = "nodes",
+    operation_id = "get_node_api_v1_nodes__id__get",
+    params(("id" = i64, Path, description = "Number of the node")),
+    responses((status = 200, description = "The node", body = NodeResult),
+        AuthErrors, NotFoundError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn show_node(
+    State(ctx): State<Ctx>,
+    _: Authenticated,
+    id: LastSegment,
+) -> Result<Json<NodeResult>, ApiError> {
+    let node = views::find_node(&ctx, id.id()?).await?;
+    Ok(Json(NodeResult {
+        action: Action::Get,
+        node: node.ok_or(ApiError::NotFound)?,
+    }))
+}
+
+/// Create a node with the requested properties.
+///
+/// For administrators: registers a machine that pools with `reuse-nodes` can pick.
+#[utoipa::path(
+    post, path = "/api/v1/nodes", tag = "nodes",
+    operation_id = "create_node_api_v1_nodes_post",
+    request_body(content = NodeCreate, example = json!({
+        "hostname": "metal1.example.org", "ipaddr": "192.0.2.1", "data": {"architecture": "x86_64"}
+    })),
+    responses((status = 201, description = "The node", body = NodeResult),
+        AuthErrors, ConflictError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn create_node(
+    State(ctx): State<Ctx>,
+    submission: Submission,
+) -> Result<(StatusCode, Json<NodeResult>), ApiError> {
+    let (tenant, create) = submission.read(node_create)?;
+    if !tenant.is_admin {
+        return Err(ApiError::Forbidden);
+    }
+    let reply = NodeResult {
+        action: Action::Post,
+        node: nodes::create_node(&ctx, create).await?,
+    };
+    Ok((StatusCode::CREATED, Json(reply)))
+}

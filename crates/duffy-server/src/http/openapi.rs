@@ -1,0 +1,194 @@
+//! The API's description for programs and for people; the endpoints describe themselves where
+//! they stand, the rest is here.
+
+use duffy_api::ErrorReply;
+use utoipa::openapi::schema::AnyOfBuilder;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
+
+/// What is not about one endpoint.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Duffy",
+        description = "Duffy lends machines to CI jobs: a tenant requests a session with nodes \
+                       of some pools, logs in with its SSH key, and retires the session when it \
+                       is done.",
+    ),
+    tags(
+        (name = "sessions", description = "Operations on sessions"),
+        (name = "pools", description = "Operations on node pools"),
+        (name = "nodes", description = "Operations on physical and virtual nodes"),
+        (name = "tenants", description = "Operations on tenants"),
+    ),
+    components(schemas(ErrorReply)),
+)]
+struct Frame;
+
+/// The description without its endpoints.
+pub fn frame() -> utoipa::openapi::OpenApi {
+    let mut document = Frame::openapi();
+    env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
+    document.info.license = None;
+    document.info.contact = None;
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(
+        "HTTPBasic",
+        SecurityScheme::Http(
+            Http::builder()
+                .scheme(HttpAuthScheme::Basic)
+                .description(Some("The tenant's name, and its API key as the password"))
+                .build(),
+        ),
+    );
+    document
+}
+
+/// Replies to who may not ask this.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes replies, is none")]
+pub enum AuthErrors {
+    /// Credentials are needed, or they are wrong
+    #[response(status = 401, example = json!({"detail": "Not authenticated"}))]
+    Unauthorized(ErrorReply),
+    /// The tenant is retired, or this is not for it, or its quota is exceeded
+    #[response(status = 403, example = json!({"detail": "Forbidden"}))]
+    Forbidden(ErrorReply),
+    /// Too many wrong keys: wait as long as `Retry-After` says
+    #[response(status = 429)]
+    TooManyFailures(ErrorReply),
+}
+
+/// Replies to input that does not fit.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes replies, is none")]
+pub enum InputErrors {
+    /// The body cannot be decoded
+    #[response(status = 400)]
+    Unreadable(ErrorReply),
+    /// The body did not come in time
+    #[response(status = 408)]
+    TooSlow(ErrorReply),
+    /// The body is larger than 1 MiB
+    #[response(status = 413)]
+    TooLarge(ErrorReply),
+    /// A text that says what cannot be done, or a list of the fields that do not fit
+    #[response(status = 422, example = json!({"detail": [{
+        "type": "missing", "loc": ["body", "nodes_specs"], "msg": "Field required", "input": {}
+    }]}))]
+    Unprocessable(ErrorReply),
+}
+
+/// The reply when there is no such thing.
+#[derive(IntoResponses)]
+#[response(status = 404, description = "There is no such thing",
+    example = json!({"detail": "Not Found"}))]
+#[expect(dead_code, reason = "describes a reply, is none")]
+pub struct NotFoundError(ErrorReply);
+
+/// The reply when there is one already.
+#[derive(IntoResponses)]
+#[response(
+    status = 409,
+    description = "There is one with this name or address already"
+)]
+#[expect(dead_code, reason = "describes a reply, is none")]
+pub struct ConflictError(ErrorReply);
+
+/// Replies when it is not the client's fault.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes replies, is none")]
+pub enum ServerErrors {
+    /// Our fault; the log says more under the reply's `X-Request-Id`
+    #[response(status = 500, example = json!({"detail": "Internal Server Error"}))]
+    Internal(ErrorReply),
+    /// Not now: try again after as many seconds as `Retry-After` says
+    #[response(status = 503)]
+    Unavailable(ErrorReply),
+}
+
+/// A length of time: `1h30m` (of weeks, days, hours, minutes, seconds, milliseconds: `w`, `d`,
+/// `h`, `m`, `s`, `ms`), or seconds.
+#[derive(ToSchema)]
+#[schema(examples("6h", "1d12h", 3600))]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes input, is none")]
+enum Lifetime {
+    /// With units.
+    Text(String),
+    /// In seconds.
+    Seconds(f64),
+}
+
+/// A tenant to create.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes input, is none")]
+pub struct TenantCreateBody {
+    /// Unique name.
+    name: String,
+    /// Whether it may manage tenants and nodes, and act for others.
+    #[schema(required = false)]
+    is_admin: Option<bool>,
+    /// SSH public keys, a line each.
+    ssh_key: String,
+    /// How many nodes it may hold at once; without it the default.
+    #[schema(required = false, minimum = 1)]
+    node_quota: Option<i32>,
+    /// How long a session lasts at first; without it the default.
+    #[schema(required = false, inline)]
+    session_lifetime: Option<Lifetime>,
+    /// How long a session can last; without it the default.
+    #[schema(required = false, inline)]
+    session_lifetime_max: Option<Lifetime>,
+}
+
+/// What to change about a tenant; at least one member.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes input, is none")]
+pub struct TenantUpdateBody {
+    /// New SSH public keys, a line each.
+    #[schema(required = false)]
+    ssh_key: Option<String>,
+    /// A UUID to be the new API key, or `reset` to be given one.
+    #[schema(required = false)]
+    api_key: Option<String>,
+    /// How many nodes it may hold at once; `null` for the default.
+    #[schema(required = false, minimum = 1)]
+    node_quota: Option<i32>,
+    /// How long a session lasts at first; `null` for the default.
+    #[schema(required = false, inline)]
+    session_lifetime: Option<Lifetime>,
+    /// How long a session can last; `null` for the default.
+    #[schema(required = false, inline)]
+    session_lifetime_max: Option<Lifetime>,
+}
+
+/// Whether a tenant is to be active.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes input, is none")]
+pub struct TenantRetireBody {
+    /// `false` retires it, `true` takes it back.
+    active: bool,
+}
+
+/// What to change about a tenant: its keys, quota or lifetimes, or whether it is active.
+pub struct TenantChangeBody;
+
+// By hand: the derived form says "exactly one of", and a body can be both.
+impl PartialSchema for TenantChangeBody {
+    fn schema() -> RefOr<Schema> {
+        AnyOfBuilder::new()
+            .item(Ref::from_schema_name(TenantUpdateBody::name()))
+            .item(Ref::from_schema_name(TenantRetireBody::name()))
+            .description(Some("What to change about a tenant."))
+            .into()
+    }
+}
+
+impl ToSchema for TenantChangeBody {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((TenantUpdateBody::name().into(), TenantUpdateBody::schema()));
+        schemas.push((TenantRetireBody::name().into(), TenantRetireBody::schema()));
+    }
+}

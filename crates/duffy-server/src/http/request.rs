@@ -1,0 +1,182 @@
+//! What is done around every request: its id, its place in the log, its deadline, and a reply
+//! even when a handler panics.
+//!
+//! A request runs in a task of the server's own. When its client hangs up, it runs to its end all
+//! the same: nothing is left half done, and no wait for a database connection is broken off.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::error::ApiError;
+
+/// In every reply.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest time for a request.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+/// Longest time for a request that waits for nodes. What it began goes on, or is undone, by
+/// itself.
+const SESSION_DEADLINE: Duration = Duration::from_mins(15);
+
+/// Most requests that run at once, those counted whose clients have gone.
+const MAX_RUNNING: usize = 1024;
+
+/// Where requests run.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    tasks: TaskTracker,
+    places: Arc<Semaphore>,
+    deadline: Duration,
+}
+
+impl Desk {
+    /// `tasks` is waited for when the server stops.
+    pub fn new(tasks: TaskTracker) -> Self {
+        Self {
+            tasks,
+            places: Arc::new(Semaphore::new(MAX_RUNNING)),
+            deadline: DEADLINE,
+        }
+    }
+}
+
+/// Runs a request.
+pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+    let id = Uuid::new_v4().to_string();
+    let is_for_session =
+        request.method() == Method::POST && request.uri().path().ends_with("/sessions");
+    let deadline = if is_for_session {
+        SESSION_DEADLINE
+    } else {
+        desk.deadline
+    };
+    // The path without the query: clients put secrets into queries.
+    let span = tracing::info_span!(
+        "request",
+        request_id = id,
+        method = %request.method(),
+        path = request.uri().path(),
+        tenant.name = tracing::field::Empty,
+    );
+    let begun = Instant::now();
+    let place = Arc::clone(&desk.places).acquire_owned().await;
+    let work = async move {
+        let reply = next.run(request).await;
+        tracing::info!(
+            status = reply.status().as_u16(),
+            duration_ms = begun.elapsed().as_millis() as u64,
+            "answered"
+        );
+        drop(place);
+        reply
+    };
+    let task = desk.tasks.spawn(work.instrument(span.clone()));
+    let mut reply = match tokio::time::timeout(deadline, task).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => {
+            let _in_span = span.entered();
+            tracing::error!(%error, "the request failed");
+            ApiError::Internal.into_response()
+        }
+        Err(_) => {
+            let _in_span = span.entered();
+            tracing::error!("the request takes too long, its client is sent away");
+            ApiError::Unavailable {
+                detail: "The request took too long",
+                retry_after: Duration::from_secs(1),
+            }
+            .into_response()
+        }
+    };
+    if let Ok(id) = HeaderValue::try_from(id) {
+        reply.headers_mut().insert(REQUEST_ID, id);
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tokio::sync::Notify;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn served(desk: &Desk, route: axum::routing::MethodRouter) -> Router {
+        Router::new()
+            .route("/", route)
+            .layer(axum::middleware::from_fn_with_state(desk.clone(), handle))
+    }
+
+    fn request() -> Request {
+        Request::new(Body::empty())
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_client_hangs_up_runs_to_its_end() {
+        let desk = Desk::new(TaskTracker::new());
+        let (finish, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let router = {
+            let (finish, finished) = (Arc::clone(&finish), Arc::clone(&finished));
+            served(
+                &desk,
+                get(move || async move {
+                    finish.notified().await;
+                    finished.notify_one();
+                }),
+            )
+        };
+        let mut reply = Box::pin(router.oneshot(request()));
+        while desk.tasks.is_empty() {
+            assert!(futures::poll!(&mut reply).is_pending());
+        }
+        drop(reply);
+        finish.notify_one();
+        finished.notified().await;
+        desk.tasks.close();
+        desk.tasks.wait().await;
+        assert_eq!(desk.places.available_permits(), MAX_RUNNING);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_like_others() {
+        let desk = Desk::new(TaskTracker::new());
+        let router = served(&desk, get(|| async { panic!("broken") as &'static str }));
+        let reply = router.oneshot(request()).await.unwrap();
+        assert_eq!(reply.status(), 500);
+        assert!(reply.headers().contains_key(REQUEST_ID));
+        let body = axum::body::to_bytes(reply.into_body(), 1000).await.unwrap();
+        assert_eq!(body, r#"{"detail":"Internal Server Error"}"#);
+        assert_eq!(desk.places.available_permits(), MAX_RUNNING);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_and_goes_on() {
+        let desk = Desk {
+            deadline: Duration::from_millis(20),
+            ..Desk::new(TaskTracker::new())
+        };
+        let finish = Arc::new(Notify::new());
+        let waiting = Arc::clone(&finish);
+        let router = served(&desk, get(move || async move { waiting.notified().await }));
+        let reply = router.oneshot(request()).await.unwrap();
+        assert_eq!(reply.status(), 503);
+        assert!(reply.headers().contains_key("retry-after"));
+        assert_eq!(desk.tasks.len(), 1);
+        finish.notify_one();
+        desk.tasks.close();
+        desk.tasks.wait().await;
+    }
+}

@@ -1,0 +1,113 @@
+//! Sessions over HTTP.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use duffy_api::{Action, SessionCreate, SessionResult, SessionResultCollection, SessionUpdate};
+
+use super::auth::{Authenticated, MaybeAuthenticated};
+use super::error::ApiError;
+use super::grant;
+use super::input::{LastSegment, Submission};
+use super::openapi::{AuthErrors, InputErrors, NotFoundError, ServerErrors};
+use super::validate::{session_change, session_create};
+use crate::context::Ctx;
+use crate::lifecycle::{sessions, views};
+
+/// Return all sessions.
+///
+/// Active ones: an administrator, and who doesn't authenticate, sees those of all tenants, a
+/// tenant its own.
+#[utoipa::path(
+    get, path = "/api/v1/sessions", tag = "sessions",
+    operation_id = "get_all_sessions_api_v1_sessions_get",
+    responses((status = 200, description = "The active sessions", body = SessionResultCollection),
+        AuthErrors, ServerErrors),
+    security((), ("HTTPBasic" = [])),
+)]
+pub async fn list_sessions(
+    State(ctx): State<Ctx>,
+    MaybeAuthenticated(tenant): MaybeAuthenticated,
+) -> Result<Json<SessionResultCollection>, ApiError> {
+    let only = tenant
+        .filter(|tenant| !tenant.is_admin)
+        .map(|tenant| tenant.id);
+    Ok(Json(SessionResultCollection {
+        action: Action::Get,
+        sessions: views::list_sessions(&ctx, only).await?,
+    }))
+}
+
+/// Return the session with the specified **ID**.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/{id}", tag = "sessions",
+    operation_id = "get_session_api_v1_sessions__id__get",
+    params(("id" = i64, Path, description = "Number of the session")),
+    responses((status = 200, description = "The session", body = SessionResult),
+        AuthErrors, NotFoundError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn show_session(
+    State(ctx): State<Ctx>,
+    Authenticated(tenant): Authenticated,
+    id: LastSegment,
+) -> Result<Json<SessionResult>, ApiError> {
+    let session = views::find_session(&ctx, id.id()?)
+        .await?
+        .ok_or(ApiError::NotFound)?;
+    if !tenant.is_admin && session.tenant.id != tenant.id {
+        return Err(ApiError::Forbidden);
+    }
+    Ok(Json(SessionResult {
+        action: Action::Get,
+        session,
+    }))
+}
+
+/// Create a session with the requested nodes specs.
+///
+/// All nodes are granted or none. The reply comes when the tenant's SSH keys are on all of them.
+#[utoipa::path(
+    post, path = "/api/v1/sessions", tag = "sessions",
+    operation_id = "create_session_api_v1_sessions_post",
+    request_body(content = SessionCreate, example = json!({
+        "nodes_specs": [{"pool": "virtual-centos9stream-x86_64-small", "quantity": 1}]
+    })),
+    responses((status = 201, description = "The session, its nodes deployed", body = SessionResult),
+        AuthErrors, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn create_session(
+    State(ctx): State<Ctx>,
+    submission: Submission,
+) -> Result<Response, ApiError> {
+    let (tenant, create) = submission.read(session_create)?;
+    grant::request_session(ctx, tenant, create).await
+}
+
+/// Change the session with the specified **ID**.
+///
+/// Retire it with `active: false`, or move its end: to a point of time, or by an offset.
+#[utoipa::path(
+    put, path = "/api/v1/sessions/{id}", tag = "sessions",
+    operation_id = "update_session_api_v1_sessions__id__put",
+    params(("id" = i64, Path, description = "Number of the session")),
+    request_body(content = SessionUpdate, examples(
+        ("retire" = (summary = "Retire it", value = json!({"active": false}))),
+        ("extend" = (summary = "One hour more", value = json!({"expires_at": "+1h"}))),
+    )),
+    responses((status = 200, description = "The changed session", body = SessionResult),
+        AuthErrors, NotFoundError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn update_session(
+    State(ctx): State<Ctx>,
+    id: LastSegment,
+    submission: Submission,
+) -> Result<Json<SessionResult>, ApiError> {
+    let (tenant, id, change) = submission.read_for(&id, session_change)?;
+    Ok(Json(SessionResult {
+        action: Action::Put,
+        session: sessions::update_session(&ctx, &tenant, id, change).await?,
+    }))
+}

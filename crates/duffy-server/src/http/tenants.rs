@@ -1,0 +1,139 @@
+//! Tenants over HTTP.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use duffy_api::{
+    Action, TenantCreateResult, TenantResult, TenantResultCollection, TenantUpdateResult,
+};
+
+use super::auth::Authenticated;
+use super::error::ApiError;
+use super::input::{LastSegment, Submission};
+use super::openapi::{
+    AuthErrors, ConflictError, InputErrors, NotFoundError, ServerErrors, TenantChangeBody,
+    TenantCreateBody,
+};
+use super::validate::{TenantChange, tenant_change, tenant_create};
+use crate::context::Ctx;
+use crate::lifecycle::tenants::{self, TenantError};
+use crate::lifecycle::views;
+
+/// Return all tenants.
+///
+/// An administrator sees all, retired ones too; a tenant sees itself.
+#[utoipa::path(
+    get, path = "/api/v1/tenants", tag = "tenants",
+    operation_id = "get_all_tenants_api_v1_tenants_get",
+    responses((status = 200, description = "The tenants", body = TenantResultCollection),
+        AuthErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn list_tenants(
+    State(ctx): State<Ctx>,
+    Authenticated(tenant): Authenticated,
+) -> Result<Json<TenantResultCollection>, ApiError> {
+    let only = (!tenant.is_admin).then_some(tenant.id);
+    Ok(Json(TenantResultCollection {
+        action: Action::Get,
+        tenants: views::list_tenants(&ctx, only).await?,
+    }))
+}
+
+/// Return the tenant with the specified **ID**.
+#[utoipa::path(
+    get, path = "/api/v1/tenants/{id}", tag = "tenants",
+    operation_id = "get_tenant_api_v1_tenants__id__get",
+    params(("id" = i64, Path, description = "Number of the tenant")),
+    responses((status = 200, description = "The tenant", body = TenantResult),
+        AuthErrors, NotFoundError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn show_tenant(
+    State(ctx): State<Ctx>,
+    Authenticated(tenant): Authenticated,
+    id: LastSegment,
+) -> Result<Json<TenantResult>, ApiError> {
+    let found = views::find_tenant(&ctx, id.id()?)
+        .await?
+        .ok_or(ApiError::NotFound)?;
+    if !tenant.is_admin && found.id != tenant.id {
+        return Err(ApiError::Forbidden);
+    }
+    Ok(Json(TenantResult {
+        action: Action::Get,
+        tenant: found,
+    }))
+}
+
+/// Create a tenant with the specified **name**.
+///
+/// For administrators. The reply shows the API key, this once.
+#[utoipa::path(
+    post, path = "/api/v1/tenants", tag = "tenants",
+    operation_id = "create_tenant_api_v1_tenants_post",
+    request_body(content = TenantCreateBody, example = json!({
+        "name": "my-project", "ssh_key": "ssh-ed25519 AAAA… me@example.org"
+    })),
+    responses((status = 201, description = "The tenant and its keys", body = TenantCreateResult),
+        AuthErrors, ConflictError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn create_tenant(
+    State(ctx): State<Ctx>,
+    submission: Submission,
+) -> Result<(StatusCode, Json<TenantCreateResult>), ApiError> {
+    let (tenant, create) = submission.read(tenant_create)?;
+    if !tenant.is_admin {
+        return Err(ApiError::Forbidden);
+    }
+    let reply = TenantCreateResult {
+        action: Action::Post,
+        tenant: tenants::create_tenant(&ctx, create).await?,
+    };
+    Ok((StatusCode::CREATED, Json(reply)))
+}
+
+/// Change the tenant with the specified **ID**.
+///
+/// For administrators. Either new keys, quota or lifetimes, or `active` alone, which retires the
+/// tenant and ends its sessions, or takes it back.
+#[utoipa::path(
+    put, path = "/api/v1/tenants/{id}", tag = "tenants",
+    operation_id = "update_tenant_api_v1_tenants__id__put",
+    params(("id" = i64, Path, description = "Number of the tenant")),
+    request_body(content = TenantChangeBody, examples(
+        ("quota" = (summary = "Another quota", value = json!({"node_quota": 10}))),
+        ("reset" = (summary = "A new API key", value = json!({"api_key": "reset"}))),
+        ("retire" = (summary = "Retire it", value = json!({"active": false}))),
+    )),
+    responses((status = 200, description = "The changed tenant", body = TenantUpdateResult),
+        AuthErrors, NotFoundError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn update_tenant(
+    State(ctx): State<Ctx>,
+    id: LastSegment,
+    submission: Submission,
+) -> Result<Json<TenantUpdateResult>, ApiError> {
+    let (tenant, id, change) = submission.read_for(&id, tenant_change)?;
+    if !tenant.is_admin {
+        // As in the original, that there is no such tenant, or no more, goes before.
+        let found = views::find_tenant(&ctx, id)
+            .await?
+            .ok_or(ApiError::NotFound)?;
+        if !found.active && change != TenantChange::SetActive(true) {
+            let name = found.name;
+            return Err(TenantError::Retired { name, id }.into());
+        }
+        return Err(ApiError::Forbidden);
+    }
+    let tenant = match change {
+        TenantChange::Update(update) => tenants::update_tenant(&ctx, id, update).await?,
+        TenantChange::SetActive(active) => tenants::set_tenant_active(&ctx, id, active).await?,
+    };
+    Ok(Json(TenantUpdateResult {
+        action: Action::Put,
+        tenant,
+    }))
+}

@@ -1,0 +1,159 @@
+//! Points of time as the original reads them: ISO 8601 in several spellings, a date alone, or a
+//! number of seconds or milliseconds since 1970 as text.
+
+use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+
+use super::json::Json;
+use super::problem::Problem;
+
+const TOO_SHORT: &str = "input is too short";
+const EXTRA: &str = "unexpected extra characters at the end of the input";
+
+/// Numbers beyond this are milliseconds, not seconds: it is the year 2603.
+const MILLISECONDS_FROM: i128 = 20_000_000_000;
+
+/// A point of time. Without a time zone it is UTC.
+pub fn datetime(value: &Json) -> Result<DateTime<Utc>, Problem> {
+    match value {
+        Json::Text(text) => parse(text).map_err(Problem::DatetimeParsing),
+        Json::BrokenText(_) => Err(Problem::DatetimeParsing("invalid character in year")),
+        _ => Err(Problem::NotADatetime),
+    }
+}
+
+fn parse(text: &str) -> Result<DateTime<Utc>, &'static str> {
+    if let Some(time) = parse_number(text) {
+        return time;
+    }
+    // Characters, not bytes, are counted: the minus sign U+2212 is allowed.
+    let text = text.replace('\u{2212}', "-");
+    let bytes = text.as_bytes();
+    let date = parse_date(bytes)?;
+    let Some((separator, time)) = bytes.get(10..).and_then(<[u8]>::split_first) else {
+        return utc(date.and_time(NaiveTime::MIN), None);
+    };
+    if !matches!(separator, b'T' | b't' | b' ' | b'_') {
+        return Err(EXTRA);
+    }
+    let (time, rest) = parse_time(time).ok_or(EXTRA)?;
+    let offset = match rest {
+        [] => None,
+        [b'Z' | b'z'] => Some(0),
+        [sign @ (b'+' | b'-'), rest @ ..] => {
+            let seconds = parse_offset(rest).ok_or(EXTRA)?;
+            Some(if *sign == b'-' { -seconds } else { seconds })
+        }
+        _ => return Err(EXTRA),
+    };
+    utc(date.and_time(time), offset)
+}
+
+fn utc(time: NaiveDateTime, offset: Option<i32>) -> Result<DateTime<Utc>, &'static str> {
+    let zone = FixedOffset::east_opt(offset.unwrap_or(0)).ok_or(EXTRA)?;
+    zone.from_local_datetime(&time)
+        .single()
+        .map(|time| time.with_timezone(&Utc))
+        .filter(has_four_digit_year)
+        .ok_or("year is out of range")
+}
+
+fn has_four_digit_year(time: &DateTime<Utc>) -> bool {
+    (1..=9999).contains(&time.year())
+}
+
+fn number(digits: Option<&[u8]>) -> Option<u32> {
+    let digits = digits?;
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn parse_date(bytes: &[u8]) -> Result<NaiveDate, &'static str> {
+    if bytes.len() < 10 {
+        return Err(TOO_SHORT);
+    }
+    let year = number(bytes.get(..4)).ok_or("invalid character in year")?;
+    if bytes.get(4) != Some(&b'-') {
+        return Err("invalid date separator, expected `-`");
+    }
+    let month = number(bytes.get(5..7)).ok_or("invalid character in month")?;
+    if bytes.get(7) != Some(&b'-') {
+        return Err("invalid date separator, expected `-`");
+    }
+    let day = number(bytes.get(8..10)).ok_or("invalid character in day")?;
+    if year == 0 {
+        return Err("year 0 is out of range");
+    }
+    if !(1..=12).contains(&month) {
+        return Err("month value is outside expected range of 1-12");
+    }
+    NaiveDate::from_ymd_opt(year as i32, month, day).ok_or("day value is outside expected range")
+}
+
+/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.ffffff`: the time, and what comes after it.
+fn parse_time(bytes: &[u8]) -> Option<(NaiveTime, &[u8])> {
+    let hour = number(bytes.get(..2))?;
+    let minute = number(bytes.get(3..5)).filter(|_| bytes.get(2) == Some(&b':'))?;
+    let mut rest = bytes.get(5..)?;
+    let (mut second, mut micros) = (0, 0);
+    if let Some(b':') = rest.first() {
+        second = number(rest.get(1..3))?;
+        rest = rest.get(3..)?;
+        if let Some(b'.' | b',') = rest.first() {
+            let fraction = rest.get(1..)?;
+            let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
+            if digits == 0 {
+                return None;
+            }
+            // What is finer than a microsecond is cut off.
+            let kept = number(fraction.get(..digits.min(6)))?;
+            micros = kept * 10u32.pow(6 - digits.min(6) as u32);
+            rest = fraction.get(digits..)?;
+        }
+    }
+    let time = NaiveTime::from_hms_micro_opt(hour, minute, second, micros)?;
+    Some((time, rest))
+}
+
+/// `HH:MM` or `HHMM`, in seconds.
+fn parse_offset(bytes: &[u8]) -> Option<i32> {
+    let hours = number(bytes.get(..2))?;
+    let minutes = match bytes.len() {
+        5 if bytes.get(2) == Some(&b':') => number(bytes.get(3..))?,
+        4 => number(bytes.get(2..))?,
+        _ => return None,
+    };
+    (hours < 24 && minutes < 60).then_some((hours * 3600 + minutes * 60) as i32)
+}
+
+/// A decimal number as text; `None` when it is none.
+fn parse_number(text: &str) -> Option<Result<DateTime<Utc>, &'static str>> {
+    let (negative, digits) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    if whole.len() + fraction.len() == 0 || !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let whole: i128 = match whole {
+        "" => 0,
+        // Beyond any year that can be written, and short enough for the sums below.
+        digits if digits.trim_start_matches('0').len() > 18 => i128::from(i64::MAX),
+        digits => digits.parse().ok()?,
+    };
+    let millionths: i128 = format!("{fraction:0<6.6}").parse().ok()?;
+    let micros = if whole > MILLISECONDS_FROM {
+        whole * 1_000 + millionths / 1_000
+    } else {
+        whole * 1_000_000 + millionths
+    };
+    let micros = i64::try_from(if negative { -micros } else { micros }).ok();
+    let time = micros
+        .and_then(DateTime::<Utc>::from_timestamp_micros)
+        .filter(has_four_digit_year);
+    Some(time.ok_or("dates before 1 and after 9999 are not supported as unix timestamps"))
+}

@@ -8,6 +8,10 @@ mod failure;
 mod format;
 mod logging;
 mod output;
+#[cfg(all(feature = "app", feature = "tasks", feature = "sqlite"))]
+mod quickstart;
+#[cfg(any(feature = "app", feature = "tasks"))]
+mod server;
 mod values;
 
 use std::process::ExitCode;

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Loaded;
-use crate::failure::Failure;
+#[cfg(all(feature = "app", feature = "tasks"))]
 use crate::output;
+#[cfg(all(feature = "app", feature = "tasks"))]
+use crate::server::{self, Parts};
 
 /// Where to listen, how much to do at once.
 #[derive(Debug, Args)]
@@ -29,9 +31,22 @@ pub struct RunArgs {
 }
 
 /// Runs until a signal ends it.
+#[cfg(all(feature = "app", feature = "tasks"))]
 pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(None);
-    output::finish(Err(Failure(format!(
-        "the server is not part of this build yet: {args:?}"
-    ))))
+    let parts = Parts {
+        app: Some(super::serve::listen_at(
+            args.host.as_ref(),
+            args.port,
+            loaded,
+        )),
+        worker: Some(super::worker::concurrency(args.concurrency, loaded)),
+    };
+    output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
+}
+
+/// Never reached: a feature is missing.
+#[cfg(not(all(feature = "app", feature = "tasks")))]
+pub fn main(_: &RunArgs, _: &Loaded) -> ExitCode {
+    ExitCode::FAILURE
 }

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Loaded;
-use crate::failure::Failure;
+#[cfg(feature = "app")]
 use crate::output;
+#[cfg(feature = "app")]
+use crate::server::{self, Parts};
 
 /// Where to listen.
 #[derive(Debug, Args)]
@@ -32,10 +34,30 @@ pub struct ServeArgs {
 }
 
 /// Serves until a signal ends it.
+#[cfg(feature = "app")]
 pub fn main(args: &ServeArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(None);
-    output::finish(Err(Failure(format!(
-        "the web API is not part of this build yet: {:?}, {:?}",
-        args.host, args.port
-    ))))
+    let app = Some(listen_at(args.host.as_ref(), args.port, loaded));
+    let parts = Parts {
+        app,
+        ..Parts::default()
+    };
+    output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
+}
+
+/// Where to listen: what the command says goes before the configuration.
+#[cfg(feature = "app")]
+pub(super) fn listen_at(
+    host: Option<&String>,
+    port: Option<u16>,
+    loaded: &Loaded,
+) -> (String, u16) {
+    let app = loaded.config.app.clone().unwrap_or_default();
+    (host.cloned().unwrap_or(app.host), port.unwrap_or(app.port))
+}
+
+/// Never reached: the feature is missing.
+#[cfg(not(feature = "app"))]
+pub fn main(_: &ServeArgs, _: &Loaded) -> ExitCode {
+    ExitCode::FAILURE
 }

@@ -3,6 +3,17 @@
 #[cfg(feature = "admin")]
 use duffy_api::{Tenant, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
 
+use duffy_server::context::open_database;
+#[cfg(feature = "admin")]
+use duffy_server::context::{Context, Ctx};
+use duffy_server::credentials::Credentials;
+#[cfg(feature = "admin")]
+use duffy_server::db::tenants::find_tenant_by_name;
+use duffy_server::db::{Db, migrate};
+#[cfg(feature = "admin")]
+use duffy_server::lifecycle::{tenants, views};
+use tokio::runtime::Runtime;
+
 use crate::config::Loaded;
 use crate::failure::Failure;
 
@@ -11,10 +22,6 @@ use crate::failure::Failure;
 #[derive(Debug, PartialEq, Eq)]
 pub enum TenantFailure {
     /// For a reason of the tenant's.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the calls that refuse are not there yet")
-    )]
     Refused(String),
     /// Nothing can be done at all.
     Failed(Failure),
@@ -47,56 +54,151 @@ pub trait Schema {
     fn downgrade(&self, version: &str) -> Result<Option<String>, Failure>;
 }
 
-/// The configured database.
+/// The configured database, opened for each call.
 #[derive(Debug)]
-pub struct Server;
-
-/// Connects to the configured database.
-pub fn connect(_loaded: &Loaded) -> Result<Server, Failure> {
-    Err(unavailable())
+pub struct Server {
+    runtime: Runtime,
+    loaded: Loaded,
 }
 
-fn unavailable() -> Failure {
-    Failure("the database is not part of this build yet".to_owned())
+/// Prepares to call; opens nothing yet.
+pub fn connect(loaded: &Loaded) -> Result<Server, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure(format!("cannot start a thread: {error}")))?;
+    Ok(Server {
+        runtime,
+        loaded: loaded.clone(),
+    })
+}
+
+impl Server {
+    /// With the database, whatever its schema. `create` makes an SQLite file that is not there.
+    fn with_database<T, F, Fut>(&self, create: bool, call: F) -> Result<T, Failure>
+    where
+        F: FnOnce(Db) -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        self.runtime.block_on(async {
+            let db = open_database(&self.loaded.config, create)
+                .await
+                .map_err(Failure::new)?;
+            let result = call(db.clone()).await;
+            db.close().await;
+            result
+        })
+    }
+
+    /// With all that the rules need, on the newest schema.
+    #[cfg(feature = "admin")]
+    fn with_context<T, F, Fut>(&self, call: F) -> Result<T, Failure>
+    where
+        F: FnOnce(Ctx) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        self.runtime.block_on(async {
+            let ctx = Context::open(self.loaded.config.clone())
+                .await
+                .map_err(Failure::new)?;
+            let result = call(ctx.clone()).await;
+            ctx.db.close().await;
+            Ok(result)
+        })
+    }
+}
+
+fn reached((from, to): (migrate::Revision, migrate::Revision)) -> Option<String> {
+    (from != to).then(|| to.to_string())
 }
 
 impl Schema for Server {
-    fn setup(&self, _test_data: bool) -> Result<Vec<(String, String)>, Failure> {
-        Err(unavailable())
+    fn setup(&self, test_data: bool) -> Result<Vec<(String, String)>, Failure> {
+        self.with_database(true, async |db| {
+            migrate::setup_db(&db).await.map_err(Failure::new)?;
+            if !test_data {
+                return Ok(Vec::new());
+            }
+            let keys = migrate::TEST_TENANTS
+                .map(|(name, ..)| (name.to_owned(), migrate::test_api_key(name).to_string()));
+            let credentials = Credentials::new();
+            let mut hashes = [String::new(), String::new()];
+            for (hash, (_, key)) in hashes.iter_mut().zip(&keys) {
+                *hash = credentials.hash(key).await.map_err(Failure::new)?;
+            }
+            migrate::insert_test_data(&db, hashes)
+                .await
+                .map_err(Failure::new)?;
+            Ok(keys.to_vec())
+        })
     }
 
     fn current(&self) -> Result<Option<String>, Failure> {
-        Err(unavailable())
+        self.with_database(false, async |db| {
+            let revision = migrate::current(&db).await.map_err(Failure::new)?;
+            Ok(revision.id().map(|_| revision.to_string()))
+        })
     }
 
-    fn upgrade(&self, _version: &str) -> Result<Option<String>, Failure> {
-        Err(unavailable())
+    fn upgrade(&self, version: &str) -> Result<Option<String>, Failure> {
+        self.with_database(false, async |db| {
+            migrate::upgrade(&db, version)
+                .await
+                .map(reached)
+                .map_err(Failure::new)
+        })
     }
 
-    fn downgrade(&self, _version: &str) -> Result<Option<String>, Failure> {
-        Err(unavailable())
+    fn downgrade(&self, version: &str) -> Result<Option<String>, Failure> {
+        self.with_database(false, async |db| {
+            migrate::downgrade(&db, version)
+                .await
+                .map(reached)
+                .map_err(Failure::new)
+        })
+    }
+}
+
+#[cfg(feature = "admin")]
+impl From<tenants::TenantError> for TenantFailure {
+    fn from(error: tenants::TenantError) -> Self {
+        use tenants::TenantError;
+        match error {
+            TenantError::NotFound => TenantFailure::Refused("Not Found".to_owned()),
+            TenantError::Retired { .. } | TenantError::NameTaken { .. } => {
+                TenantFailure::Refused(error.to_string())
+            }
+            TenantError::Credentials(_) | TenantError::Db(_) => {
+                TenantFailure::Failed(Failure::new(error))
+            }
+        }
     }
 }
 
 #[cfg(feature = "admin")]
 impl Tenants for Server {
     fn list(&self) -> Result<Vec<Tenant>, Failure> {
-        Err(unavailable())
+        self.with_context(async |ctx| views::list_tenants(&ctx, None).await)?
+            .map_err(Failure::new)
     }
 
-    fn find(&self, _name: &str) -> Result<Option<i64>, Failure> {
-        Err(unavailable())
+    fn find(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let row = self.with_context(async |ctx| find_tenant_by_name(&ctx.db, name).await)?;
+        Ok(row.map_err(Failure::new)?.map(|tenant| tenant.id))
     }
 
-    fn create(&self, _tenant: TenantCreate) -> Result<TenantCreated, TenantFailure> {
-        Err(TenantFailure::Failed(unavailable()))
+    fn create(&self, tenant: TenantCreate) -> Result<TenantCreated, TenantFailure> {
+        let created = self.with_context(async |ctx| tenants::create_tenant(&ctx, tenant).await);
+        Ok(created.map_err(TenantFailure::Failed)??)
     }
 
-    fn update(&self, _id: i64, _update: TenantUpdate) -> Result<TenantUpdated, TenantFailure> {
-        Err(TenantFailure::Failed(unavailable()))
+    fn update(&self, id: i64, update: TenantUpdate) -> Result<TenantUpdated, TenantFailure> {
+        let updated = self.with_context(async |ctx| tenants::update_tenant(&ctx, id, update).await);
+        Ok(updated.map_err(TenantFailure::Failed)??)
     }
 
-    fn set_active(&self, _id: i64, _active: bool) -> Result<TenantUpdated, TenantFailure> {
-        Err(TenantFailure::Failed(unavailable()))
+    fn set_active(&self, id: i64, active: bool) -> Result<TenantUpdated, TenantFailure> {
+        let set = self.with_context(async |ctx| tenants::set_tenant_active(&ctx, id, active).await);
+        Ok(set.map_err(TenantFailure::Failed)??)
     }
 }

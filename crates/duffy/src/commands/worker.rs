@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Loaded;
-use crate::failure::Failure;
 use crate::logging::LogLevel;
+#[cfg(feature = "tasks")]
 use crate::output;
+#[cfg(feature = "tasks")]
+use crate::server::{self, Parts};
 
 /// How much to do at once; and what Celery's worker takes.
 #[derive(Debug, Args)]
@@ -137,6 +139,7 @@ impl WorkerArgs {
 }
 
 /// Works until a signal ends it.
+#[cfg(feature = "tasks")]
 pub fn main(args: &WorkerArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(args.loglevel);
     let unused = args.unused();
@@ -146,10 +149,25 @@ pub fn main(args: &WorkerArgs, loaded: &Loaded) -> ExitCode {
             "options of Celery's worker are accepted and change nothing"
         );
     }
-    output::finish(Err(Failure(format!(
-        "the worker is not part of this build yet: {:?}",
-        args.concurrency()
-    ))))
+    let worker = Some(concurrency(args.concurrency(), loaded));
+    let parts = Parts {
+        worker,
+        ..Parts::default()
+    };
+    output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
+}
+
+/// How much to do at once: what the command says goes before the configuration.
+#[cfg(feature = "tasks")]
+pub(super) fn concurrency(of_command: Option<u32>, loaded: &Loaded) -> usize {
+    let of_command = of_command.and_then(|nodes| usize::try_from(nodes).ok());
+    of_command.unwrap_or(loaded.config.tasks.concurrency)
+}
+
+/// Never reached: the feature is missing.
+#[cfg(not(feature = "tasks"))]
+pub fn main(_: &WorkerArgs, _: &Loaded) -> ExitCode {
+    ExitCode::FAILURE
 }
 
 #[cfg(test)]

@@ -6,5 +6,6 @@
 )]
 #![expect(clippy::print_stderr, reason = "what failed tests have to say")]
 
+mod db;
 mod rig;
 mod support;

@@ -297,7 +297,7 @@ fn the_binary_runs() {
     let scratch = Scratch::new("rig");
     let duffy = Duffy::new(&scratch).with_env("NO_COLOR", "1");
     let version = duffy.succeed(&["--version"]);
-    assert!(version.starts_with("duffy "), "{version}");
+    assert!(version.starts_with("Duffy, version "), "{version}");
     let output = duffy.run(&["--no-such-option"]);
     assert_eq!((output.code, output.stdout.as_str()), (2, ""));
     assert!(

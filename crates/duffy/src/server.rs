@@ -1,0 +1,172 @@
+//! Running the servers: web API, worker, or both in one process, until a signal ends them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duffy_config::Config;
+use duffy_server::context::{Context, Ctx};
+#[cfg(feature = "app")]
+use duffy_server::http::{self, server::Limits};
+#[cfg(feature = "tasks")]
+use duffy_server::worker::{self, Mechanisms};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+/// What runs in this process.
+#[derive(Debug, Default, Clone)]
+pub struct Parts {
+    /// The web API, at this host and port.
+    #[cfg(feature = "app")]
+    pub app: Option<(String, u16)>,
+    /// A worker that works on so many nodes or batches at once.
+    #[cfg(feature = "tasks")]
+    pub worker: Option<usize>,
+}
+
+/// How long requests may take to end after the order to stop.
+#[cfg(feature = "app")]
+const DRAIN: Duration = Duration::from_mins(1);
+
+/// Runs these parts until SIGTERM or SIGINT; a second one stops what is still at work.
+/// `started` is called once all of them run, with the address of the web API if it is among
+/// them.
+pub fn run<S, F>(config: Arc<Config>, parts: Parts, started: S) -> Result<(), Failure>
+where
+    S: FnOnce(Ctx, Option<SocketAddr>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(run_parts(config, parts, started));
+    // Look-ups of names may still block a thread.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn run_parts<S, F>(config: Arc<Config>, parts: Parts, started: S) -> Result<(), Failure>
+where
+    S: FnOnce(Ctx, Option<SocketAddr>) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let signals = Signals::new()?;
+    let ctx = Context::open(config).await.map_err(Failure::new)?;
+    let at_once = CancellationToken::new();
+    let mut running = JoinSet::new();
+
+    // All that can be refused is, before anything is touched.
+    #[cfg(feature = "app")]
+    let listener = match &parts.app {
+        Some((host, port)) => Some(http::bind::bind(host, *port).await.map_err(Failure::new)?),
+        None => None,
+    };
+    #[cfg(feature = "tasks")]
+    let mechanisms = match parts.worker {
+        Some(concurrency) => {
+            let mechanisms = Mechanisms::open(&ctx.config).await.map_err(Failure::new)?;
+            Some((mechanisms, concurrency))
+        }
+        None => None,
+    };
+
+    let mut address = None;
+    #[cfg(feature = "app")]
+    if let Some(listener) = listener {
+        let local = listener
+            .local_addr()
+            .map_err(|error| Failure(format!("cannot tell the address listened on: {error}")))?;
+        address = Some(local);
+        tracing::info!(%local, docs = format!("http://{local}/docs"), "serving the web API");
+        let app = ctx.config.app.clone().unwrap_or_default();
+        let limits = Limits {
+            connections: app.max_connections,
+            header_read: app.header_timeout,
+            shutdown: DRAIN,
+            ..Limits::default()
+        };
+        let (ctx, at_once) = (ctx.clone(), at_once.clone());
+        running.spawn(async move {
+            let router = http::router::router(ctx.clone());
+            let serve = http::server::serve(listener, router, limits, ctx.stop.clone());
+            tokio::select! {
+                result = serve => if let Err(error) = result {
+                    tracing::error!(%error, "the web API ended");
+                },
+                () = at_once.cancelled() => {}
+            }
+            // Sessions being granted belong to the server, not to a connection.
+            ctx.tasks.close();
+            tokio::select! {
+                () = ctx.tasks.wait() => {}
+                () = tokio::time::sleep(DRAIN) => {}
+                () = at_once.cancelled() => {}
+            }
+        });
+    }
+    #[cfg(feature = "tasks")]
+    if let Some((mechanisms, concurrency)) = mechanisms {
+        running.spawn(worker::run(
+            ctx.clone(),
+            mechanisms,
+            concurrency,
+            at_once.clone(),
+        ));
+    }
+
+    let announce = tokio::spawn(
+        ctx.stop
+            .clone()
+            .run_until_cancelled_owned(started(ctx.clone(), address)),
+    );
+    let stopping = tokio::spawn(signals.watch(ctx.stop.clone(), at_once.clone()));
+    let mut failure = None;
+    while let Some(ended) = running.join_next().await {
+        if let Err(error) = ended {
+            failure = Some(Failure(format!("a part of the server died: {error}")));
+        }
+        // One part without the other is no server.
+        ctx.stop.cancel();
+    }
+    stopping.abort();
+    announce.abort();
+    ctx.db.close().await;
+    failure.map_or(Ok(()), Err)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn watch(mut self, stop: CancellationToken, at_once: CancellationToken) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if stop.is_cancelled() {
+                tracing::info!("stopping at once");
+                at_once.cancel();
+                return;
+            }
+            tracing::info!("stopping; a second signal stops at once");
+            stop.cancel();
+        }
+    }
+}

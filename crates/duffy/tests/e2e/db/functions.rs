@@ -1,0 +1,600 @@
+//! Tenants, nodes, sessions and leases.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use duffy_api::NodeState;
+use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock};
+use duffy_server::db::sessions::{self, SessionRow};
+use duffy_server::db::tenants::{self, NewTenant, TenantRow};
+use duffy_server::db::{Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, leases};
+use serde_json::json;
+
+use super::Engines;
+
+/// Runs one function in a transaction of its own.
+macro_rules! tx {
+    ($db:expr, |$tx:ident| $call:expr) => {
+        $db.transaction(async |mut $tx| {
+            let value = $call.await?;
+            Ok::<_, DbError>(($tx, value))
+        })
+        .await
+        .unwrap()
+    };
+}
+
+fn object(value: &serde_json::Value) -> JsonObject {
+    JsonObject(value.as_object().unwrap().clone())
+}
+
+fn new_tenant(name: &str) -> NewTenant {
+    NewTenant {
+        name: name.into(),
+        is_admin: false,
+        ssh_key: "ssh-ed25519 AAAA".into(),
+        api_key: "hash".into(),
+        node_quota: Some(3),
+        session_lifetime: Some(Interval(TimeDelta::milliseconds(788_645_006))),
+        session_lifetime_max: None,
+    }
+}
+
+fn new_node(number: u8, pool: Option<&str>, ready: bool) -> NewNode {
+    NewNode {
+        hostname: format!("node{number}.example.org"),
+        ipaddr: format!("192.0.2.{number}"),
+        comment: None,
+        pool: pool.map(str::to_owned),
+        reusable: true,
+        data: object(&json!({"z": 1, "a": {"nested": [1, 2.5, null]}})),
+        ready,
+    }
+}
+
+async fn insert(db: &Db, node: NewNode) -> NodeRow {
+    tx!(db, |tx| nodes::insert_node(&mut tx, &node))
+}
+
+async fn state(db: &Db, id: i64) -> NodeState {
+    tx!(db, |tx| nodes::find_node(&mut tx, id)).unwrap().state.0
+}
+
+/// A tenant, a session of an hour and a node that it has reserved.
+async fn reserve(db: &Db) -> (TenantRow, SessionRow, NodeRow) {
+    let tenant = tx!(db, |tx| tenants::insert_tenant(&mut tx, &new_tenant("t")));
+    insert(db, new_node(1, Some("p"), true)).await;
+    let data = object(&json!({"nodes_specs": []}));
+    let hour = Interval(TimeDelta::hours(1));
+    let session = tx!(db, |tx| sessions::insert_session(
+        &mut tx, tenant.id, &data, hour
+    ));
+    let taken = tx!(db, |tx| nodes::take_ready_nodes(&mut tx, "p", 1));
+    let node = taken.into_iter().next().unwrap();
+    tx!(db, |tx| nodes::reserve_node(
+        &mut tx, node.id, &node.data, "lease", 60.0
+    ));
+    tx!(db, |tx| sessions::insert_session_node(
+        &mut tx, session.id, node.id, "p", &node.data
+    ));
+    (tenant, session, node)
+}
+
+#[tokio::test]
+async fn tenants_come_and_go() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let tenant = tx!(db, |tx| tenants::insert_tenant(&mut tx, &new_tenant("ci")));
+        assert_eq!(
+            tenant.session_lifetime,
+            Some(Interval(TimeDelta::milliseconds(788_645_006)))
+        );
+        assert_eq!(tenant.session_lifetime_max, None);
+        let taken = db
+            .transaction(async |mut tx| {
+                tenants::insert_tenant(&mut tx, &new_tenant("ci")).await?;
+                Ok::<_, DbError>((tx, ()))
+            })
+            .await;
+        assert!(
+            matches!(taken, Err(DbError::NotUnique(Unique::TenantName))),
+            "{taken:?}"
+        );
+
+        let mut found = tenants::find_tenant_by_name(db, "ci")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(found.id, tenant.id);
+        assert!(
+            tenants::find_tenant_by_name(db, "nobody")
+                .await
+                .unwrap()
+                .is_none()
+        );
+        found.node_quota = None;
+        found.session_lifetime_max = Some(Interval(TimeDelta::days(400)));
+        tx!(db, |tx| tenants::update_tenant(&mut tx, &found));
+        let changed = tx!(db, |tx| tenants::lock_tenant(&mut tx, tenant.id)).unwrap();
+        assert_eq!(changed.node_quota, None);
+        assert_eq!(
+            changed.session_lifetime_max,
+            Some(Interval(TimeDelta::days(400)))
+        );
+
+        let retired = tx!(db, |tx| tenants::set_tenant_active(
+            &mut tx, tenant.id, false
+        ))
+        .unwrap();
+        assert!(retired.retired_at.unwrap() >= retired.created_at);
+        let back = tx!(db, |tx| tenants::set_tenant_active(
+            &mut tx, tenant.id, true
+        ))
+        .unwrap();
+        assert!(back.retired_at.is_none());
+        assert!(tx!(db, |tx| tenants::find_tenant(&mut tx, 999)).is_none());
+        assert_eq!(tx!(db, |tx| tenants::list_tenants(&mut tx, None)).len(), 1);
+        assert_eq!(
+            tx!(db, |tx| tenants::list_tenants(&mut tx, Some(999))).len(),
+            0
+        );
+    }
+}
+
+#[tokio::test]
+async fn nodes_are_added_counted_and_picked() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let unused = insert(db, new_node(1, None, false)).await;
+        assert_eq!(unused.state.0, NodeState::Unused);
+        // Members keep their order, whatever the engine.
+        let text = serde_json::to_string(&unused.data.0).unwrap();
+        assert_eq!(text, r#"{"z":1,"a":{"nested":[1,2.5,null]}}"#);
+        for (node, unique) in [
+            (
+                NewNode {
+                    ipaddr: "192.0.2.9".into(),
+                    ..new_node(1, None, false)
+                },
+                Unique::NodeHostname,
+            ),
+            (
+                NewNode {
+                    hostname: "n".into(),
+                    ..new_node(1, None, false)
+                },
+                Unique::NodeAddress,
+            ),
+        ] {
+            let node = &node;
+            let taken = db
+                .transaction(async |mut tx| {
+                    nodes::insert_node(&mut tx, node).await?;
+                    Ok::<_, DbError>((tx, ()))
+                })
+                .await;
+            assert!(
+                matches!(&taken, Err(DbError::NotUnique(rule)) if *rule == unique),
+                "{taken:?}"
+            );
+        }
+
+        assert_eq!(tx!(db, |tx| nodes::list_reusable_nodes(&mut tx)).len(), 1);
+        assert!(tx!(db, |tx| nodes::pick_reusable_node(
+            &mut tx, unused.id, "p"
+        )));
+        assert!(!tx!(db, |tx| nodes::pick_reusable_node(
+            &mut tx, unused.id, "q"
+        )));
+        tx!(db, |tx| nodes::lock_pool(&mut tx, "p", PoolLock::Fill));
+        tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 3));
+        tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 0));
+        insert(db, new_node(2, Some("p"), true)).await;
+        assert_eq!(tx!(db, |tx| nodes::count_filled_of(&mut tx, "p")), 5);
+        assert_eq!(tx!(db, |tx| nodes::count_filled_of(&mut tx, "q")), 0);
+        let filled = tx!(db, |tx| nodes::count_filled(&mut tx));
+        assert_eq!(
+            filled
+                .iter()
+                .map(|row| (&*row.name, row.quantity))
+                .collect::<Vec<_>>(),
+            [("p", 5)]
+        );
+        let mut counts = tx!(db, |tx| nodes::count_by_state(&mut tx, "p"));
+        counts.sort();
+        assert_eq!(
+            counts,
+            [(NodeState::Provisioning, 4), (NodeState::Ready, 1)]
+        );
+        assert_eq!(tx!(db, |tx| nodes::count_ready(&mut tx, "p")), 1);
+        tx!(db, |tx| nodes::await_ready_nodes(&mut tx, "p", 5));
+        assert_eq!(tx!(db, |tx| nodes::list_active_nodes(&mut tx)).len(), 5);
+        assert!(tx!(db, |tx| nodes::find_node(&mut tx, 999)).is_none());
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_granted_changed_and_retired() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let (tenant, session, node) = reserve(db).await;
+        let lifetime = session.expires_at.unwrap().0 - session.created_at.0;
+        assert!(
+            (lifetime - TimeDelta::hours(1)).abs() < TimeDelta::seconds(1),
+            "{lifetime}"
+        );
+        assert_eq!(
+            tx!(db, |tx| sessions::count_nodes_of_tenant(&mut tx, tenant.id)),
+            1
+        );
+        assert_eq!(tx!(db, |tx| sessions::last_session_id(&mut tx)), session.id);
+        assert_eq!(
+            tx!(db, |tx| leases::finish_contextualizing(
+                &mut tx, "other", session.id
+            )),
+            0
+        );
+        assert_eq!(
+            tx!(db, |tx| leases::finish_contextualizing(
+                &mut tx, "lease", session.id
+            )),
+            1
+        );
+        assert_eq!(state(db, node.id).await, NodeState::Deployed);
+
+        for tenant_id in [None, Some(tenant.id)] {
+            let listed = tx!(db, |tx| sessions::list_active_sessions(&mut tx, tenant_id));
+            assert_eq!(listed.len(), 1);
+            let owners = tx!(db, |tx| sessions::list_tenants_of_active_sessions(
+                &mut tx, tenant_id
+            ));
+            assert_eq!(owners.len(), 1);
+            let nodes = tx!(db, |tx| sessions::list_nodes_of_active_sessions(
+                &mut tx, tenant_id
+            ));
+            assert_eq!(nodes[0].session_id, session.id);
+        }
+        assert!(tx!(db, |tx| sessions::list_active_sessions(&mut tx, Some(999))).is_empty());
+
+        let second = insert(db, new_node(2, Some("p"), true)).await;
+        let replace = |old, new| async move {
+            tx!(db, |tx| sessions::replace_session_node(
+                &mut tx,
+                session.id,
+                old,
+                new,
+                &JsonObject::default()
+            ))
+        };
+        assert!(replace(node.id, second.id).await);
+        assert!(!replace(node.id, second.id).await);
+        assert!(replace(second.id, node.id).await);
+
+        let later = Timestamp(session.created_at.0 + TimeDelta::hours(2));
+        tx!(db, |tx| sessions::set_expiry(&mut tx, session.id, later));
+        let found = tx!(db, |tx| sessions::lock_session(&mut tx, session.id)).unwrap();
+        assert_eq!(found.expires_at, Some(later));
+        assert!(tx!(db, |tx| sessions::lock_expired_sessions(&mut tx, 10)).is_empty());
+        let earlier = Timestamp(session.created_at.0 - TimeDelta::hours(2));
+        tx!(db, |tx| sessions::set_expiry(&mut tx, session.id, earlier));
+        assert_eq!(
+            tx!(db, |tx| sessions::lock_expired_sessions(&mut tx, 10)),
+            [session.id]
+        );
+
+        let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id)).unwrap();
+        assert!(retired.retired_at.is_some());
+        assert!(tx!(db, |tx| sessions::retire_session(&mut tx, session.id)).is_none());
+        assert_eq!(state(db, node.id).await, NodeState::Deprovisioning);
+        assert_eq!(state(db, second.id).await, NodeState::Ready);
+        assert_eq!(
+            tx!(db, |tx| sessions::count_nodes_of_tenant(&mut tx, tenant.id)),
+            0
+        );
+        let nodes = tx!(db, |tx| sessions::list_nodes_of_session(
+            &mut tx, session.id
+        ));
+        assert_eq!(nodes[0].node.id, node.id);
+        let pool = tx!(db, |tx| sessions::last_pool_of_node(&mut tx, node.id));
+        assert_eq!(pool.as_deref(), Some("p"));
+        assert!(tx!(db, |tx| sessions::find_session(&mut tx, session.id)).is_some());
+        assert!(tx!(db, |tx| sessions::find_session(&mut tx, 999)).is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_request_left_is_found() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let (_, session, node) = reserve(db).await;
+        assert!(tx!(db, |tx| sessions::list_abandoned_sessions(&mut tx)).is_empty());
+        // Its lease lapses.
+        assert_eq!(tx!(db, |tx| leases::renew_lease(&mut tx, "lease", -1.0)), 1);
+        assert_eq!(
+            tx!(db, |tx| sessions::list_abandoned_sessions(&mut tx)),
+            [session.id]
+        );
+        // Its session runs: that is no orphan.
+        assert_eq!(tx!(db, |tx| sessions::release_orphans(&mut tx)), 0);
+        let orphan = insert(db, new_node(2, Some("p"), true)).await;
+        tx!(db, |tx| nodes::reserve_node(
+            &mut tx,
+            orphan.id,
+            &orphan.data,
+            "dead",
+            -1.0
+        ));
+        assert_eq!(tx!(db, |tx| sessions::release_orphans(&mut tx)), 1);
+        assert_eq!(state(db, orphan.id).await, NodeState::Deprovisioning);
+        assert_eq!(state(db, node.id).await, NodeState::Contextualizing);
+    }
+}
+
+async fn claim(
+    db: &Db,
+    state: NodeState,
+    pool: Option<&str>,
+    limit: i64,
+    lease: &str,
+) -> Vec<NodeRow> {
+    tx!(db, |tx| leases::claim_nodes(
+        &mut tx, state, pool, limit, lease, 60.0
+    ))
+}
+
+#[tokio::test]
+async fn a_lease_is_one_owners_until_it_ends() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 4));
+        let waiting = tx!(db, |tx| leases::list_waiting(&mut tx));
+        assert_eq!(waiting.len(), 1);
+        assert_eq!(
+            (
+                waiting[0].pool.as_deref(),
+                waiting[0].state.0,
+                waiting[0].quantity
+            ),
+            (Some("p"), NodeState::Provisioning, 4)
+        );
+        let mine = claim(db, NodeState::Provisioning, Some("p"), 2, "mine").await;
+        assert_eq!(
+            mine.iter().map(|node| node.attempts).collect::<Vec<_>>(),
+            [1, 1]
+        );
+        let rest = claim(db, NodeState::Provisioning, Some("p"), 100, "rest").await;
+        assert_eq!(rest.len(), 2, "what is leased is left alone");
+        assert!(
+            claim(db, NodeState::Provisioning, Some("p"), 100, "more")
+                .await
+                .is_empty()
+        );
+        assert!(
+            claim(db, NodeState::Deprovisioning, Some("p"), 100, "x")
+                .await
+                .is_empty()
+        );
+        assert!(
+            claim(db, NodeState::Provisioning, None, 100, "x")
+                .await
+                .is_empty()
+        );
+        assert!(
+            claim(db, NodeState::Ready, Some("p"), 100, "x")
+                .await
+                .is_empty()
+        );
+
+        // Handed back: free at once, the attempt forgotten.
+        assert_eq!(tx!(db, |tx| leases::hand_back_lease(&mut tx, "rest")), 2);
+        let again = claim(db, NodeState::Provisioning, Some("p"), 100, "rest").await;
+        assert_eq!(
+            again.iter().map(|node| node.attempts).collect::<Vec<_>>(),
+            [1, 1]
+        );
+        // Lapsed: free, the attempt counted.
+        assert_eq!(tx!(db, |tx| leases::renew_lease(&mut tx, "rest", -1.0)), 2);
+        let stolen = claim(db, NodeState::Provisioning, Some("p"), 100, "thief").await;
+        assert_eq!(
+            stolen.iter().map(|node| node.attempts).collect::<Vec<_>>(),
+            [2, 2]
+        );
+
+        // Whoever lost a lease changes nothing.
+        let id = stolen[0].id;
+        let data = object(&json!({"x": 1}));
+        let finish = |lease: &'static str, name: &'static str| {
+            let data = &data;
+            async move {
+                tx!(db, |tx| leases::finish_provisioning(
+                    &mut tx, id, lease, name, name, data
+                ))
+            }
+        };
+        assert!(!finish("rest", "late").await);
+        assert!(finish("thief", "quick").await);
+        assert!(!finish("thief", "twice").await);
+        assert_eq!(tx!(db, |tx| leases::renew_lease(&mut tx, "rest", 60.0)), 0);
+        let node = tx!(db, |tx| nodes::find_node(&mut tx, id)).unwrap();
+        assert_eq!(
+            (node.state.0, node.hostname.as_deref()),
+            (NodeState::Ready, Some("quick"))
+        );
+        assert_eq!(node.attempts, 0);
+
+        // Postponed: not before its time.
+        let other = stolen[1].id;
+        assert!(tx!(db, |tx| leases::postpone_node(
+            &mut tx, other, "thief", &data, 3600.0
+        )));
+        assert!(!tx!(db, |tx| leases::postpone_node(
+            &mut tx, other, "thief", &data, 0.0
+        )));
+        assert!(
+            claim(db, NodeState::Provisioning, Some("p"), 100, "x")
+                .await
+                .is_empty()
+        );
+        // Failed.
+        let failing = mine[0].id;
+        assert!(!tx!(db, |tx| leases::fail_node(
+            &mut tx, failing, "thief", &data
+        )));
+        assert!(tx!(db, |tx| leases::fail_node(
+            &mut tx, failing, "mine", &data
+        )));
+        assert_eq!(state(db, failing).await, NodeState::Failed);
+    }
+}
+
+#[tokio::test]
+async fn a_deprovisioned_node_is_unused_or_done() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let (_, session, first) = reserve(db).await;
+        let second = insert(db, new_node(2, Some("p"), true)).await;
+        tx!(db, |tx| nodes::reserve_node(
+            &mut tx,
+            second.id,
+            &second.data,
+            "lease",
+            60.0
+        ));
+        tx!(db, |tx| sessions::insert_session_node(
+            &mut tx,
+            session.id,
+            second.id,
+            "p",
+            &second.data
+        ));
+        let third = insert(db, new_node(3, Some("p"), true)).await;
+        tx!(db, |tx| nodes::reserve_node(
+            &mut tx,
+            third.id,
+            &third.data,
+            "lease",
+            60.0
+        ));
+        assert!(tx!(db, |tx| leases::return_to_ready(
+            &mut tx,
+            third.id,
+            "lease",
+            &third.data
+        )));
+        assert!(!tx!(db, |tx| leases::return_to_ready(
+            &mut tx,
+            third.id,
+            "lease",
+            &third.data
+        )));
+        assert_eq!(state(db, third.id).await, NodeState::Ready);
+        tx!(db, |tx| nodes::reserve_node(
+            &mut tx,
+            third.id,
+            &third.data,
+            "lease",
+            60.0
+        ));
+        assert!(tx!(db, |tx| leases::release_leased(
+            &mut tx, third.id, "lease"
+        )));
+        assert_eq!(state(db, third.id).await, NodeState::Deprovisioning);
+
+        tx!(db, |tx| sessions::retire_session(&mut tx, session.id));
+        let claimed = claim(db, NodeState::Deprovisioning, Some("p"), 100, "l").await;
+        assert_eq!(
+            claimed.iter().map(|node| node.id).collect::<Vec<_>>(),
+            [first.id, second.id, third.id]
+        );
+        let data = JsonObject::default();
+        assert!(tx!(db, |tx| leases::finish_reusable(
+            &mut tx, first.id, "l", &data
+        )));
+        assert!(tx!(db, |tx| leases::finish_done(&mut tx, second.id, "l")));
+        assert!(!tx!(db, |tx| leases::finish_done(&mut tx, second.id, "l")));
+        let unused = tx!(db, |tx| nodes::find_node(&mut tx, first.id)).unwrap();
+        assert_eq!(
+            (unused.state.0, unused.pool, unused.retired_at),
+            (NodeState::Unused, None, None)
+        );
+        let done = tx!(db, |tx| nodes::find_node(&mut tx, second.id)).unwrap();
+        assert_eq!(
+            (done.state.0, done.pool.as_deref()),
+            (NodeState::Done, None)
+        );
+        assert!(done.retired_at.is_some());
+        tx!(db, |tx| leases::set_pool(&mut tx, third.id, "q"));
+        let third = tx!(db, |tx| nodes::find_node(&mut tx, third.id)).unwrap();
+        assert_eq!(
+            third.pool.as_deref(),
+            Some("p"),
+            "a pool that is known stays"
+        );
+    }
+}
+
+/// Two transactions that take the same rows at the same time never get the same one.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_do_not_overlap() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 40));
+        let start = Arc::new(tokio::sync::Barrier::new(8));
+        let claimers = (0..8).map(|number| {
+            let (db, start) = (db.clone(), start.clone());
+            tokio::spawn(async move {
+                let lease = format!("lease{number}");
+                start.wait().await;
+                let mut mine = Vec::new();
+                loop {
+                    let claimed = claim(&db, NodeState::Provisioning, Some("p"), 3, &lease).await;
+                    if claimed.is_empty() {
+                        return mine;
+                    }
+                    mine.extend(claimed.into_iter().map(|node| node.id));
+                }
+            })
+        });
+        let mut all = Vec::new();
+        for claimer in claimers.collect::<Vec<_>>() {
+            all.extend(claimer.await.unwrap());
+        }
+        all.sort_unstable();
+        assert_eq!(all.len(), 40);
+        all.dedup();
+        assert_eq!(all.len(), 40, "a node was claimed twice");
+    }
+}
+
+#[tokio::test]
+async fn an_error_rolls_all_back_and_wake_ups_come_after_the_commit() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let mut wake_ups = db.wake_ups();
+        // The listener connects with the first wait.
+        assert!(!wake_ups.wait(Duration::from_millis(1)).await);
+        let failed: Result<(), DbError> = db
+            .transaction(async |mut tx: Tx| {
+                nodes::insert_provisioning_nodes(&mut tx, "p", 1).await?;
+                tx.wake_workers();
+                Err(DbError::Corrupt("on purpose".into()))
+            })
+            .await;
+        assert!(failed.is_err());
+        assert_eq!(tx!(db, |tx| nodes::count_filled_of(&mut tx, "p")), 0);
+        assert!(
+            !wake_ups.wait(Duration::from_millis(50)).await,
+            "woken by what did not happen"
+        );
+        let poll = Duration::from_secs(20);
+        let (woken, ()) = tokio::join!(wake_ups.wait(poll), async {
+            tx!(db, |tx| async {
+                tx.wake_workers();
+                Ok::<_, DbError>(())
+            });
+        });
+        assert!(woken);
+        db.ping().await.unwrap();
+    }
+}

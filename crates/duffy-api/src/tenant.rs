@@ -8,65 +8,11 @@ use crate::Action;
 /// What stands in a reply in place of a secret.
 pub const HIDDEN: &str = "**********";
 
-/// A tenant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Tenant {
-    /// When it was retired; `null` while it may borrow.
-    #[serde(with = "crate::datetime::optional")]
-    pub retired_at: Option<DateTime<Utc>>,
-    /// Whether it is not retired.
-    pub active: bool,
-    /// When it was created.
-    #[serde(with = "crate::datetime::required")]
-    pub created_at: DateTime<Utc>,
-    /// Unique name.
-    pub name: String,
-    /// Whether it may manage tenants and nodes, and act for others.
-    pub is_admin: bool,
-    /// Hidden, save in the reply to its creation.
-    pub ssh_key: String,
-    /// How many nodes it may hold at once; `null` for the default.
-    pub node_quota: Option<i64>,
-    /// How long a session lasts at first, in seconds; `null` for the default.
-    #[serde(
-        serialize_with = "crate::duration::serialize_optional",
-        deserialize_with = "crate::duration::deserialize_optional"
-    )]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<f64>))]
-    pub session_lifetime: Option<TimeDelta>,
-    /// How long a session can last, in seconds; `null` for the default.
-    #[serde(
-        serialize_with = "crate::duration::serialize_optional",
-        deserialize_with = "crate::duration::deserialize_optional"
-    )]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<f64>))]
-    pub session_lifetime_max: Option<TimeDelta>,
-    /// Number of the tenant.
-    pub id: i64,
-    /// How many nodes it may hold at once, the default applied.
-    pub effective_node_quota: i64,
-    /// How long a session lasts at first, in seconds, the default applied.
-    #[serde(
-        serialize_with = "crate::duration::serialize_float",
-        deserialize_with = "crate::duration::deserialize_float"
-    )]
-    #[cfg_attr(feature = "openapi", schema(value_type = f64))]
-    pub effective_session_lifetime: TimeDelta,
-    /// How long a session can last, in seconds, the default applied.
-    #[serde(
-        serialize_with = "crate::duration::serialize_float",
-        deserialize_with = "crate::duration::deserialize_float"
-    )]
-    #[cfg_attr(feature = "openapi", schema(value_type = f64))]
-    pub effective_session_lifetime_max: TimeDelta,
-}
-
-/// Declares a tenant with an API key behind its other members, and the reply that holds it.
-/// (Not by `flatten`: a flattened struct loses the place of an error.)
-macro_rules! tenant_with_api_key {
-    ($name:ident, $result:ident, $key:ty, $doc:literal, $key_doc:literal) => {
-        #[doc = $doc]
+/// Declares a tenant as replies show it, with what one kind of reply has besides. (Not by
+/// `flatten`: a flattened struct loses the place of an error.)
+macro_rules! tenant {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         pub struct $name {
@@ -82,7 +28,8 @@ macro_rules! tenant_with_api_key {
             pub name: String,
             /// Whether it may manage tenants and nodes, and act for others.
             pub is_admin: bool,
-            /// SSH public keys that are put on its nodes.
+            /// SSH public keys that are put on its nodes; hidden, save in the reply to its
+            /// creation.
             pub ssh_key: String,
             /// How many nodes it may hold at once; `null` for the default.
             pub node_quota: Option<i64>,
@@ -118,13 +65,12 @@ macro_rules! tenant_with_api_key {
             )]
             #[cfg_attr(feature = "openapi", schema(value_type = f64))]
             pub effective_session_lifetime_max: TimeDelta,
-            #[doc = $key_doc]
-            pub api_key: $key,
+            $($(#[$field_doc])* pub $field: $type,)*
         }
 
         impl $name {
-            /// Adds the key to a tenant.
-            pub fn new(tenant: Tenant, api_key: $key) -> Self {
+            /// Adds to a tenant what this reply has besides.
+            pub fn new(tenant: Tenant $(, $field: $type)*) -> Self {
                 Self {
                     retired_at: tenant.retired_at,
                     active: tenant.active,
@@ -139,37 +85,54 @@ macro_rules! tenant_with_api_key {
                     effective_node_quota: tenant.effective_node_quota,
                     effective_session_lifetime: tenant.effective_session_lifetime,
                     effective_session_lifetime_max: tenant.effective_session_lifetime_max,
-                    api_key,
+                    $($field,)*
                 }
             }
-        }
-
-        /// The reply that holds it.
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-        pub struct $result {
-            /// What was done.
-            pub action: Action,
-            /// The tenant.
-            pub tenant: $name,
         }
     };
 }
 
-tenant_with_api_key!(
-    TenantCreated,
-    TenantCreateResult,
-    String,
-    "A tenant that was just created: its keys are shown this once.",
-    "The key to authenticate with; it is stored as a hash and never shown again."
-);
-tenant_with_api_key!(
-    TenantUpdated,
-    TenantUpdateResult,
-    Option<String>,
-    "A tenant that was just changed.",
-    "The new key when it was reset; hidden otherwise; `null` when the tenant was (un)retired."
-);
+tenant! {
+    /// A tenant.
+    Tenant {}
+}
+
+tenant! {
+    /// A tenant that was just created: its keys are shown this once.
+    TenantCreated {
+        /// The key to authenticate with; it is stored as a hash and never shown again.
+        api_key: String,
+    }
+}
+
+tenant! {
+    /// A tenant that was just changed.
+    TenantUpdated {
+        /// The new key when it was reset; hidden otherwise; `null` when the tenant was
+        /// (un)retired.
+        api_key: Option<String>,
+    }
+}
+
+/// The reply to a tenant's creation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TenantCreateResult {
+    /// What was done.
+    pub action: Action,
+    /// The tenant.
+    pub tenant: TenantCreated,
+}
+
+/// The reply to a tenant's change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TenantUpdateResult {
+    /// What was done.
+    pub action: Action,
+    /// The tenant.
+    pub tenant: TenantUpdated,
+}
 
 /// Asks for a tenant to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]

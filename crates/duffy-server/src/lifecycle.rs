@@ -21,6 +21,8 @@ pub mod reclaim;
 mod reserve;
 pub mod rules;
 #[cfg(feature = "app")]
+mod session_error;
+#[cfg(feature = "app")]
 pub mod sessions;
 pub mod tenants;
 pub mod views;

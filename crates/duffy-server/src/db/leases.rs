@@ -29,20 +29,10 @@ statements! {
          AND (retry_at IS NULL OR retry_at <= " now ") \
          GROUP BY pool, state ORDER BY state, pool"
     ];
-    CLAIM_PROVISIONING = [
+    CLAIM = [
         "WITH picked AS MATERIALIZED (SELECT id FROM nodes \
-         WHERE retired_at IS NULL AND state = 'provisioning' \
-         AND (pool = $1 OR (pool IS NULL AND CAST($1 AS TEXT) IS NULL)) \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
-         AND (retry_at IS NULL OR retry_at <= " now ") \
-         ORDER BY id LIMIT $2" skip_locked ") \
-         UPDATE nodes SET lease = $3, lease_expires_at = " [now + "$4"] ", \
-         attempts = nodes.attempts + 1, retry_at = NULL FROM picked \
-         WHERE nodes.id = picked.id RETURNING " node_columns
-    ];
-    CLAIM_DEPROVISIONING = [
-        "WITH picked AS MATERIALIZED (SELECT id FROM nodes \
-         WHERE retired_at IS NULL AND state = 'deprovisioning' \
+         WHERE retired_at IS NULL AND state IN ('provisioning', 'deprovisioning') \
+         AND CAST(state AS TEXT) = $5 \
          AND (pool = $1 OR (pool IS NULL AND CAST($1 AS TEXT) IS NULL)) \
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
          AND (retry_at IS NULL OR retry_at <= " now ") \
@@ -119,20 +109,16 @@ pub async fn claim_nodes(
     lease: &str,
     seconds: f64,
 ) -> Result<Vec<NodeRow>, DbError> {
-    let statement = match state {
-        NodeState::Provisioning => CLAIM_PROVISIONING,
-        NodeState::Deprovisioning => CLAIM_DEPROVISIONING,
-        _ => return Ok(Vec::new()),
-    };
     let mut rows = run!(
         tx,
-        statement,
+        CLAIM,
         query_as::<NodeRow>,
         fetch_all,
         pool,
         limit,
         lease,
-        seconds
+        seconds,
+        state.as_str(),
     )?;
     rows.sort_by_key(|row| row.id);
     Ok(rows)

@@ -8,7 +8,7 @@ use super::lease::LeaseKeeper;
 use super::nodes::ssh_target;
 use super::reserve::{Reserved, ReservedNode, take_node};
 use super::rules;
-use super::sessions::SessionError;
+use super::session_error::SessionError;
 use super::views;
 use crate::context::Ctx;
 use crate::db::{DbError, leases, nodes, sessions};

@@ -4,7 +4,7 @@ use duffy_api::{NodesSpec, SessionCreate};
 use serde_json::json;
 
 use super::rules;
-use super::sessions::SessionError;
+use super::session_error::SessionError;
 use super::views;
 use crate::context::Ctx;
 use crate::db::nodes::{self, NodeRow, PoolLock};

@@ -9,9 +9,10 @@ use super::rules;
 use super::views;
 use crate::context::Ctx;
 use crate::db::tenants::{self, TenantRow};
-use crate::db::{DbError, Timestamp, TransactionError, sessions};
+use crate::db::{Timestamp, sessions};
 
 pub use super::rules::NewExpiry;
+pub use super::session_error::SessionError;
 
 /// What is to become of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,86 +21,6 @@ pub struct SessionChange {
     pub active: Option<bool>,
     /// When it shall expire.
     pub expires_at: Option<NewExpiry>,
-}
-
-/// Why a session was not granted or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// There is no such session.
-    #[error("there is no such session")]
-    NotFound,
-    /// It belongs to another tenant.
-    #[error("the session belongs to another tenant")]
-    Forbidden,
-    /// Only an administrator may request for another tenant.
-    #[error("can't create session for other tenant")]
-    OtherTenant,
-    /// An administrator named a tenant that is not there.
-    #[error("can't find tenant with id {id}")]
-    UnknownTenant {
-        /// The number it named.
-        id: i64,
-    },
-    /// An administrator named a retired tenant.
-    #[error("tenant '{name}' isn't active")]
-    InactiveTenant {
-        /// Its name.
-        name: String,
-    },
-    /// The tenant would hold too many nodes.
-    #[error(
-        "quota exceeded: requested nodes ({requested}) + current allocation ({current}) = {} > {quota}",
-        requested + current
-    )]
-    QuotaExceeded {
-        /// How many it asks for.
-        requested: i64,
-        /// How many it holds.
-        current: i64,
-        /// How many it may hold.
-        quota: i64,
-    },
-    /// Too few nodes of the pool are ready, or there is no such pool.
-    #[error("can't reserve nodes: quantity={quantity} pool='{pool}'")]
-    CannotReserve {
-        /// How many were asked for.
-        quantity: u32,
-        /// The pool's name.
-        pool: String,
-    },
-    /// It is retired already.
-    #[error("session {id} is retired")]
-    Retired {
-        /// Its number.
-        id: i64,
-    },
-    /// The key could not be put on nodes, and there were no others.
-    #[error("contextualization of nodes failed")]
-    ContextualizingFailed {
-        /// What went wrong with each node.
-        causes: Vec<String>,
-    },
-    /// Somebody retired the session, or took its nodes over, before it was granted.
-    #[error("session {id} was ended before its nodes were ready")]
-    LeaseLost {
-        /// Its number.
-        id: i64,
-    },
-    /// The server is about to stop.
-    #[error("the server is stopping")]
-    Stopping,
-    /// The database.
-    #[error(transparent)]
-    Db(#[from] DbError),
-}
-
-impl TransactionError for SessionError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            SessionError::Db(error) => Some(error),
-            _ => None,
-        }
-    }
 }
 
 /// Grants a session: reserves nodes, puts the tenant's key on them, and gives them over. All

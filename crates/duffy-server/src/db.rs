@@ -1,7 +1,7 @@
 //! The database: all SQL stands below here, as free functions on a transaction.
 //!
 //! PostgreSQL is the distributed engine; SQLite serves one host. What either of them needs
-//! to be told differently stands in [`dialect`].
+//! to be told differently stands in `dialect`.
 
 mod connect;
 pub(crate) mod dialect;

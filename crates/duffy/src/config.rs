@@ -31,6 +31,7 @@ impl Loaded {
         self.loglevel.unwrap_or(LogLevel::Warning)
     }
 
+    #[cfg(any(feature = "app", feature = "tasks"))]
     /// Starts the log of a server, and says in it what of the configuration may not be meant.
     /// `level` is one that the command itself was given.
     pub fn start_server_log(&self, level: Option<LogLevel>) {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Failure;
 
 /// What runs in this process.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Parts {
     /// The web API, at this host and port.
     #[cfg(feature = "app")]
@@ -25,6 +25,28 @@ pub struct Parts {
     /// A worker that works on so many nodes or batches at once.
     #[cfg(feature = "tasks")]
     pub worker: Option<usize>,
+}
+
+impl Parts {
+    /// The web API alone.
+    #[cfg(feature = "app")]
+    pub fn app(host: String, port: u16) -> Self {
+        Self {
+            app: Some((host, port)),
+            #[cfg(feature = "tasks")]
+            worker: None,
+        }
+    }
+
+    /// A worker alone.
+    #[cfg(feature = "tasks")]
+    pub fn worker(concurrency: usize) -> Self {
+        Self {
+            #[cfg(feature = "app")]
+            app: None,
+            worker: Some(concurrency),
+        }
+    }
 }
 
 /// How long requests may take to end after the order to stop.
@@ -74,40 +96,13 @@ where
         None => None,
     };
 
-    let mut address = None;
     #[cfg(feature = "app")]
-    if let Some(listener) = listener {
-        let local = listener
-            .local_addr()
-            .map_err(|error| Failure(format!("cannot tell the address listened on: {error}")))?;
-        address = Some(local);
-        tracing::info!(%local, docs = format!("http://{local}/docs"), "serving the web API");
-        let app = ctx.config.app.clone().unwrap_or_default();
-        let limits = Limits {
-            connections: app.max_connections,
-            header_read: app.header_timeout,
-            shutdown: DRAIN,
-            ..Limits::default()
-        };
-        let (ctx, at_once) = (ctx.clone(), at_once.clone());
-        running.spawn(async move {
-            let router = http::router::router(ctx.clone());
-            let serve = http::server::serve(listener, router, limits, ctx.stop.clone());
-            tokio::select! {
-                result = serve => if let Err(error) = result {
-                    tracing::error!(%error, "the web API ended");
-                },
-                () = at_once.cancelled() => {}
-            }
-            // Sessions being granted belong to the server, not to a connection.
-            ctx.tasks.close();
-            tokio::select! {
-                () = ctx.tasks.wait() => {}
-                () = tokio::time::sleep(DRAIN) => {}
-                () = at_once.cancelled() => {}
-            }
-        });
-    }
+    let address = match listener {
+        Some(listener) => Some(start_app(&ctx, listener, &at_once, &mut running)?),
+        None => None,
+    };
+    #[cfg(not(feature = "app"))]
+    let address = None;
     #[cfg(feature = "tasks")]
     if let Some((mechanisms, concurrency)) = mechanisms {
         running.spawn(worker::run(
@@ -136,6 +131,46 @@ where
     announce.abort();
     ctx.db.close().await;
     failure.map_or(Ok(()), Err)
+}
+
+/// Serves the web API on a listener, whose address is returned.
+#[cfg(feature = "app")]
+fn start_app(
+    ctx: &Ctx,
+    listener: tokio::net::TcpListener,
+    at_once: &CancellationToken,
+    running: &mut JoinSet<()>,
+) -> Result<SocketAddr, Failure> {
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure(format!("cannot tell the address listened on: {error}")))?;
+    tracing::info!(%address, docs = format!("http://{address}/docs"), "serving the web API");
+    let app = ctx.config.app.clone().unwrap_or_default();
+    let limits = Limits {
+        connections: app.max_connections,
+        header_read: app.header_timeout,
+        shutdown: DRAIN,
+        ..Limits::default()
+    };
+    let (ctx, at_once) = (ctx.clone(), at_once.clone());
+    running.spawn(async move {
+        let router = http::router::router(ctx.clone());
+        let serve = http::server::serve(listener, router, limits, ctx.stop.clone());
+        tokio::select! {
+            result = serve => if let Err(error) = result {
+                tracing::error!(%error, "the web API ended");
+            },
+            () = at_once.cancelled() => {}
+        }
+        // Sessions being granted belong to the server, not to a connection.
+        ctx.tasks.close();
+        tokio::select! {
+            () = ctx.tasks.wait() => {}
+            () = tokio::time::sleep(DRAIN) => {}
+            () = at_once.cancelled() => {}
+        }
+    });
+    Ok(address)
 }
 
 struct Signals {

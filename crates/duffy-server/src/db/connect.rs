@@ -56,6 +56,10 @@ impl Db {
     /// Opens the database and makes one connection, so that errors come out here.
     /// `pool_size` is the number of connections at most. A SQLite file is created only when
     /// `create` says so.
+    #[cfg_attr(
+        not(feature = "sqlite"),
+        expect(unused_variables, reason = "only SQLite's files are created")
+    )]
     pub async fn open(url: &DatabaseUrl, pool_size: u32, create: bool) -> Result<Db, ConnectError> {
         let pool = match url {
             #[cfg(feature = "postgresql")]

@@ -1,6 +1,6 @@
 //! Where PostgreSQL and SQLite differ: words of SQL, column types, how errors are told.
 //!
-//! A statement is written once, with [`sql!`]: text that both understand, and between the
+//! A statement is written once, with `statements!`: text that both understand, and between the
 //! texts the words below for what they spell differently.
 
 pub(crate) mod values;
@@ -38,6 +38,17 @@ macro_rules! postgres_word {
     (pool_lock) => {
         "SELECT pg_advisory_xact_lock($2, hashtext($1))"
     };
+    // Any fixed number that nobody else is likely to use.
+    (schema_lock) => {
+        "SELECT pg_advisory_xact_lock(7017706889)"
+    };
+    (notify) => {
+        "SELECT pg_notify('duffy_work', '')"
+    };
+    (tables) => {
+        "SELECT CAST(tablename AS TEXT) FROM pg_catalog.pg_tables \
+         WHERE schemaname = current_schema() ORDER BY tablename"
+    };
     ($other:tt) => {
         $crate::db::dialect::common_word!($other)
     };
@@ -67,6 +78,16 @@ macro_rules! sqlite_word {
     };
     (pool_lock) => {
         "SELECT $1, $2"
+    };
+    (schema_lock) => {
+        "SELECT 1"
+    };
+    // Other processes on a SQLite database poll.
+    (notify) => {
+        "SELECT 1"
+    };
+    (tables) => {
+        "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
     };
     ($other:tt) => {
         $crate::db::dialect::common_word!($other)

@@ -98,6 +98,8 @@ impl TransactionError for MigrateError {
 }
 
 statements! {
+    LIST_TABLES = [tables];
+    LOCK_SCHEMA = [schema_lock];
     READ_VERSION = ["SELECT version_num FROM alembic_version"];
     CLEAR_VERSION = ["DELETE FROM alembic_version"];
     WRITE_VERSION = ["INSERT INTO alembic_version (version_num) VALUES ($1)"];
@@ -242,23 +244,7 @@ async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateErr
 
 /// Which tables of ours there are.
 async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
-    let names: Vec<String> = match &mut tx.inner {
-        #[cfg(feature = "postgresql")]
-        TxInner::Postgres(tx) => {
-            sqlx::query_scalar(
-                "SELECT CAST(tablename AS TEXT) FROM pg_catalog.pg_tables \
-                 WHERE schemaname = current_schema() ORDER BY tablename",
-            )
-            .fetch_all(&mut **tx)
-            .await?
-        }
-        #[cfg(feature = "sqlite")]
-        TxInner::Sqlite(tx) => {
-            sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-                .fetch_all(&mut **tx)
-                .await?
-        }
-    };
+    let names = run!(tx, LIST_TABLES, query_scalar::<String>, fetch_all)?;
     Ok(names
         .into_iter()
         .filter(|name| TABLES.contains(&name.as_str()))
@@ -267,18 +253,7 @@ async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
 
 /// Keeps another program from changing the schema at the same time.
 async fn lock_schema(tx: &mut Tx) -> Result<(), DbError> {
-    match &mut tx.inner {
-        #[cfg(feature = "postgresql")]
-        TxInner::Postgres(tx) => {
-            // Any fixed number that nobody else is likely to use.
-            sqlx::query("SELECT pg_advisory_xact_lock(7017706889)")
-                .execute(&mut **tx)
-                .await?;
-        }
-        #[cfg(feature = "sqlite")]
-        TxInner::Sqlite(_) => {}
-    }
-    Ok(())
+    run!(tx, LOCK_SCHEMA, query, execute).map(|_| ())
 }
 
 async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {

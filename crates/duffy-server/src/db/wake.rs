@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+#[cfg(feature = "postgresql")]
+use super::Pool;
 use super::dialect::{run, statements};
-use super::{Db, DbError, Pool, Tx, TxInner};
+use super::{Db, DbError, Tx};
 
+/// As the statement has it that tells of work.
 #[cfg(feature = "postgresql")]
 const CHANNEL: &str = "duffy_work";
 
 statements! {
+    NOTIFY = [notify];
     PING = ["SELECT 1"];
 }
 
@@ -37,19 +41,7 @@ impl Wake {
 
 /// Has the other processes told at commit.
 pub(super) async fn announce(tx: &mut Tx) -> Result<(), DbError> {
-    match &mut tx.inner {
-        #[cfg(feature = "postgresql")]
-        TxInner::Postgres(tx) => {
-            sqlx::query("SELECT pg_notify($1, '')")
-                .bind(CHANNEL)
-                .execute(&mut **tx)
-                .await?;
-        }
-        // Other processes on a SQLite database poll.
-        #[cfg(feature = "sqlite")]
-        TxInner::Sqlite(_) => {}
-    }
-    Ok(())
+    run!(tx, NOTIFY, query, execute).map(|_| ())
 }
 
 pub(super) async fn ping(tx: &mut Tx) -> Result<(), DbError> {
@@ -59,6 +51,7 @@ pub(super) async fn ping(tx: &mut Tx) -> Result<(), DbError> {
 /// Waits for wake-ups.
 #[derive(Debug)]
 pub struct WakeUps {
+    #[cfg(feature = "postgresql")]
     db: Db,
     bell: watch::Receiver<u64>,
     #[cfg(feature = "postgresql")]
@@ -69,6 +62,7 @@ impl WakeUps {
     pub(super) fn new(db: &Db) -> Self {
         Self {
             bell: db.wake.bell.subscribe(),
+            #[cfg(feature = "postgresql")]
             db: db.clone(),
             #[cfg(feature = "postgresql")]
             listener: None,

@@ -37,11 +37,8 @@ pub struct ServeArgs {
 #[cfg(feature = "app")]
 pub fn main(args: &ServeArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(None);
-    let app = Some(listen_at(args.host.as_ref(), args.port, loaded));
-    let parts = Parts {
-        app,
-        ..Parts::default()
-    };
+    let (host, port) = listen_at(args.host.as_ref(), args.port, loaded);
+    let parts = Parts::app(host, port);
     output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
 }
 

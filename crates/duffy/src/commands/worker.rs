@@ -74,6 +74,7 @@ macro_rules! celery_args {
             $value: Option<String>,)*
         }
 
+        #[cfg(any(test, feature = "tasks"))]
         impl CeleryArgs {
             fn given(&self) -> Vec<&'static str> {
                 let mut given = Vec::new();
@@ -123,6 +124,7 @@ celery_args! {
     }
 }
 
+#[cfg(any(test, feature = "tasks"))]
 impl WorkerArgs {
     /// How many nodes to work on at once; `None` for the configuration's number.
     pub fn concurrency(&self) -> Option<u32> {
@@ -149,11 +151,7 @@ pub fn main(args: &WorkerArgs, loaded: &Loaded) -> ExitCode {
             "options of Celery's worker are accepted and change nothing"
         );
     }
-    let worker = Some(concurrency(args.concurrency(), loaded));
-    let parts = Parts {
-        worker,
-        ..Parts::default()
-    };
+    let parts = Parts::worker(concurrency(args.concurrency(), loaded));
     output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
 }
 

@@ -5,7 +5,7 @@
 )]
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use duffy_config::{
@@ -626,10 +626,10 @@ fn likely_mistakes_in_pools_are_remarked_on() {
 #[test]
 fn additions_have_defaults_and_limits() {
     let config = accept(
-        "app: {max-connections: 5, header-timeout: 2s}\nssh: {client: openssh, connect-timeout: 1s, timeout: 1m, identity-files: [/key]}\n\
+        "app: {max-connections: 5, header-timeout: 2s}\nssh: {client: openssh, connect-timeout: 1s, timeout: 1m, identity-files: [/key], config-file: /c}\n\
          tasks: {concurrency: 3, lease: 10s, attempts: 2, backoff-min: 10m, celery: {broker_url: 'redis://x', any: 1}}\n\
          database: {pool-size: 3, sqlalchemy: {sync_url: 'sqlite:///x.db'}}\nmetaclient: {usermap: {k: u}, poolmap: [], strict-permissions: yes}\n\
-         nodepools: {concrete: {a: {mechanism: {type: simulated, simulated: {provision-delay: 1500ms, ssh-failure-rate: 0.5, hostname: '{{ name }}.test'}}}}}\n",
+         nodepools: {concrete: {a: {mechanism: {type: simulated, simulated: {provision-delay: 1500ms, ssh-delay: 2s, ssh-failure-rate: 0.5, hostname: '{{ name }}.test'}}}}}\n",
     );
     let app = config.app.as_ref().unwrap();
     assert_eq!(
@@ -640,6 +640,7 @@ fn additions_have_defaults_and_limits() {
         (config.ssh.client, config.ssh.identity_files.len()),
         (SshClient::OpenSsh, 1)
     );
+    assert_eq!(config.ssh.config_file.as_deref(), Some(Path::new("/c")));
     assert_eq!(
         (
             config.tasks.concurrency,
@@ -675,6 +676,7 @@ fn additions_have_defaults_and_limits() {
         (simulated.provision_delay, simulated.deprovision_delay),
         (Duration::from_millis(1500), Duration::ZERO)
     );
+    assert_eq!(simulated.ssh_delay, Duration::from_secs(2));
     assert!((simulated.ssh_failure_rate - 0.5).abs() < f64::EPSILON);
     assert!(refuse("nodepools: {concrete: {a: {mechanism: {type: simulated, simulated: {ssh-failure-rate: 1.5}}}}}").contains("from 0 to 1"));
 }

@@ -149,6 +149,6 @@ fn ssh_settings(config: &Config) -> SshSettings {
         connect_timeout: config.ssh.connect_timeout,
         timeout: config.ssh.timeout,
         identity_files: config.ssh.identity_files.clone(),
-        config_file: None,
+        config_file: config.ssh.config_file.clone(),
     }
 }

@@ -28,6 +28,8 @@ pub struct Ssh {
     pub timeout: Duration,
     /// Private keys to log in with; empty means the service user's own.
     pub identity_files: Vec<PathBuf>,
+    /// Read in place of the service user's and the system's ssh_config.
+    pub config_file: Option<PathBuf>,
 }
 
 impl Default for Ssh {
@@ -37,6 +39,7 @@ impl Default for Ssh {
             connect_timeout: Duration::from_secs(10),
             timeout: Duration::from_mins(1),
             identity_files: Vec::new(),
+            config_file: None,
         }
     }
 }
@@ -45,7 +48,13 @@ impl Ssh {
     pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
         let fields = cursor.fields(
             report,
-            &["client", "connect-timeout", "timeout", "identity-files"],
+            &[
+                "client",
+                "connect-timeout",
+                "timeout",
+                "identity-files",
+                "config-file",
+            ],
         )?;
         let mut ssh = Self::default();
         let clients = [
@@ -80,6 +89,10 @@ impl Ssh {
             ssh.identity_files
                 .extend(file.path_name(report).map(expand_home));
         }
+        ssh.config_file = fields
+            .get("config-file")
+            .and_then(|at| at.path_name(report))
+            .map(expand_home);
         Some(ssh)
     }
 }

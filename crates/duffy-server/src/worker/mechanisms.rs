@@ -199,10 +199,7 @@ impl Clouds<'_> {
         if admin_keys.is_empty() {
             return Err(MechanismsError::NoKey { pool: name() });
         }
-        let faults = Faults {
-            ssh_failure_rate: self.ssh_failure_rate(&directory),
-            ..Faults::default()
-        };
+        let faults = self.ssh_faults(&directory);
         let cloud = Cloud::open(CloudSettings {
             directory: directory.clone(),
             admin_keys,
@@ -217,28 +214,28 @@ impl Clouds<'_> {
         Ok(cloud)
     }
 
-    /// Machines of a directory share it: the highest of its pools.
-    fn ssh_failure_rate(&self, directory: &Path) -> f64 {
+    /// Machines of a directory share them: the worst of its pools.
+    fn ssh_faults(&self, directory: &Path) -> Faults {
         let pools = self
             .config
             .nodepools
             .iter()
             .flat_map(duffy_config::NodePools::concrete);
-        pools
-            .filter_map(|pool| match &pool.mechanism {
-                Settings::Simulated(settings) => Some(settings),
-                Settings::Ansible(_) => None,
+        let settings = pools.filter_map(|pool| match &pool.mechanism {
+            Settings::Simulated(settings) => Some(settings),
+            Settings::Ansible(_) => None,
+        });
+        let own = |settings: &&Simulated| {
+            let own = settings.directory.clone().or_else(default_directory);
+            own.as_deref() == Some(directory)
+        };
+        settings
+            .filter(own)
+            .fold(Faults::default(), |faults, settings| Faults {
+                ssh_delay: faults.ssh_delay.max(settings.ssh_delay),
+                ssh_failure_rate: faults.ssh_failure_rate.max(settings.ssh_failure_rate),
+                ..faults
             })
-            .filter(|settings| {
-                settings
-                    .directory
-                    .clone()
-                    .or_else(default_directory)
-                    .as_deref()
-                    == Some(directory)
-            })
-            .map(|settings| settings.ssh_failure_rate)
-            .fold(0.0, f64::max)
     }
 }
 

@@ -85,6 +85,8 @@ pub struct Simulated {
     pub provision_failure_rate: f64,
     /// How often deprovisioning fails, from 0 to 1.
     pub deprovision_failure_rate: f64,
+    /// How long a node waits before it answers on SSH.
+    pub ssh_delay: Duration,
     /// How often a node refuses SSH, from 0 to 1.
     pub ssh_failure_rate: f64,
     /// Template of nodes' host names.
@@ -236,6 +238,7 @@ fn decode_simulated(cursor: &Cursor<'_>, report: &mut Report) -> Option<Simulate
         "deprovision-delay",
         "provision-failure-rate",
         "deprovision-failure-rate",
+        "ssh-delay",
         "ssh-failure-rate",
         "hostname",
         "directory",
@@ -249,6 +252,7 @@ fn decode_simulated(cursor: &Cursor<'_>, report: &mut Report) -> Option<Simulate
     };
     let (provision_delay, deprovision_delay) =
         (delay("provision-delay"), delay("deprovision-delay"));
+    let ssh_delay = delay("ssh-delay");
     let mut rate = |key| {
         fields
             .get(key)
@@ -269,6 +273,7 @@ fn decode_simulated(cursor: &Cursor<'_>, report: &mut Report) -> Option<Simulate
         deprovision_delay,
         provision_failure_rate,
         deprovision_failure_rate,
+        ssh_delay,
         ssh_failure_rate,
         hostname,
         directory,

@@ -49,7 +49,7 @@ impl ConfigReader {
             Some(file) => {
                 if let Err(error) = std::fs::File::open(&file) {
                     return Err(SshError::Config(format!(
-                        "cannot read the ssh_config {}: {error}; correct ssh.config_file",
+                        "cannot read the ssh_config {}: {error}; correct ssh.config-file",
                         file.display()
                     )));
                 }

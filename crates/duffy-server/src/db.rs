@@ -110,6 +110,9 @@ impl TransactionError for DbError {
     }
 }
 
+/// How long closing may take.
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// How often a transaction is done again after it lost against another one.
 const CONFLICT_RETRIES: u32 = 10;
 
@@ -126,10 +129,12 @@ impl Db {
         let mut attempt = 0;
         loop {
             let tx = self.begin().await?;
-            let result = match work(tx).await {
-                Ok((tx, value)) => self.commit(tx).await.map(|()| value).map_err(E::from),
-                Err(error) => Err(error),
-            };
+            let result: Result<T, E> = within_deadline(async {
+                let (tx, value) = work(tx).await?;
+                self.commit(tx).await?;
+                Ok(value)
+            })
+            .await;
             attempt += 1;
             match result {
                 Err(error)
@@ -145,8 +150,8 @@ impl Db {
         }
     }
 
-    /// Runs `work`, which only reads, in one transaction, and no lock of SQLite is taken.
-    /// Otherwise as [`Db::transaction`].
+    /// Runs `work`, which only reads, in one transaction. It takes no lock, and is not done
+    /// again.
     pub async fn read<T, E, F, Fut>(&self, work: F) -> Result<T, E>
     where
         E: TransactionError,
@@ -163,9 +168,12 @@ impl Db {
             inner: inner.map_err(DbError::from)?,
             wakes: false,
         };
-        let (tx, value) = work(tx).await?;
-        self.commit(tx).await?;
-        Ok(value)
+        within_deadline(async {
+            let (tx, value) = work(tx).await?;
+            self.commit(tx).await?;
+            Ok(value)
+        })
+        .await
     }
 
     async fn begin(&self) -> Result<Tx, DbError> {
@@ -214,13 +222,18 @@ impl Db {
         wake::WakeUps::new(self)
     }
 
-    /// Closes all connections, after those in use are given back.
+    /// Closes all connections, after those in use are given back; a few seconds at most.
     pub async fn close(&self) {
-        match &self.pool {
-            #[cfg(feature = "postgresql")]
-            Pool::Postgres(pool) => pool.close().await,
-            #[cfg(feature = "sqlite")]
-            Pool::Sqlite(pool) => pool.close().await,
+        let closed = async {
+            match &self.pool {
+                #[cfg(feature = "postgresql")]
+                Pool::Postgres(pool) => pool.close().await,
+                #[cfg(feature = "sqlite")]
+                Pool::Sqlite(pool) => pool.close().await,
+            }
+        };
+        if tokio::time::timeout(CLOSE, closed).await.is_err() {
+            tracing::warn!("connections to the database did not close");
         }
     }
 
@@ -232,6 +245,19 @@ impl Db {
             #[cfg(feature = "sqlite")]
             Pool::Sqlite(_) => "SQLite",
         }
+    }
+}
+
+/// How long a transaction may take. The server's own timeouts are shorter: this is for a
+/// server that has gone without a word.
+const DEADLINE: Duration = Duration::from_mins(1);
+
+async fn within_deadline<T, E: From<DbError>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    match tokio::time::timeout(DEADLINE, work).await {
+        Ok(result) => result,
+        Err(_) => Err(DbError::from(sqlx::Error::PoolTimedOut).into()),
     }
 }
 

@@ -26,3 +26,5 @@ mod session_error;
 pub mod sessions;
 pub mod tenants;
 pub mod views;
+#[cfg(feature = "tasks")]
+pub mod work;

@@ -27,19 +27,12 @@ const HAND_BACK: Duration = Duration::from_secs(15);
 /// what still runs then, or when `at_once` is cancelled, is stopped and handed back.
 pub async fn run(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize, at_once: CancellationToken) {
     tracing::info!(concurrency, pools = mechanisms.len(), "worker started");
-    let mut wake_ups = ctx.db.wake_ups();
     let mut duties = Duties::new(&ctx);
     let mut queue = Queue::new(ctx.clone(), mechanisms.clone(), concurrency);
-    while !ctx.stop.is_cancelled() {
-        let calm = duties.run_due(&ctx).await && queue.dispatch().await;
-        let poll = duties.next_due().min(poll_interval(&ctx, calm));
-        tokio::select! {
-            () = ctx.stop.cancelled() => {}
-            told = wake_ups.wait(poll) => if told { duties.hurry() },
-            () = queue.ended() => {}
-        }
-    }
-    drop(wake_ups);
+    // A turn may hang with the database: only then, and only at once, is it cut short.
+    at_once
+        .run_until_cancelled(turn_until_stopped(&ctx, &mut duties, &mut queue))
+        .await;
     if queue.running() > 0 {
         tracing::info!(
             running = queue.running(),
@@ -63,6 +56,22 @@ pub async fn run(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize, at_once: 
     }
     mechanisms.shut_down().await;
     tracing::info!("worker stopped");
+}
+
+async fn turn_until_stopped(ctx: &Ctx, duties: &mut Duties, queue: &mut Queue) {
+    let mut wake_ups = ctx.db.wake_ups();
+    while !ctx.stop.is_cancelled() {
+        let dutiful = duties.run_due(ctx).await;
+        let dispatched = queue.dispatch().await;
+        let poll = duties
+            .next_due()
+            .min(poll_interval(ctx, dutiful && dispatched));
+        tokio::select! {
+            () = ctx.stop.cancelled() => {}
+            told = wake_ups.wait(poll) => if told { duties.hurry() },
+            () = queue.ended() => {}
+        }
+    }
 }
 
 /// How long to wait for a hint before looking by oneself; not the same for all workers, so

@@ -18,7 +18,10 @@ pub fn run(args: &QuickstartArgs) -> Result<(), Failure> {
     let config = installation.config()?;
     let app = config.app.clone().unwrap_or_default();
     let parts = Parts {
-        app: Some((app.host, app.port)),
+        app: Some((
+            args.host.clone().unwrap_or(app.host),
+            args.port.unwrap_or(app.port),
+        )),
         worker: Some(config.tasks.concurrency),
     };
     server::run(config, parts, move |ctx, address| {

@@ -156,17 +156,25 @@ fn start_app(
     running.spawn(async move {
         let router = http::router::router(ctx.clone());
         let serve = http::server::serve(listener, router, limits, ctx.stop.clone());
+        let drained = async {
+            ctx.stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::pin!(drained);
+        tokio::pin!(serve);
         tokio::select! {
-            result = serve => if let Err(error) = result {
+            result = &mut serve => if let Err(error) = result {
                 tracing::error!(%error, "the web API ended");
             },
+            () = &mut drained => return,
             () = at_once.cancelled() => {}
         }
-        // Sessions being granted belong to the server, not to a connection.
+        // Sessions being granted belong to the server, not to a connection: what of the time
+        // is left is theirs.
         ctx.tasks.close();
         tokio::select! {
             () = ctx.tasks.wait() => {}
-            () = tokio::time::sleep(DRAIN) => {}
+            () = &mut drained => {}
             () = at_once.cancelled() => {}
         }
     });

@@ -160,7 +160,17 @@ fn postgres_options(settings: &duffy_config::PostgresUrl) -> sqlx::postgres::PgC
     if let Some(file) = &settings.ssl_key {
         options = options.ssl_client_key(file);
     }
-    // `-c name=value` or `--name=value`, any number of them.
+    // A connection that a dead or sleeping process holds must not hold its locks for ever.
+    options = options.options([
+        ("statement_timeout", "30s"),
+        ("lock_timeout", "20s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+        ("tcp_keepalives_idle", "30"),
+        ("tcp_keepalives_interval", "10"),
+        ("tcp_keepalives_count", "3"),
+        ("tcp_user_timeout", "30s"),
+    ]);
+    // What the URL says goes before: `-c name=value` or `--name=value`, any number of them.
     for word in settings
         .options
         .iter()

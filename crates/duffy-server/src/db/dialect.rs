@@ -21,7 +21,7 @@ macro_rules! postgres_word {
     };
     ([now + $seconds:literal]) => {
         concat!(
-            "(now() AT TIME ZONE 'utc' + make_interval(secs => ",
+            "(clock_timestamp() AT TIME ZONE 'utc' + make_interval(secs => ",
             $seconds,
             "))"
         )
@@ -37,6 +37,12 @@ macro_rules! postgres_word {
     };
     (pool_lock) => {
         "SELECT pg_advisory_xact_lock($2, hashtext($1))"
+    };
+    (try_pool_lock) => {
+        "SELECT pg_try_advisory_xact_lock($2, hashtext($1))"
+    };
+    (no_timeouts) => {
+        "SET LOCAL statement_timeout = 0"
     };
     // Any fixed number that nobody else is likely to use.
     (schema_lock) => {
@@ -78,6 +84,12 @@ macro_rules! sqlite_word {
     };
     (pool_lock) => {
         "SELECT $1, $2"
+    };
+    (try_pool_lock) => {
+        "SELECT $1 IS NOT NULL OR $2"
+    };
+    (no_timeouts) => {
+        "SELECT 1"
     };
     (schema_lock) => {
         "SELECT 1"
@@ -249,14 +261,23 @@ pub(crate) fn is_conflict(error: &dyn sqlx::error::DatabaseError) -> bool {
     )
 }
 
-/// Whether the server is going away, coming up or full, so that the same may work later.
+/// Whether the server is going away, coming up or full, or something took too long, so that
+/// the same may work later.
 pub(crate) fn is_unavailable(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| {
         code.len() == 5
             && (code.starts_with("08")
                 || matches!(
                     &*code,
-                    "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006"
+                    "57P01"
+                        | "57P02"
+                        | "57P03"
+                        | "57P05"
+                        | "53300"
+                        | "25006"
+                        | "25P03"
+                        | "55P03"
+                        | "57014"
                 ))
     })
 }

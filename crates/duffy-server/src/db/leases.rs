@@ -19,11 +19,14 @@ pub struct Waiting {
     pub state: State,
     /// How many nodes.
     pub quantity: i64,
+    /// Whether one of them came into this state ten minutes ago, or earlier.
+    pub overdue: bool,
 }
 
 statements! {
     LIST_WAITING = [
-        "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
+        "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
+         min(coalesce(state_since, created_at)) <= " [now + "-600"] " AS overdue FROM nodes \
          WHERE retired_at IS NULL AND state IN ('provisioning', 'deprovisioning') \
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
          AND (retry_at IS NULL OR retry_at <= " now ") \
@@ -86,11 +89,6 @@ statements! {
     ];
     SET_POOL = [
         "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'"
-    ];
-    RELEASE_LEASED = [
-        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, retry_at = NULL, state_since = " now " \
-         WHERE id = $1 AND lease = $2 AND state = 'contextualizing'"
     ];
 }
 
@@ -194,13 +192,6 @@ pub async fn return_to_ready(
     Ok(run!(tx, RETURN_READY, query, execute, id, lease, data)? == 1)
 }
 
-/// A reserved node that may have a key is handed over to be deprovisioned. False when the
-/// lease is lost.
-pub async fn release_leased(tx: &mut Tx, id: i64, lease: &str) -> Result<bool, DbError> {
-    tx.wake_workers();
-    Ok(run!(tx, RELEASE_LEASED, query, execute, id, lease)? == 1)
-}
-
 /// Gives a node up: it is quarantined as failed. False when the lease is lost.
 pub async fn fail_node(
     tx: &mut Tx,
@@ -222,8 +213,8 @@ pub async fn postpone_node(
     Ok(run!(tx, POSTPONE, query, execute, id, lease, data, seconds)? == 1)
 }
 
-/// Gives a node being deprovisioned its pool back.
-pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<(), DbError> {
-    run!(tx, SET_POOL, query, execute, id, pool)?;
-    Ok(())
+/// Gives a node being deprovisioned its pool back. False when it has one, or does something
+/// else.
+pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
+    Ok(run!(tx, SET_POOL, query, execute, id, pool)? == 1)
 }

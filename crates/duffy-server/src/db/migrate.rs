@@ -100,6 +100,11 @@ impl TransactionError for MigrateError {
 statements! {
     LIST_TABLES = [tables];
     LOCK_SCHEMA = [schema_lock];
+    NO_TIMEOUTS = [no_timeouts];
+    MAKE_VERSION = [
+        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
+         CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    ];
     READ_VERSION = ["SELECT version_num FROM alembic_version"];
     CLEAR_VERSION = ["DELETE FROM alembic_version"];
     WRITE_VERSION = ["INSERT INTO alembic_version (version_num) VALUES ($1)"];
@@ -235,6 +240,7 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
 }
 
 async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateError> {
+    run!(tx, MAKE_VERSION, query, execute)?;
     run!(tx, CLEAR_VERSION, query, execute)?;
     if let Some(id) = revision.id() {
         run!(tx, WRITE_VERSION, query, execute, id)?;
@@ -253,6 +259,7 @@ async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
 
 /// Keeps another program from changing the schema at the same time.
 async fn lock_schema(tx: &mut Tx) -> Result<(), DbError> {
+    run!(tx, NO_TIMEOUTS, query, execute)?;
     run!(tx, LOCK_SCHEMA, query, execute).map(|_| ())
 }
 

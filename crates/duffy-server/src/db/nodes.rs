@@ -112,13 +112,21 @@ statements! {
     TAKE_READY_NODES = [
         "SELECT " node_columns " FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
          AND nodes.retired_at IS NULL \
-         ORDER BY coalesce(nodes.state_since, nodes.created_at), nodes.id LIMIT $2" skip_locked
+         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2" skip_locked
+    ];
+    NEXT_READY_NODE = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+         AND nodes.retired_at IS NULL \
+         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1"
     ];
     COUNT_READY = [
         "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL"
     ];
     LOCK_POOL = [
         pool_lock
+    ];
+    TRY_LOCK_POOL = [
+        try_pool_lock
     ];
     AWAIT_READY_NODES = [
         "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
@@ -251,6 +259,17 @@ pub async fn take_ready_nodes(
     )
 }
 
+/// The node that [`take_ready_nodes`] would take first.
+pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>, DbError> {
+    run!(
+        tx,
+        NEXT_READY_NODE,
+        query_as::<NodeRow>,
+        fetch_optional,
+        pool
+    )
+}
+
 /// How many nodes of a pool are ready, those that other transactions hold included.
 pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
     let count = run!(tx, COUNT_READY, query_scalar::<i64>, fetch_optional, pool)?;
@@ -271,6 +290,19 @@ pub enum PoolLock {
 pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), DbError> {
     run!(tx, LOCK_POOL, query, execute, pool, lock as i32)?;
     Ok(())
+}
+
+/// The same, but does not wait: false when another transaction is at it.
+pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bool, DbError> {
+    let locked = run!(
+        tx,
+        TRY_LOCK_POOL,
+        query_scalar::<bool>,
+        fetch_optional,
+        pool,
+        lock as i32
+    )?;
+    Ok(locked.unwrap_or(false))
 }
 
 /// Waits until the transactions that hold ready nodes of a pool have ended.

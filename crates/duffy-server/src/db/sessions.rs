@@ -30,6 +30,8 @@ pub struct SessionNodeRow {
     /// Number of the session.
     #[sqlx(try_from = "i32")]
     pub session_id: i64,
+    /// The node's data as they were when it was lent.
+    pub session_data: JsonObject,
     /// The node.
     #[sqlx(flatten)]
     pub node: NodeRow,
@@ -51,15 +53,15 @@ statements! {
          WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))"
     ];
     LIST_NODES_OF_ACTIVE_SESSIONS = [
-        "SELECT sessions_nodes.session_id, " node_columns " FROM sessions_nodes \
-         JOIN sessions ON sessions.id = sessions_nodes.session_id \
+        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, " node_columns " \
+         FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
          JOIN nodes ON nodes.id = sessions_nodes.node_id \
          WHERE sessions.retired_at IS NULL \
          AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id"
     ];
     LIST_NODES_OF_SESSION = [
-        "SELECT sessions_nodes.session_id, " node_columns " FROM sessions_nodes \
-         JOIN nodes ON nodes.id = sessions_nodes.node_id \
+        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, " node_columns " \
+         FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
          WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id"
     ];
     COUNT_NODES_OF_TENANT = [
@@ -83,15 +85,20 @@ statements! {
     RETIRE_SESSION = [
         "UPDATE sessions SET retired_at = " now " WHERE id = $1 AND retired_at IS NULL RETURNING " session_columns
     ];
+    /// A lease stays: whoever still puts the tenant's key on a node hands it back, or it lapses.
     RELEASE_NODES_OF_SESSION = [
-        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, retry_at = NULL, state_since = " now " \
+        "UPDATE nodes SET state = 'deprovisioning', attempts = 0, retry_at = NULL, \
+         state_since = " now " \
          WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
          AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $1)"
     ];
-    LOCK_EXPIRED_SESSIONS = [
+    LIST_EXPIRED_SESSIONS = [
         "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < " now " \
-         ORDER BY expires_at LIMIT $1" skip_locked
+         ORDER BY expires_at LIMIT $1"
+    ];
+    LOCK_EXPIRED_SESSION = [
+        "SELECT id FROM sessions WHERE id = $1 AND retired_at IS NULL \
+         AND expires_at < " now skip_locked
     ];
     /// Sessions whose request died: a node of theirs waits for its key, and nobody works on it.
     LIST_ABANDONED_SESSIONS = [
@@ -197,14 +204,18 @@ pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, D
     Ok(count.unwrap_or(0))
 }
 
-/// Adds a session that ends in so many `seconds`.
+/// The longest life of a session, in seconds: seven thousand years.
+const MAX_LIFETIME: f64 = 7_000.0 * 365.0 * 86_400.0;
+
+/// Adds a session that ends after its lifetime.
 pub async fn insert_session(
     tx: &mut Tx,
     tenant_id: i64,
     data: &JsonObject,
     lifetime: Interval,
 ) -> Result<SessionRow, DbError> {
-    let seconds = duffy_api::duration::to_seconds(lifetime.0);
+    // Neither engine counts beyond the year 9999.
+    let seconds = duffy_api::duration::to_seconds(lifetime.0).min(MAX_LIFETIME);
     let row = run!(
         tx,
         INSERT_SESSION,
@@ -281,16 +292,28 @@ pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, 
     Ok(row)
 }
 
-/// Locks up to `limit` sessions whose time is over.
-pub async fn lock_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
+/// Up to `limit` sessions whose time is over.
+pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
     let rows = run!(
         tx,
-        LOCK_EXPIRED_SESSIONS,
+        LIST_EXPIRED_SESSIONS,
         query_scalar::<i32>,
         fetch_all,
         i64::from(limit)
     )?;
     Ok(rows.into_iter().map(i64::from).collect())
+}
+
+/// Locks a session if its time is over. False when it is not, or another transaction is at it.
+pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
+    let row = run!(
+        tx,
+        LOCK_EXPIRED_SESSION,
+        query_scalar::<i32>,
+        fetch_optional,
+        id
+    )?;
+    Ok(row.is_some())
 }
 
 /// Sessions in the making that nobody works on any more.

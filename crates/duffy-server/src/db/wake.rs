@@ -21,6 +21,12 @@ statements! {
     PING = ["SELECT 1"];
 }
 
+/// Words that come within this time of each other are one.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// How long connecting to listen may take.
+#[cfg(feature = "postgresql")]
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// The bell of one process.
 #[derive(Debug)]
 pub(super) struct Wake {
@@ -69,13 +75,29 @@ impl WakeUps {
         }
     }
 
-    /// Returns when there is word of work, true then, or after `poll`. Can be dropped and
-    /// called again at any time.
+    /// Returns when there is, or may have been, word of work, true then, or after `poll`. Words
+    /// that come close together are one. Can be dropped and called again at any time.
     pub async fn wait(&mut self, poll: Duration) -> bool {
-        let elapsed = tokio::time::sleep(poll);
-        tokio::pin!(elapsed);
         #[cfg(feature = "postgresql")]
-        self.listen().await;
+        if self.listener.is_none() && self.listen().await {
+            // What was told before is missed.
+            return true;
+        }
+        let told = self.wait_for_word(poll).await;
+        if told {
+            tokio::time::sleep(TOGETHER).await;
+            #[cfg(feature = "postgresql")]
+            while self
+                .listener
+                .as_mut()
+                .is_some_and(|own| own.next_buffered().is_some())
+            {}
+        }
+        self.bell.mark_unchanged();
+        told
+    }
+
+    async fn wait_for_word(&mut self, poll: Duration) -> bool {
         #[cfg(feature = "postgresql")]
         let remote = {
             let listener = self.listener.as_mut();
@@ -89,35 +111,32 @@ impl WakeUps {
         #[cfg(not(feature = "postgresql"))]
         let remote = std::future::pending::<Result<(), sqlx::Error>>();
         let told = tokio::select! {
-            () = &mut elapsed => Ok(false),
+            () = tokio::time::sleep(poll) => Ok(false),
             Ok(()) = self.bell.changed() => Ok(true),
             told = remote => told.map(|()| true),
         };
-        self.bell.mark_unchanged();
         told.unwrap_or_else(|error| {
             tracing::warn!(%error, "lost the connection that tells of work; polling");
             #[cfg(feature = "postgresql")]
             {
                 self.listener = None;
             }
-            // What was told meanwhile is lost: better look.
+            // What was told meanwhile is missed: better look.
             true
         })
     }
 
+    /// Begins to listen. False when that is not possible.
     #[cfg(feature = "postgresql")]
-    async fn listen(&mut self) {
+    async fn listen(&mut self) -> bool {
         use sqlx::postgres::PgListener;
         #[cfg_attr(
             not(feature = "sqlite"),
             expect(irrefutable_let_patterns, reason = "the only engine of this build")
         )]
         let Pool::Postgres(pool) = &self.db.pool else {
-            return;
+            return false;
         };
-        if self.listener.is_some() {
-            return;
-        }
         let connected = async {
             // A connection of its own: one of the pool's would be missing there for ever.
             let options = sqlx::postgres::PgPoolOptions::new().max_connections(1);
@@ -128,9 +147,19 @@ impl WakeUps {
             listener.listen(CHANNEL).await?;
             Ok::<_, sqlx::Error>(listener)
         };
-        match connected.await {
-            Ok(listener) => self.listener = Some(listener),
-            Err(error) => tracing::debug!(%error, "cannot listen for work; polling"),
+        match tokio::time::timeout(CONNECT, connected).await {
+            Ok(Ok(listener)) => {
+                self.listener = Some(listener);
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot listen for work; polling");
+                false
+            }
+            Err(_) => {
+                tracing::debug!("cannot listen for work in time; polling");
+                false
+            }
         }
     }
 }

@@ -40,10 +40,10 @@ pub async fn list_nodes(State(ctx): State<Ctx>) -> Result<Json<NodeResultCollect
 )]
 pub async fn show_node(
     State(ctx): State<Ctx>,
-    _: Authenticated,
+    Authenticated(tenant): Authenticated,
     id: LastSegment,
 ) -> Result<Json<NodeResult>, ApiError> {
-    let node = views::find_node(&ctx, id.id()?).await?;
+    let node = views::find_node(&ctx, id.id()?, tenant.is_admin).await?;
     Ok(Json(NodeResult {
         action: Action::Get,
         node: node.ok_or(ApiError::NotFound)?,

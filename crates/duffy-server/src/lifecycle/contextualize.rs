@@ -1,22 +1,35 @@
 //! From reserved nodes to a session: the tenant's key on each, failed nodes replaced, or all
 //! of it undone.
 
-use futures::future::join_all;
+use std::time::Duration;
+
+use duffy_api::Session;
+use futures::stream::{self, StreamExt};
+use serde_json::json;
 use tokio::time::Instant;
 
-use super::lease::LeaseKeeper;
+use super::lease::{self, LeaseKeeper};
 use super::nodes::ssh_target;
 use super::reserve::{Reserved, ReservedNode, take_node};
 use super::rules;
 use super::session_error::SessionError;
 use super::views;
 use crate::context::Ctx;
-use crate::db::{DbError, leases, nodes, sessions};
+use crate::db::sessions::SessionRow;
+use crate::db::{DbError, Tx, leases, nodes, sessions};
+
+/// How many nodes are reached at the same time for one request.
+const AT_ONCE: usize = 64;
+/// How often nodes that failed are replaced in one request. More often than not the fault is
+/// Duffy's own then, its key say, and no node is to be failed for that.
+const REPLACEMENTS: usize = 2;
 
 /// A node without the tenant's key, and why.
 struct Failure {
     reserved: ReservedNode,
     cause: String,
+    /// The node was not reached for a reason that lies here: it is as good as before.
+    unharmed: bool,
 }
 
 /// Puts the tenant's key on all nodes at once. A node that fails is replaced by another ready
@@ -24,10 +37,25 @@ struct Failure {
 pub(super) async fn contextualize(
     ctx: &Ctx,
     reserved: Reserved,
-    lease: &str,
-) -> Result<duffy_api::Session, SessionError> {
-    let keeper = LeaseKeeper::start(ctx, lease);
-    // A replacement gets a second deadline's time, and no third one.
+    keeper: &LeaseKeeper,
+) -> Result<Session, SessionError> {
+    let result = grant(ctx, reserved, keeper).await;
+    if result.is_err() {
+        // Nodes of a session that was retired meanwhile are under the lease still, so that
+        // nobody touched them while their key was being installed.
+        keeper.expect_fewer(usize::MAX);
+        if let Err(error) = lease::hand_back(ctx, keeper.lease()).await {
+            tracing::warn!(%error, "cannot hand nodes back; their lease will lapse");
+        }
+    }
+    result
+}
+
+async fn grant(
+    ctx: &Ctx,
+    reserved: Reserved,
+    keeper: &LeaseKeeper,
+) -> Result<Session, SessionError> {
     let deadline = Instant::now() + ctx.policy.ssh_timeout;
     let Reserved {
         session,
@@ -35,52 +63,62 @@ pub(super) async fn contextualize(
         nodes: mut waiting,
     } = reserved;
     let mut done: Vec<ReservedNode> = Vec::new();
-    while !waiting.is_empty() {
-        let (good, failures) = install_keys(ctx, &tenant.ssh_key, waiting).await;
+    for round in 0.. {
+        let installed = install_keys(ctx, &tenant.ssh_key, waiting, keeper);
+        let lost = Err(SessionError::LeaseLost { id: session.id });
+        let Some((good, failures)) = keeper.lost().run_until_cancelled(installed).await else {
+            return lost;
+        };
         done.extend(good);
         if failures.is_empty() {
             break;
         }
-        if keeper.lost().is_cancelled() {
-            return Err(SessionError::LeaseLost { id: session.id });
+        if !keeper.is_fresh() {
+            return lost;
         }
-        let causes: Vec<String> = failures
-            .iter()
-            .map(|failure| failure.cause.clone())
-            .collect();
-        let replaced = if Instant::now() < deadline {
-            substitute(ctx, &session, &failures, lease).await
+        let replaceable = round < REPLACEMENTS
+            && Instant::now() < deadline
+            && failures.iter().all(|failure| !failure.unharmed);
+        let replaced = if replaceable {
+            substitute(ctx, &session, &failures, keeper.lease()).await
         } else {
             Ok(None)
         };
         match replaced {
             Ok(Some(replacements)) => waiting = replacements,
-            Ok(None) => {
-                undo(ctx, &session, done, failures, lease).await?;
+            refused => {
+                let causes = failures
+                    .iter()
+                    .map(|failure| failure.cause.clone())
+                    .collect();
+                undo(ctx, &session, done, failures, keeper).await?;
+                refused?;
                 return Err(SessionError::ContextualizingFailed { causes });
-            }
-            Err(error) => {
-                tracing::warn!(session.id, %error, "cannot replace failed nodes");
-                undo(ctx, &session, done, failures, lease).await?;
-                return Err(error.into());
             }
         }
     }
-    deploy(ctx, session.id, lease, done.len()).await
+    deploy(ctx, session.id, keeper, done.len()).await
 }
 
 async fn install_keys(
     ctx: &Ctx,
     keys: &str,
     nodes: Vec<ReservedNode>,
+    keeper: &LeaseKeeper,
 ) -> (Vec<ReservedNode>, Vec<Failure>) {
     let each = nodes.into_iter().map(|reserved| async move {
-        let Some(target) = ssh_target(&reserved.node) else {
-            return Err(Failure {
-                reserved,
-                cause: "the node has no address".into(),
-            });
+        let fail = |reserved, cause: String, unharmed| Failure {
+            reserved,
+            cause,
+            unharmed,
         };
+        let Some(target) = ssh_target(&reserved.node) else {
+            return Err(fail(reserved, "the node has no address".into(), false));
+        };
+        // This process may have been stopped for longer than the lease.
+        if !keeper.is_fresh() {
+            return Err(fail(reserved, "the lease is lost".into(), true));
+        }
         let started = Instant::now();
         match ctx.ssh.install_keys(&target, keys).await {
             Ok(()) => {
@@ -90,16 +128,14 @@ async fn install_keys(
             }
             Err(error) => {
                 tracing::warn!(node.id = reserved.node.id, %error, "cannot install key");
-                Err(Failure {
-                    reserved,
-                    cause: error.to_string(),
-                })
+                Err(fail(reserved, error.to_string(), error.is_own_fault()))
             }
         }
     });
+    let results: Vec<_> = stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
     let mut good = Vec::new();
     let mut failures = Vec::new();
-    for result in join_all(each).await {
+    for result in results {
         match result {
             Ok(reserved) => good.push(reserved),
             Err(failure) => failures.push(failure),
@@ -108,25 +144,48 @@ async fn install_keys(
     (good, failures)
 }
 
-/// Marks nodes as failed and puts ready ones in their places. `None` when there are too few.
+/// Why nodes are not replaced.
+#[derive(Debug, thiserror::Error)]
+enum SubstituteError {
+    /// Too few are ready, or the session or its nodes are somebody else's by now.
+    #[error("there is no replacement")]
+    None,
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl crate::db::TransactionError for SubstituteError {
+    fn database_error(&self) -> Option<&DbError> {
+        match self {
+            SubstituteError::None => None,
+            SubstituteError::Db(error) => Some(error),
+        }
+    }
+}
+
+/// Marks nodes as failed and puts ready ones in their places. `None`, and nothing is changed,
+/// when there are too few.
 async fn substitute(
     ctx: &Ctx,
-    session: &sessions::SessionRow,
+    session: &SessionRow,
     failures: &[Failure],
     lease: &str,
 ) -> Result<Option<Vec<ReservedNode>>, DbError> {
-    ctx.db
+    let replaced = ctx
+        .db
         .transaction(|mut tx| async move {
+            let current = sessions::lock_session(&mut tx, session.id).await?;
+            if current.is_none_or(|current| current.retired_at.is_some()) {
+                return Err(SubstituteError::None);
+            }
             let mut replacements = Vec::new();
             for failure in failures {
                 let spec = &failure.reserved.spec;
                 let old = failure.reserved.node.id;
                 let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
-                let Some(node) = ready.into_iter().next() else {
-                    return Ok((tx, None));
-                };
+                let node = ready.into_iter().next().ok_or(SubstituteError::None)?;
                 if !fail(ctx, &mut tx, failure, lease).await? {
-                    return Ok((tx, None));
+                    return Err(SubstituteError::None);
                 }
                 let node = take_node(ctx, &mut tx, spec, node, lease).await?;
                 sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data)
@@ -138,56 +197,110 @@ async fn substitute(
                 });
             }
             tx.wake_workers();
-            Ok((tx, Some(replacements)))
+            Ok((tx, replacements))
         })
-        .await
+        .await;
+    match replaced {
+        Ok(replacements) => Ok(Some(replacements)),
+        Err(SubstituteError::None) => Ok(None),
+        Err(SubstituteError::Db(error)) => Err(error),
+    }
 }
 
-async fn fail(
-    ctx: &Ctx,
-    tx: &mut crate::db::Tx,
-    failure: &Failure,
-    lease: &str,
-) -> Result<bool, DbError> {
+/// Quarantines a node. False when the lease is lost.
+async fn fail(ctx: &Ctx, tx: &mut Tx, failure: &Failure, lease: &str) -> Result<bool, DbError> {
     let node = &failure.reserved.node;
     let mut data = node.data.clone();
     let detail = format!("contextualizing node failed: {}", failure.cause);
     rules::record_error(&mut data.0, ctx.clock.now(), &detail, None);
+    // It may have the key all the same, if its answer was lost.
+    data.0.insert(rules::STALE_KEYS.into(), json!(true));
     leases::fail_node(tx, node.id, lease, &data).await
 }
+
+/// How often to ask the database whether a session is granted when its answer was lost.
+const DEPLOY_TRIES: u32 = 5;
 
 /// The second transaction of a session: its nodes are deployed.
 async fn deploy(
     ctx: &Ctx,
     id: i64,
+    keeper: &LeaseKeeper,
+    quantity: usize,
+) -> Result<Session, SessionError> {
+    keeper.expect_fewer(quantity);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match try_deploy(ctx, id, keeper.lease(), quantity).await {
+            // It may have been committed all the same: doing it again tells.
+            Err(SessionError::Db(DbError::Unavailable(error))) if tries < DEPLOY_TRIES => {
+                tracing::warn!(session.id = id, %error, "cannot tell whether it is granted");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error @ SessionError::Db(_)) => {
+                give_up(ctx, id);
+                return Err(error);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Can be done again: a session whose nodes all are deployed is granted.
+async fn try_deploy(
+    ctx: &Ctx,
+    id: i64,
     lease: &str,
     quantity: usize,
-) -> Result<duffy_api::Session, SessionError> {
+) -> Result<Session, SessionError> {
     ctx.db
         .transaction(|mut tx| async move {
             let session = sessions::lock_session(&mut tx, id).await?;
             let session = session.ok_or(SessionError::LeaseLost { id })?;
-            let deployed = leases::finish_contextualizing(&mut tx, lease, id).await?;
-            if session.retired_at.is_some() || deployed != quantity as u64 {
-                // Retired, expired or rolled back meanwhile; whoever did it sees to the nodes.
-                return Err(SessionError::LeaseLost { id });
-            }
+            leases::finish_contextualizing(&mut tx, lease, id).await?;
             let view = views::read_session(ctx, &mut tx, session).await?;
-            Ok((tx, view))
+            let deployed =
+                |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
+            if view.active && view.nodes.len() == quantity && view.nodes.iter().all(deployed) {
+                Ok((tx, view))
+            } else {
+                // Retired, expired or rolled back meanwhile; whoever did it sees to the nodes.
+                Err(SessionError::LeaseLost { id })
+            }
         })
         .await
+}
+
+/// Retires, as soon as the database is back, a session that was refused to its tenant.
+fn give_up(ctx: &Ctx, id: i64) {
+    let ctx = ctx.clone();
+    ctx.tasks.clone().spawn(async move {
+        let retire = || {
+            ctx.db.transaction(|mut tx| async move {
+                sessions::retire_session(&mut tx, id).await?;
+                Ok::<_, DbError>((tx, ()))
+            })
+        };
+        if let Err(error) = lease::persist(&ctx, retire).await {
+            tracing::error!(session.id = id, %error, "cannot retire a session that was refused");
+        }
+    });
 }
 
 /// Takes the key off the good nodes, which are ready again then; retires the session.
 async fn undo(
     ctx: &Ctx,
-    session: &sessions::SessionRow,
+    session: &SessionRow,
     good: Vec<ReservedNode>,
     failures: Vec<Failure>,
-    lease: &str,
+    keeper: &LeaseKeeper,
 ) -> Result<(), DbError> {
-    let cleaned = join_all(good.into_iter().map(|reserved| async move {
+    let each = good.into_iter().map(|reserved| async move {
         let target = ssh_target(&reserved.node)?;
+        if !keeper.is_fresh() {
+            return None;
+        }
         match ctx.ssh.remove_keys(&target).await {
             Ok(()) => Some(reserved.node),
             Err(error) => {
@@ -196,18 +309,26 @@ async fn undo(
                 None
             }
         }
-    }))
-    .await;
-    let cleaned: Vec<_> = cleaned.into_iter().flatten().collect();
-    let (cleaned, failures) = (&cleaned, &failures);
+    });
+    let mut clean: Vec<_> = stream::iter(each)
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    let (unharmed, failed): (Vec<_>, Vec<_>) =
+        failures.into_iter().partition(|failure| failure.unharmed);
+    clean.extend(unharmed.into_iter().map(|failure| failure.reserved.node));
+    keeper.expect_fewer(usize::MAX);
+    let (clean, failed, lease) = (&clean, &failed, keeper.lease());
+    // Without the database the leases lapse, and a worker rolls the session back.
     ctx.db
         .transaction(|mut tx| async move {
-            for node in cleaned {
+            for node in clean {
                 let mut data = node.data.clone();
                 data.0.shift_remove("nodes_spec");
                 leases::return_to_ready(&mut tx, node.id, lease, &data).await?;
             }
-            for failure in failures {
+            for failure in failed {
                 fail(ctx, &mut tx, failure, lease).await?;
             }
             sessions::retire_session(&mut tx, session.id).await?;

@@ -1,18 +1,18 @@
 //! Taking leased nodes out of use.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use super::lease::{self, Work};
+use super::lease;
 use super::nodes::ssh_target;
 use super::rules;
+use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
 use crate::db::nodes::NodeRow;
 use crate::db::{DbError, JsonObject, leases, sessions};
-use crate::nodes::mechanism::match_deprovisioned;
+use crate::nodes::mechanism::{MechanismError, match_deprovisioned};
 
 /// Takes the tenant's key off nodes under one lease, runs the mechanism, and writes what
 /// became of each: unused, done, to be tried again later, or failed.
@@ -20,45 +20,63 @@ pub async fn deprovision_nodes(
     ctx: &Ctx,
     work: &Work<'_>,
     nodes: Vec<NodeRow>,
-    stop: &CancellationToken,
 ) -> Result<(), DbError> {
-    let nodes = lease::give_up_on_hopeless(ctx, work, nodes, "deprovisioning").await?;
+    let nodes = work::give_up_on_hopeless(ctx, work, nodes, "deprovisioning").await?;
     if nodes.is_empty() {
         return Ok(());
     }
-    let stale = remove_keys(ctx, &nodes).await;
-    let inputs: Vec<_> = nodes.iter().map(lease::mechanism_node).collect();
-    let results = match work.mechanism.deprovision(&inputs, stop).await {
+    let inputs: Vec<_> = nodes.iter().map(work::mechanism_node).collect();
+    let stale = work
+        .stop
+        .run_until_cancelled(remove_keys(ctx, work, &nodes))
+        .await;
+    let results = match &stale {
+        Some(_) => work.mechanism.deprovision(&inputs, work.stop).await,
+        None => Err(MechanismError::Stopped),
+    };
+    let results = match results {
         Ok(results) => results,
         Err(error) => {
-            return lease::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
+            return work::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
         }
     };
+    let stale = stale.unwrap_or_default();
+    let mut result = Ok(());
     for (node, matched) in nodes.iter().zip(match_deprovisioned(&inputs, &results)) {
-        if matched {
-            finish(ctx, work, node, stale.contains_key(&node.id)).await?;
+        let written = if matched {
+            finish(ctx, work, node, stale.contains(&node.id)).await
         } else {
             let detail = "deprovisioning node failed: no result names it";
-            lease::postpone_or_fail(ctx, work, node, detail, None).await?;
-        }
+            work::postpone_or_fail(ctx, work, node, detail, None).await
+        };
+        // What cannot be written of one node must not keep the others from being written.
+        result = result.and(written);
     }
-    Ok(())
+    result
 }
 
 /// After use a node may be in any condition, so that this fails is no obstacle; but it is
 /// remembered of a node that is used again. Returns the nodes where it failed.
-async fn remove_keys(ctx: &Ctx, nodes: &[NodeRow]) -> HashMap<i64, String> {
-    let each = nodes.iter().map(|node| async move {
-        let target = ssh_target(node)?;
+async fn remove_keys(ctx: &Ctx, work: &Work<'_>, nodes: &[NodeRow]) -> HashSet<i64> {
+    let targets: Vec<_> = nodes
+        .iter()
+        .map(|node| (node.id, ssh_target(node)))
+        .collect();
+    let each = targets.into_iter().map(|(id, target)| async move {
+        let target = target?;
+        if !work.keeper.is_fresh() {
+            return Some(id);
+        }
         match ctx.ssh.remove_keys(&target).await {
             Ok(()) => None,
             Err(error) => {
-                tracing::debug!(node.id, %error, "cannot take the tenant's key off the node");
-                Some((node.id, error.to_string()))
+                tracing::debug!(node.id = id, %error, "cannot take the tenant's key off the node");
+                Some(id)
             }
         }
     });
-    join_all(each).await.into_iter().flatten().collect()
+    let failed = stream::iter(each).buffer_unordered(AT_ONCE);
+    failed.filter_map(std::future::ready).collect().await
 }
 
 async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Result<(), DbError> {
@@ -66,21 +84,21 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
     if stale {
         data.insert(rules::STALE_KEYS.into(), json!(true));
     }
-    let data = &JsonObject(data);
-    let written = ctx
-        .db
-        .transaction(|mut tx| async move {
+    let (data, lease) = (&JsonObject(data), work.keeper.lease());
+    work.keeper.expect_fewer(1);
+    let write = || {
+        ctx.db.transaction(|mut tx| async move {
             let written = if node.reusable {
                 // A pool may want to pick it again.
                 tx.wake_workers();
-                leases::finish_reusable(&mut tx, node.id, work.lease, data).await?
+                leases::finish_reusable(&mut tx, node.id, lease, data).await?
             } else {
-                leases::finish_done(&mut tx, node.id, work.lease).await?
+                leases::finish_done(&mut tx, node.id, lease).await?
             };
             Ok::<_, DbError>((tx, written))
         })
-        .await?;
-    if written {
+    };
+    if lease::persist(ctx, write).await? {
         tracing::info!(
             node.id,
             pool.name = work.pool,
@@ -99,15 +117,17 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
 pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Result<(), DbError> {
     for node in &nodes {
         let mut data = node.data.clone();
-        let detail = "deprovisioning node failed: it belongs to no pool, and was in no session; \
-                      deprovision it by hand";
+        let detail = "the node belongs to no pool, and no session knows one; see to it by hand";
         rules::record_error(&mut data.0, ctx.clock.now(), detail, None);
         let data = &data;
         ctx.db
             .transaction(|mut tx| async move {
-                if let Some(pool) = sessions::last_pool_of_node(&mut tx, node.id).await? {
-                    leases::set_pool(&mut tx, node.id, &pool).await?;
-                } else {
+                let pool = sessions::last_pool_of_node(&mut tx, node.id).await?;
+                let restored = match pool {
+                    Some(pool) => leases::set_pool(&mut tx, node.id, &pool).await?,
+                    None => false,
+                };
+                if !restored {
                     leases::fail_node(&mut tx, node.id, lease, data).await?;
                     tracing::error!(node.id, "{detail}");
                 }
@@ -115,10 +135,5 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
             })
             .await?;
     }
-    ctx.db
-        .transaction(|mut tx| async move {
-            leases::hand_back_lease(&mut tx, lease).await?;
-            Ok((tx, ()))
-        })
-        .await
+    lease::hand_back(ctx, lease).await
 }

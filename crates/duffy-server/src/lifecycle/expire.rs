@@ -3,29 +3,48 @@
 use crate::context::Ctx;
 use crate::db::{DbError, sessions};
 
-/// So many sessions end in one transaction at most.
-const BATCH: u32 = 50;
+/// So many sessions are looked at in one go.
+const BATCH: u32 = 100;
 
-/// Retires the sessions whose time is over; their nodes are deprovisioned. Returns how many.
+/// Retires the sessions whose time is over; their nodes are deprovisioned. Each in a
+/// transaction of its own, so that one that cannot be retired does not keep the others.
+/// Returns how many.
 pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
     let mut expired = 0;
     loop {
-        let batch = ctx
+        let due = ctx
             .db
-            .transaction(|mut tx| async move {
-                let ids = sessions::lock_expired_sessions(&mut tx, BATCH).await?;
-                for id in &ids {
-                    sessions::retire_session(&mut tx, *id).await?;
-                }
-                Ok::<_, DbError>((tx, ids))
+            .read(|mut tx| async move {
+                let due = sessions::list_expired_sessions(&mut tx, BATCH).await?;
+                Ok::<_, DbError>((tx, due))
             })
             .await?;
-        for id in &batch {
-            tracing::info!(session.id = id, "session expired");
+        let mut progress = false;
+        for id in &due {
+            match expire_session(ctx, *id).await {
+                Ok(true) => {
+                    tracing::info!(session.id = id, "session expired");
+                    progress = true;
+                    expired += 1;
+                }
+                // Another worker is at it.
+                Ok(false) => {}
+                Err(error @ DbError::Unavailable(_)) => return Err(error),
+                Err(error) => tracing::error!(session.id = id, %error, "cannot expire a session"),
+            }
         }
-        expired += batch.len();
-        if batch.len() < BATCH as usize {
+        if due.len() < BATCH as usize || !progress {
             return Ok(expired);
         }
     }
+}
+
+async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let due = sessions::lock_expired_session(&mut tx, id).await?;
+            let retired = due && sessions::retire_session(&mut tx, id).await?.is_some();
+            Ok((tx, retired))
+        })
+        .await
 }

@@ -37,7 +37,11 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
         };
         let filled = counts.get(&pool.name).copied().unwrap_or(0);
         if rules::count_missing(fill_level, filled) > 0 {
-            added += fill_pool(ctx, pool, fill_level).await?;
+            match fill_pool(ctx, pool, fill_level).await {
+                Ok(more) => added += more,
+                Err(error @ DbError::Unavailable(_)) => return Err(error),
+                Err(error) => tracing::error!(pool.name, %error, "cannot fill pool"),
+            }
         }
     }
     Ok(added)
@@ -59,7 +63,10 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
     let added = ctx
         .db
         .transaction(|mut tx| async move {
-            nodes::lock_pool(&mut tx, &pool.name, PoolLock::Fill).await?;
+            if !nodes::try_lock_pool(&mut tx, &pool.name, PoolLock::Fill).await? {
+                // Another worker is at it.
+                return Ok::<_, DbError>((tx, (0, 0)));
+            }
             let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;
             let missing = rules::count_missing(fill_level, filled);
             let added = match wanted {
@@ -72,7 +79,7 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
             if added > 0 {
                 tx.wake_workers();
             }
-            Ok::<_, DbError>((tx, (missing, added)))
+            Ok((tx, (missing, added)))
         })
         .await?;
     match added {

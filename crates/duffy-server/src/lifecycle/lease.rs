@@ -1,15 +1,15 @@
-//! Keeping a lease while the work under it runs, and ending the work when it fails.
+//! Holding a lease while the work under it runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "tasks")]
-use super::rules;
 use crate::context::Ctx;
-#[cfg(feature = "tasks")]
-use crate::db::nodes::NodeRow;
 use crate::db::{DbError, leases};
-#[cfg(feature = "tasks")]
-use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
 
 /// A new random lease.
 pub fn new_lease() -> String {
@@ -19,30 +19,64 @@ pub fn new_lease() -> String {
 /// Renews a lease until dropped.
 #[derive(Debug)]
 pub struct LeaseKeeper {
+    lease: String,
+    length: Duration,
+    /// How many nodes are under it whose work has not ended.
+    left: Arc<AtomicU64>,
+    renewed: watch::Receiver<Instant>,
     lost: CancellationToken,
     ended: CancellationToken,
 }
 
 impl LeaseKeeper {
-    /// Starts to renew. The lease was just taken.
-    pub fn start(ctx: &Ctx, lease: &str) -> Self {
+    /// Starts to renew a lease on so many nodes, which was asked for at `taken`.
+    pub fn start(ctx: &Ctx, lease: String, nodes: usize, taken: Instant) -> Self {
+        let (sender, renewed) = watch::channel(taken);
         let keeper = Self {
+            lease,
+            length: ctx.policy.lease,
+            left: Arc::new(AtomicU64::new(nodes as u64)),
+            renewed,
             lost: CancellationToken::new(),
             ended: CancellationToken::new(),
         };
-        let (ctx, lease) = (ctx.clone(), lease.to_owned());
-        let (lost, ended) = (keeper.lost.clone(), keeper.ended.clone());
-        tokio::spawn(async move {
-            ended
-                .run_until_cancelled_owned(renew(ctx, lease, lost))
-                .await;
-        });
+        let renewal = Renewal {
+            ctx: ctx.clone(),
+            lease: keeper.lease.clone(),
+            left: keeper.left.clone(),
+            renewed: sender,
+            lost: keeper.lost.clone(),
+        };
+        let ended = keeper.ended.clone();
+        tokio::spawn(ended.run_until_cancelled_owned(renewal.run()));
         keeper
+    }
+
+    /// The lease.
+    pub fn lease(&self) -> &str {
+        &self.lease
     }
 
     /// Is cancelled once the lease is lost: then somebody else may be at work already.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
+    }
+
+    /// Whether the lease was renewed so lately that nobody else can be at work. Asked before
+    /// each act on a node: a process that slept past its lease must not touch one first and
+    /// look at its lease afterwards.
+    pub fn is_fresh(&self) -> bool {
+        !self.lost.is_cancelled() && self.renewed.borrow().elapsed() < self.length * 2 / 3
+    }
+
+    /// So many nodes fewer are under the lease. To be said before the write that ends the work
+    /// on them, so that a renewal meanwhile does not miss them.
+    pub fn expect_fewer(&self, nodes: usize) {
+        let fewer = |left: u64| Some(left.saturating_sub(nodes as u64));
+        // The closure always gives a value.
+        let _ = self
+            .left
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer);
     }
 }
 
@@ -52,160 +86,95 @@ impl Drop for LeaseKeeper {
     }
 }
 
-async fn renew(ctx: Ctx, lease: String, lost: CancellationToken) {
-    let length = ctx.policy.lease;
-    let mut renewed = tokio::time::Instant::now();
-    loop {
-        // A third: two renewals may fail before the lease does.
-        tokio::time::sleep(length / 3).await;
-        let asked = tokio::time::Instant::now();
-        let lease = &lease;
-        let result = ctx
-            .db
-            .transaction(|mut tx| async move {
-                let held = leases::renew_lease(&mut tx, lease, length.as_secs_f64()).await?;
-                Ok::<_, DbError>((tx, held))
-            })
-            .await;
-        match result {
-            Ok(0) => {
-                tracing::warn!(%lease, "lease lost to somebody else");
-                lost.cancel();
-                return;
-            }
-            Ok(_) => renewed = asked,
-            Err(error) => {
-                tracing::warn!(%lease, %error, "cannot renew lease");
-                if renewed.elapsed() > length {
-                    tracing::warn!(%lease, "lease lapsed");
-                    lost.cancel();
+/// What keeps a lease.
+struct Renewal {
+    ctx: Ctx,
+    lease: String,
+    left: Arc<AtomicU64>,
+    renewed: watch::Sender<Instant>,
+    lost: CancellationToken,
+}
+
+impl Renewal {
+    async fn run(self) {
+        let length = self.ctx.policy.lease;
+        loop {
+            // A third: two renewals may fail before the lease does.
+            tokio::time::sleep(length / 3).await;
+            let lapses = *self.renewed.borrow() + length;
+            let asked = Instant::now();
+            tokio::select! {
+                result = self.renew() => match result {
+                    // Counted after the renewal: what has ended meanwhile is not missed.
+                    Ok(held) if held < self.left.load(Ordering::Acquire) => {
+                        tracing::warn!(lease = self.lease, held, "lease lost to somebody else");
+                        self.lost.cancel();
+                        return;
+                    }
+                    Ok(_) => {
+                        self.renewed.send_replace(asked);
+                    }
+                    Err(error) => {
+                        tracing::warn!(lease = self.lease, %error, "cannot renew lease");
+                    }
+                },
+                () = tokio::time::sleep_until(lapses) => {
+                    tracing::warn!(lease = self.lease, "lease lapsed: it could not be renewed");
+                    self.lost.cancel();
                     return;
                 }
             }
         }
     }
-}
 
-/// Work under a lease: what it is done with.
-#[cfg(feature = "tasks")]
-#[derive(Debug, Clone, Copy)]
-pub struct Work<'a> {
-    /// Of the pool.
-    pub mechanism: &'a dyn Mechanism,
-    /// The pool's name.
-    pub pool: &'a str,
-    /// The lease that the nodes are under.
-    pub lease: &'a str,
-}
-
-/// A node as mechanisms see it.
-#[cfg(feature = "tasks")]
-pub(super) fn mechanism_node(node: &NodeRow) -> MechanismNode {
-    MechanismNode {
-        id: node.id,
-        hostname: node.hostname.clone(),
-        ipaddr: node.ipaddr.clone(),
-        data: serde_json::Value::Object(node.data.0.clone()),
-    }
-}
-
-/// Gives up on nodes whose work was begun too often without an end, because whoever did it
-/// died each time. Returns the others.
-#[cfg(feature = "tasks")]
-pub(super) async fn give_up_on_hopeless(
-    ctx: &Ctx,
-    work: &Work<'_>,
-    nodes: Vec<NodeRow>,
-    what: &str,
-) -> Result<Vec<NodeRow>, DbError> {
-    let limit = i32::try_from(ctx.policy.attempts).unwrap_or(i32::MAX);
-    let (hopeless, nodes): (Vec<_>, Vec<_>) =
-        nodes.into_iter().partition(|node| node.attempts > limit);
-    for node in hopeless {
-        let detail = format!(
-            "{what} node failed: it was begun {} times and never ended",
-            node.attempts - 1
-        );
-        postpone_or_fail(ctx, work, &node, &detail, None).await?;
-    }
-    Ok(nodes)
-}
-
-/// Writes that a mechanism failed for all its nodes; or, if it was told to stop, hands the
-/// lease back.
-#[cfg(feature = "tasks")]
-pub(super) async fn settle_failure(
-    ctx: &Ctx,
-    work: &Work<'_>,
-    nodes: &[NodeRow],
-    what: &str,
-    error: &MechanismError,
-) -> Result<(), DbError> {
-    if matches!(error, MechanismError::Stopped) {
-        tracing::info!(
-            pool.name = work.pool,
-            "{what} was stopped; handing the nodes back"
-        );
-        return ctx
+    async fn renew(&self) -> Result<u64, DbError> {
+        let seconds = self.ctx.policy.lease.as_secs_f64();
+        self.ctx
             .db
             .transaction(|mut tx| async move {
-                leases::hand_back_lease(&mut tx, work.lease).await?;
-                Ok((tx, ()))
+                let held = leases::renew_lease(&mut tx, &self.lease, seconds).await?;
+                Ok((tx, held))
             })
-            .await;
+            .await
     }
-    for node in nodes {
-        let detail = format!("{what} node failed: {error}");
-        postpone_or_fail(ctx, work, node, &detail, Some(error.log())).await?;
-    }
-    Ok(())
 }
 
-/// Ends an attempt that failed: the node is tried again after a pause, or given up when it
-/// was tried often enough. Its data says why.
-#[cfg(feature = "tasks")]
-pub(super) async fn postpone_or_fail(
-    ctx: &Ctx,
-    work: &Work<'_>,
-    node: &NodeRow,
-    detail: &str,
-    log: Option<&str>,
-) -> Result<(), DbError> {
-    let attempt = u32::try_from(node.attempts).unwrap_or(0);
-    let policy = &ctx.policy;
-    let mut data = node.data.clone();
-    rules::record_error(&mut data.0, ctx.clock.now(), detail, log);
-    let pause = (attempt < policy.attempts).then(|| {
-        rules::back_off(
-            attempt,
-            policy.back_off_min,
-            policy.back_off_max,
-            rand::random(),
-        )
-    });
-    let data = &data;
-    let written = ctx
-        .db
+/// Gives nodes up unfinished, whatever of them is still under the lease.
+pub(super) async fn hand_back(ctx: &Ctx, lease: &str) -> Result<(), DbError> {
+    ctx.db
         .transaction(|mut tx| async move {
-            let written = if let Some(pause) = pause {
-                let seconds = pause.as_secs_f64();
-                leases::postpone_node(&mut tx, node.id, work.lease, data, seconds).await?
-            } else {
-                // The pool lacks a node now.
-                tx.wake_workers();
-                leases::fail_node(&mut tx, node.id, work.lease, data).await?
-            };
-            Ok::<_, DbError>((tx, written))
+            leases::hand_back_lease(&mut tx, lease).await?;
+            Ok((tx, ()))
         })
-        .await?;
-    let pool = work.pool;
-    match (written, pause) {
-        (false, _) => tracing::warn!(node.id, "failed, and the lease is lost"),
-        (true, Some(pause)) => {
-            let again_in_s = pause.as_secs();
-            tracing::warn!(node.id, pool.name = pool, attempt, again_in_s, "{detail}");
+        .await
+}
+
+/// How long to try to write what became of work while the database is away.
+const PERSIST_FOR: Duration = Duration::from_mins(15);
+/// The pause between tries.
+const PERSIST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes what became of work, again and again while the database is away: a machine made by a
+/// long playbook must not be forgotten for a restart of PostgreSQL. Writing late does no harm,
+/// as the write names the lease. Not while the process shall stop.
+pub(super) async fn persist<T, F, Fut>(ctx: &Ctx, write: F) -> Result<T, DbError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<T, DbError>>,
+{
+    let until = Instant::now() + PERSIST_FOR;
+    loop {
+        match write().await {
+            Err(error @ (DbError::Unavailable(_) | DbError::Conflict(_)))
+                if Instant::now() < until && !ctx.stop.is_cancelled() =>
+            {
+                tracing::warn!(%error, "cannot write what became of work, trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(PERSIST_PAUSE) => {}
+                    () = ctx.stop.cancelled() => {}
+                }
+            }
+            result => return result,
         }
-        (true, None) => tracing::error!(node.id, pool.name = pool, attempt, "{detail}; gave up"),
     }
-    Ok(())
 }

@@ -70,7 +70,7 @@ pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeErro
         })
         .await?;
     tracing::info!(node.id = row.id, "node registered");
-    Ok(views::node(row))
+    Ok(views::node(row, true))
 }
 
 /// Where to reach a node over SSH: its address, and the port and host keys that its mechanism

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
-use super::lease::{self, Work};
+use super::lease;
 use super::nodes::ssh_target;
 use super::rules;
+use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
 use crate::db::nodes::NodeRow;
 use crate::db::{DbError, JsonObject, Unique, leases};
@@ -20,29 +21,31 @@ pub async fn provision_nodes(
     ctx: &Ctx,
     work: &Work<'_>,
     nodes: Vec<NodeRow>,
-    stop: &CancellationToken,
 ) -> Result<(), DbError> {
-    let nodes = lease::give_up_on_hopeless(ctx, work, nodes, "provisioning").await?;
+    let nodes = work::give_up_on_hopeless(ctx, work, nodes, "provisioning").await?;
     if nodes.is_empty() {
         return Ok(());
     }
-    let inputs: Vec<_> = nodes.iter().map(lease::mechanism_node).collect();
-    let results = match work.mechanism.provision(&inputs, stop).await {
+    let inputs: Vec<_> = nodes.iter().map(work::mechanism_node).collect();
+    let results = match work.mechanism.provision(&inputs, work.stop).await {
         Ok(results) => results,
         Err(error) => {
-            return lease::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
+            return work::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
         }
     };
-    for (node, result) in nodes.iter().zip(match_provisioned(&inputs, &results)) {
+    // What cannot be written of one node must not keep the others from being written.
+    let each = nodes.into_iter().zip(match_provisioned(&inputs, &results));
+    let ends = each.map(|(node, result)| async move {
         match result {
-            Ok(result) => make_ready(ctx, work, node, result).await?,
+            Ok(result) => make_ready(ctx, work, &node, result).await,
             Err(cause) => {
                 let detail = format!("provisioning node failed: {cause}");
-                lease::postpone_or_fail(ctx, work, node, &detail, None).await?;
+                work::postpone_or_fail(ctx, work, &node, &detail, None).await
             }
         }
-    }
-    Ok(())
+    });
+    let ends: Vec<_> = stream::iter(ends).buffer_unordered(AT_ONCE).collect().await;
+    ends.into_iter().collect()
 }
 
 async fn make_ready(
@@ -68,12 +71,13 @@ async fn make_ready(
         && let Err(error) = ctx.ssh.remove_keys(&target).await
     {
         let detail = format!("a former tenant's key may still be on the node: {error}");
-        return lease::postpone_or_fail(ctx, work, node, &detail, None).await;
+        return work::postpone_or_fail(ctx, work, node, &detail, None).await;
     }
     row.data.0.shift_remove("error");
     row.data.0.shift_remove(rules::STALE_KEYS);
-    let written = write_ready(ctx, work, node.id, &hostname, &ipaddr, &row.data).await;
-    match written {
+    work.keeper.expect_fewer(1);
+    let write = || write_ready(ctx, work, node.id, &hostname, &ipaddr, &row.data);
+    match lease::persist(ctx, write).await {
         Ok(true) => {
             tracing::info!(
                 node.id,
@@ -94,7 +98,7 @@ async fn make_ready(
                 _ => format!("ipaddr {ipaddr}"),
             };
             let detail = format!("provisioning node failed: another active node has {taken}");
-            lease::postpone_or_fail(ctx, work, node, &detail, None).await
+            work::postpone_or_fail(ctx, work, node, &detail, None).await
         }
         Err(error) => Err(error),
     }
@@ -108,11 +112,11 @@ async fn write_ready(
     ipaddr: &str,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
+    let lease = work.keeper.lease();
     ctx.db
         .transaction(|mut tx| async move {
             let written =
-                leases::finish_provisioning(&mut tx, id, work.lease, hostname, ipaddr, data)
-                    .await?;
+                leases::finish_provisioning(&mut tx, id, lease, hostname, ipaddr, data).await?;
             Ok((tx, written))
         })
         .await

@@ -31,9 +31,12 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
                 };
                 Ok::<_, DbError>((tx, retired.is_some()))
             })
-            .await?;
-        if rolled_back {
-            tracing::warn!(session.id = id, "rolled back a session whose request died");
+            .await;
+        match rolled_back {
+            Ok(true) => tracing::warn!(session.id = id, "rolled back: its request died"),
+            Ok(false) => {}
+            Err(error @ DbError::Unavailable(_)) => return Err(error),
+            Err(error) => tracing::error!(session.id = id, %error, "cannot roll back a session"),
         }
     }
     let released = ctx

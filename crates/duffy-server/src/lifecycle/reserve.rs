@@ -172,9 +172,10 @@ async fn take_all<'s>(
         let Some(spec) = specs.get(index) else {
             continue;
         };
+        let of_pool = |node: &&NodeRow| node.pool.as_ref() == Some(&spec.pool);
         let before: Vec<i64> = taken
             .iter()
-            .flat_map(|(_, nodes)| nodes.iter().map(|node| node.id))
+            .flat_map(|(_, nodes)| nodes.iter().filter(of_pool).map(|node| node.id))
             .collect();
         match take(tx, spec, &before, hurry).await {
             Ok(nodes) => taken.push((index, nodes)),
@@ -202,6 +203,9 @@ async fn take_all<'s>(
     Ok(taken.into_iter().flat_map(with_spec).collect())
 }
 
+/// So many nodes at once are many.
+const LOOK_FIRST: u32 = 20;
+
 /// How often to look again after others let go of nodes.
 const LOOKS: usize = 3;
 
@@ -220,6 +224,10 @@ async fn take(
         nodes.take(spec.quantity as usize).collect()
     };
     let wanted = spec.quantity as usize;
+    // Many are asked for: look first, so that not a whole pool is locked for nothing.
+    if quantity > LOOK_FIRST && nodes::count_ready(tx, &spec.pool).await? < i64::from(quantity) {
+        return Err(cannot_reserve(Some(spec)).into());
+    }
     if hurry == Hurry::WaitForOthers {
         nodes::lock_pool(tx, &spec.pool, PoolLock::Reserve).await?;
     }

@@ -1,9 +1,11 @@
 //! Requesting, changing and retiring sessions.
 
+use chrono::TimeDelta;
 use duffy_api::{Session, SessionCreate};
+use tokio::time::Instant;
 
 use super::contextualize::contextualize;
-use super::lease::new_lease;
+use super::lease::{LeaseKeeper, new_lease};
 use super::reserve::reserve;
 use super::rules;
 use super::views;
@@ -39,9 +41,11 @@ pub async fn request_session(
         None => by.id,
     };
     let lease = new_lease();
+    let taken = Instant::now();
     let reserved = reserve(ctx, tenant_id, &create, &lease).await?;
     let id = reserved.session.id;
-    match contextualize(ctx, reserved, &lease).await {
+    let keeper = LeaseKeeper::start(ctx, lease, reserved.nodes.len(), taken);
+    match contextualize(ctx, reserved, &keeper).await {
         Ok(session) => {
             tracing::info!(
                 session.id = id,
@@ -77,11 +81,12 @@ pub async fn update_session(
                 return Err(SessionError::Retired { id });
             }
             if let Some(new) = change.expires_at {
-                let longest = if by.is_admin {
-                    None
-                } else {
-                    let owner = tenants::find_tenant(&mut tx, session.tenant_id).await?;
-                    owner.map(|owner| views::effective_lifetime_max(ctx, &owner))
+                let owner = tenants::find_tenant(&mut tx, session.tenant_id).await?;
+                let longest = match owner {
+                    // Retiring a tenant ends its sessions; nothing brings them back.
+                    Some(owner) if owner.retired_at.is_some() => Some(TimeDelta::zero()),
+                    Some(owner) if !by.is_admin => Some(views::effective_lifetime_max(ctx, &owner)),
+                    _ => None,
                 };
                 let old = session.expires_at.map(|time| time.0);
                 let expires_at =

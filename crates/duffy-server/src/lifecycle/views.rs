@@ -7,6 +7,8 @@ use duffy_api::{
     HIDDEN, Node, NodeState, Pool, PoolConcise, PoolLevels, Session, SessionNode, Tenant,
 };
 
+use serde_json::{Map, Value};
+
 use crate::context::Ctx;
 use crate::db::nodes::{self, NodeRow};
 use crate::db::sessions::{self, SessionNodeRow, SessionRow};
@@ -51,8 +53,12 @@ pub fn tenant(ctx: &Ctx, row: &TenantRow) -> Tenant {
     }
 }
 
-/// A node.
-pub fn node(row: NodeRow) -> Node {
+/// A node. `for_operators` says whether what its playbook printed last, of which nobody can
+/// tell what it contains, is shown.
+pub fn node(mut row: NodeRow, for_operators: bool) -> Node {
+    if !for_operators {
+        hide_log(&mut row.data.0);
+    }
     Node {
         retired_at: row.retired_at.map(|time| time.0),
         active: row.retired_at.is_none(),
@@ -68,23 +74,35 @@ pub fn node(row: NodeRow) -> Node {
     }
 }
 
+fn hide_log(data: &mut Map<String, Value>) {
+    if let Some(Value::Object(error)) = data.get_mut("error") {
+        error.shift_remove("log");
+    }
+}
+
 /// A session with its nodes, whose states are shown while it runs.
 pub fn session(
     ctx: &Ctx,
     row: SessionRow,
     owner: &TenantRow,
-    nodes: impl IntoIterator<Item = NodeRow>,
+    nodes: impl IntoIterator<Item = SessionNodeRow>,
 ) -> Session {
     let active = row.retired_at.is_none();
-    let nodes = nodes.into_iter().map(|node| SessionNode {
-        hostname: node.hostname,
-        ipaddr: node.ipaddr,
-        comment: node.comment,
-        pool: node.pool,
-        reusable: node.reusable,
-        data: node.data.0,
-        id: node.id,
-        state: active.then_some(node.state.0),
+    let nodes = nodes.into_iter().map(|row| {
+        let node = row.node;
+        // What the node does afterwards is no business of this session's tenant.
+        let mut data = if active { node.data } else { row.session_data };
+        hide_log(&mut data.0);
+        SessionNode {
+            hostname: node.hostname,
+            ipaddr: node.ipaddr,
+            comment: node.comment,
+            pool: node.pool,
+            reusable: node.reusable,
+            data: data.0,
+            id: node.id,
+            state: active.then_some(node.state.0),
+        }
     });
     Session {
         retired_at: row.retired_at.map(|time| time.0),
@@ -108,12 +126,7 @@ pub(super) async fn read_session(
     let owner = owner
         .ok_or_else(|| DbError::Corrupt(format!("session {} belongs to no tenant", row.id)))?;
     let nodes = sessions::list_nodes_of_session(tx, row.id).await?;
-    Ok(session(
-        ctx,
-        row,
-        &owner,
-        nodes.into_iter().map(|row| row.node),
-    ))
+    Ok(session(ctx, row, &owner, nodes))
 }
 
 /// The running sessions, of one tenant or of all.
@@ -128,9 +141,9 @@ pub async fn list_sessions(ctx: &Ctx, tenant_id: Option<i64>) -> Result<Vec<Sess
         })
         .await?;
     let owners: HashMap<i64, TenantRow> = owners.into_iter().map(|row| (row.id, row)).collect();
-    let mut nodes_of: HashMap<i64, Vec<NodeRow>> = HashMap::new();
-    for SessionNodeRow { session_id, node } in nodes {
-        nodes_of.entry(session_id).or_default().push(node);
+    let mut nodes_of: HashMap<i64, Vec<SessionNodeRow>> = HashMap::new();
+    for row in nodes {
+        nodes_of.entry(row.session_id).or_default().push(row);
     }
     Ok(rows
         .into_iter()
@@ -165,11 +178,11 @@ pub async fn list_nodes(ctx: &Ctx) -> Result<Vec<Node>, DbError> {
             Ok::<_, DbError>((tx, rows))
         })
         .await?;
-    Ok(rows.into_iter().map(node).collect())
+    Ok(rows.into_iter().map(|row| node(row, false)).collect())
 }
 
-/// A node, retired or not.
-pub async fn find_node(ctx: &Ctx, id: i64) -> Result<Option<Node>, DbError> {
+/// A node, retired or not, as [`node`] shows it.
+pub async fn find_node(ctx: &Ctx, id: i64, for_operators: bool) -> Result<Option<Node>, DbError> {
     let row = ctx
         .db
         .read(|mut tx| async move {
@@ -177,7 +190,7 @@ pub async fn find_node(ctx: &Ctx, id: i64) -> Result<Option<Node>, DbError> {
             Ok::<_, DbError>((tx, row))
         })
         .await?;
-    Ok(row.map(node))
+    Ok(row.map(|row| node(row, for_operators)))
 }
 
 /// All tenants, retired ones too, or `only` this one.
@@ -284,12 +297,12 @@ pub async fn next_session_id(ctx: &Ctx) -> Result<i64, DbError> {
 
 /// The node of a pool that is lent next, if nobody else asks first.
 pub async fn next_ready_node(ctx: &Ctx, pool: &str) -> Result<Option<Node>, DbError> {
-    let rows = ctx
+    let row = ctx
         .db
         .read(|mut tx| async move {
-            let rows = nodes::take_ready_nodes(&mut tx, pool, 1).await?;
-            Ok::<_, DbError>((tx, rows))
+            let row = nodes::next_ready_node(&mut tx, pool).await?;
+            Ok::<_, DbError>((tx, row))
         })
         .await?;
-    Ok(rows.into_iter().next().map(node))
+    Ok(row.map(|row| node(row, false)))
 }

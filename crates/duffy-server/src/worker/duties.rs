@@ -38,6 +38,11 @@ impl Timer {
         }
         due
     }
+
+    /// It did not succeed: soon again, not after the whole interval.
+    fn again_soon(&mut self) {
+        self.due = self.due.min(Instant::now() + SOON);
+    }
 }
 
 impl Duties {
@@ -70,23 +75,28 @@ impl Duties {
             && let Err(error) = expire::expire_sessions(ctx).await
         {
             tracing::error!(%error, "cannot expire sessions");
+            self.expire.again_soon();
             good = false;
         }
         if self.reclaim.take()
             && let Err(error) = reclaim::reclaim_abandoned(ctx).await
         {
             tracing::error!(%error, "cannot reclaim what others left behind");
+            self.reclaim.again_soon();
             good = false;
         }
         if self.fill.take()
             && let Err(error) = fill::fill_pools(ctx).await
         {
             tracing::error!(%error, "cannot fill pools");
+            self.fill.again_soon();
             good = false;
         }
         good
     }
 }
 
+/// When a duty that did not succeed is due again.
+const SOON: Duration = Duration::from_secs(2);
 const MIN_RECLAIM: Duration = Duration::from_secs(1);
 const MAX_RECLAIM: Duration = Duration::from_secs(15);

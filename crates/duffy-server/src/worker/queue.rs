@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use duffy_api::NodeState;
 use serde_json::Value;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Mechanisms;
@@ -14,7 +15,8 @@ use crate::context::Ctx;
 use crate::db::DbError;
 use crate::db::leases::{self, Waiting};
 use crate::db::nodes::NodeRow;
-use crate::lifecycle::lease::{LeaseKeeper, Work, new_lease};
+use crate::lifecycle::lease::{LeaseKeeper, new_lease};
+use crate::lifecycle::work::Work;
 use crate::lifecycle::{deprovision, provision};
 use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
 
@@ -26,6 +28,8 @@ pub(super) struct Queue {
     concurrency: usize,
     running: JoinSet<()>,
     stop: CancellationToken,
+    /// What was claimed last.
+    served: Option<(NodeState, Option<String>)>,
 }
 
 /// What is claimed at once, and by whom it is done.
@@ -33,7 +37,7 @@ struct Claim {
     state: NodeState,
     pool: String,
     mechanism: Arc<dyn Mechanism>,
-    lease: String,
+    keeper: LeaseKeeper,
     nodes: Vec<NodeRow>,
 }
 
@@ -46,6 +50,7 @@ impl Queue {
             concurrency,
             running: JoinSet::new(),
             stop,
+            served: None,
         }
     }
 
@@ -55,14 +60,17 @@ impl Queue {
 
     /// Returns when some work has ended; never, while there is none.
     pub(super) async fn ended(&mut self) {
-        if self.running.join_next().await.is_none() {
-            std::future::pending::<()>().await;
+        match self.running.join_next().await {
+            Some(ended) => Self::note_end(ended),
+            None => std::future::pending().await,
         }
     }
 
     /// Returns when all work has ended.
     pub(super) async fn drain(&mut self) {
-        while self.running.join_next().await.is_some() {}
+        while let Some(ended) = self.running.join_next().await {
+            Self::note_end(ended);
+        }
     }
 
     /// Tells all work to stop and hand its lease back.
@@ -73,7 +81,9 @@ impl Queue {
     /// Claims what waits, as far as there is room, and starts on it. False when the database
     /// did not let it.
     pub(super) async fn dispatch(&mut self) -> bool {
-        while self.running.try_join_next().is_some() {}
+        while let Some(ended) = self.running.try_join_next() {
+            Self::note_end(ended);
+        }
         if self.running.len() >= self.concurrency {
             return true;
         }
@@ -97,43 +107,60 @@ impl Queue {
             })
             .await?;
         let mut waiting = VecDeque::from(waiting);
+        // Behind the one that was served last: else the first pools would get every free slot.
+        let served = |group: &Waiting| Some((group.state.0, group.pool.clone())) <= self.served;
+        let behind = waiting.iter().take_while(|group| served(group)).count();
+        waiting.rotate_left(behind);
         while self.running.len() < self.concurrency {
             let Some(group) = waiting.pop_front() else {
                 break;
             };
-            let Some(pool) = &group.pool else {
-                self.restore_pools(group.state.0).await?;
-                continue;
-            };
-            let (mechanism, parallel) = match self.mechanisms.get(pool) {
-                Some(found) => found,
-                None => (
-                    Arc::new(UnknownPool(pool.clone())) as Arc<dyn Mechanism>,
-                    true,
-                ),
-            };
-            let limit = if parallel { 1 } else { i64::from(i32::MAX) };
-            let lease = new_lease();
-            let nodes = self.claim(group.state.0, Some(pool), limit, &lease).await?;
-            if nodes.is_empty() {
-                continue;
-            }
-            let state = group.state.0;
-            self.start(Claim {
-                state,
-                pool: pool.clone(),
-                mechanism,
-                lease,
-                nodes,
-            });
-            if parallel {
-                waiting.push_back(Waiting {
-                    quantity: group.quantity - 1,
-                    ..group
-                });
+            match self.serve(&group).await {
+                Ok(true) => waiting.push_back(group),
+                Ok(false) => {}
+                Err(error @ DbError::Unavailable(_)) => return Err(error),
+                // The other pools' nodes shall not wait for these.
+                Err(error) => {
+                    let pool = group.pool.unwrap_or_default();
+                    tracing::error!(pool.name = pool, %error, "cannot claim nodes of this pool");
+                }
             }
         }
         Ok(())
+    }
+
+    /// Starts on one claim. False when there is, or should be, no other one.
+    async fn serve(&mut self, group: &Waiting) -> Result<bool, DbError> {
+        let state = group.state.0;
+        let Some(pool) = &group.pool else {
+            self.restore_pools(state).await?;
+            return Ok(false);
+        };
+        let (mechanism, parallel) = match self.mechanisms.get(pool) {
+            Some(found) => found,
+            // Another worker may have another configuration, and know the pool.
+            None if !group.overdue => return Ok(false),
+            None => (
+                Arc::new(UnknownPool(pool.clone())) as Arc<dyn Mechanism>,
+                true,
+            ),
+        };
+        let limit = if parallel { 1 } else { i64::from(i32::MAX) };
+        let (lease, taken) = (new_lease(), Instant::now());
+        let nodes = self.claim(state, Some(pool), limit, &lease).await?;
+        if nodes.is_empty() {
+            return Ok(false);
+        }
+        let keeper = LeaseKeeper::start(&self.ctx, lease, nodes.len(), taken);
+        self.served = Some((state, Some(pool.clone())));
+        self.start(Claim {
+            state,
+            pool: pool.clone(),
+            mechanism,
+            keeper,
+            nodes,
+        });
+        Ok(parallel)
     }
 
     async fn claim(
@@ -161,18 +188,28 @@ impl Queue {
     }
 
     fn start(&mut self, claim: Claim) {
-        let ctx = self.ctx.clone();
-        let stop = self.stop.child_token();
+        let (ctx, stop) = (self.ctx.clone(), self.stop.child_token());
         self.running.spawn(async move {
-            let keeper = LeaseKeeper::start(&ctx, &claim.lease);
-            let work = Work { mechanism: &*claim.mechanism, pool: &claim.pool, lease: &claim.lease };
-            let ids: Vec<i64> = claim.nodes.iter().map(|node| node.id).collect();
-            tracing::debug!(pool.name = claim.pool, nodes = ?ids, state = %claim.state, "claimed");
+            let Claim {
+                state,
+                pool,
+                mechanism,
+                keeper,
+                nodes,
+            } = claim;
+            let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
+            tracing::debug!(pool.name = pool, nodes = ?ids, %state, "claimed");
+            let work = Work {
+                mechanism: &*mechanism,
+                pool: &pool,
+                keeper: &keeper,
+                stop: &stop,
+            };
             let result = async {
-                if claim.state == NodeState::Provisioning {
-                    provision::provision_nodes(&ctx, &work, claim.nodes, &stop).await
+                if state == NodeState::Provisioning {
+                    provision::provision_nodes(&ctx, &work, nodes).await
                 } else {
-                    deprovision::deprovision_nodes(&ctx, &work, claim.nodes, &stop).await
+                    deprovision::deprovision_nodes(&ctx, &work, nodes).await
                 }
             };
             tokio::pin!(result);
@@ -185,9 +222,18 @@ impl Queue {
                 }
             };
             if let Err(error) = result {
-                tracing::error!(pool.name = work.pool, nodes = ?ids, %error, "cannot write what became of the nodes; their lease will lapse");
+                tracing::error!(
+                    pool.name = pool, nodes = ?ids, %error,
+                    "cannot write what became of the nodes; their lease will lapse"
+                );
             }
         });
+    }
+
+    fn note_end(ended: Result<(), JoinError>) {
+        if let Err(error) = ended {
+            tracing::error!(%error, "work on nodes died; their lease will lapse");
+        }
     }
 }
 

@@ -51,6 +51,14 @@ async fn tell(ctx: &Ctx, address: Option<SocketAddr>, installation: &Installatio
     let duffy = std::env::current_exe()
         .ok()
         .map_or_else(|| "duffy".to_owned(), |path| quote(&shorten(&path)));
+    let configured = ctx.config.client.as_ref().map(|client| client.url.clone());
+    let api = format!("{url}/api/v1");
+    // Another address than the configuration's, for this start only.
+    let client = if configured.is_some_and(|configured| configured.trim_end_matches('/') == api) {
+        "client".to_owned()
+    } else {
+        format!("client --url {api}")
+    };
     let config = quote(&installation.config_file().display().to_string());
     let ssh_config = quote(&installation.ssh_config().display().to_string());
     let session = views::next_session_id(ctx).await.unwrap_or(1);
@@ -61,11 +69,11 @@ async fn tell(ctx: &Ctx, address: Option<SocketAddr>, installation: &Installatio
 All it has is in {directory}.
 
 In another terminal, request a session with one node:
-    {duffy} -c {config} client request-session pool={POOL},quantity=1
+    {duffy} -c {config} {client} request-session pool={POOL},quantity=1
 Log in to the node, which the reply names as `hostname`:
     ssh -F {ssh_config} {hostname}
 Give it back:
-    {duffy} -c {config} client retire-session {session}"
+    {duffy} -c {config} {client} retire-session {session}"
     );
     if let Err(failure) = output::data(&text) {
         tracing::warn!("{failure}");

@@ -49,7 +49,7 @@ impl Installation {
             }
         }
         if this.config_file().exists() {
-            this.apply_arguments(args)?;
+            block_on(this.upgrade())??;
         } else {
             this.set_up(args)?;
         }
@@ -159,23 +159,13 @@ impl Installation {
         Ok(key)
     }
 
-    /// Host and port of an installation can be changed by the arguments of a later start.
-    fn apply_arguments(&self, args: &QuickstartArgs) -> Result<(), Failure> {
-        if args.host.is_none() && args.port.is_none() {
-            return Ok(());
-        }
+    /// Brings the database of an older version up to date.
+    async fn upgrade(&self) -> Result<(), Failure> {
         let config = self.config()?;
-        let client = config.client.as_ref().ok_or_else(|| {
-            let file = self.config_file().display().to_string();
-            Failure(format!(
-                "{file} has no section `client`; remove the file to have it made anew"
-            ))
-        })?;
-        let app = config.app.clone().unwrap_or_default();
-        let host = args.host.clone().unwrap_or(app.host);
-        let port = args.port.unwrap_or(app.port);
-        let key = secrecy::ExposeSecret::expose_secret(&client.auth_key);
-        Self::write(&self.config_file(), &self.config_text(&host, port, key))
+        let db = open_database(&config, true).await.map_err(Failure::new)?;
+        let upgraded = migrate::upgrade(&db, "head").await;
+        db.close().await;
+        upgraded.map(|_| ()).map_err(Failure::new)
     }
 
     fn config_text(&self, host: &str, port: u16, key: &str) -> String {

@@ -21,8 +21,14 @@ pub struct Interval(pub TimeDelta);
 pub struct JsonObject(pub Map<String, Value>);
 
 impl JsonObject {
+    /// What is no object was not written by Duffy; it is kept as a member, so that one odd
+    /// row does not keep all others from being read.
     fn from_text(text: &str) -> Result<Self, BoxDynError> {
-        Ok(Self(serde_json::from_str(text)?))
+        Ok(Self(match serde_json::from_str(text)? {
+            Value::Object(members) => members,
+            Value::Null => Map::new(),
+            other => Map::from_iter([("value".to_owned(), other)]),
+        }))
     }
 
     fn to_text(&self) -> Result<String, BoxDynError> {

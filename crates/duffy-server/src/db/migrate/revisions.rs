@@ -181,7 +181,8 @@ pub(super) const STEPS: [Step; 4] = [
                 "ALTER TABLE nodes ADD COLUMN retry_at TIMESTAMP WITHOUT TIME ZONE",
                 "ALTER TABLE nodes ADD COLUMN state_since TIMESTAMP WITHOUT TIME ZONE",
                 LEASE_INDEX,
-                POOL_STATE_INDEX,
+                "CREATE INDEX nodes_active_pool_state_index \
+                 ON nodes (pool, state, state_since NULLS FIRST, id) WHERE retired_at IS NULL",
                 TENANT_INDEX,
                 EXPIRY_INDEX,
                 NODE_INDEX,
@@ -193,7 +194,8 @@ pub(super) const STEPS: [Step; 4] = [
                 "ALTER TABLE nodes ADD COLUMN retry_at DATETIME",
                 "ALTER TABLE nodes ADD COLUMN state_since DATETIME",
                 LEASE_INDEX,
-                POOL_STATE_INDEX,
+                "CREATE INDEX nodes_active_pool_state_index \
+                 ON nodes (pool, state, state_since, id) WHERE retired_at IS NULL",
                 TENANT_INDEX,
                 EXPIRY_INDEX,
                 NODE_INDEX,
@@ -215,8 +217,6 @@ pub(super) const STEPS: [Step; 4] = [
 ];
 
 const LEASE_INDEX: &str = "CREATE INDEX nodes_lease_index ON nodes (lease) WHERE lease IS NOT NULL";
-const POOL_STATE_INDEX: &str = "CREATE INDEX nodes_active_pool_state_index \
-     ON nodes (pool, state, state_since) WHERE retired_at IS NULL";
 const TENANT_INDEX: &str = "CREATE INDEX sessions_active_tenant_id_index \
      ON sessions (tenant_id) WHERE retired_at IS NULL";
 const EXPIRY_INDEX: &str = "CREATE INDEX sessions_expires_at_index \

@@ -91,6 +91,14 @@ pub enum SshError {
     },
 }
 
+impl SshError {
+    /// Whether the node was not even reached, for a reason that lies with Duffy itself and
+    /// would be the same with any other node.
+    pub fn is_own_fault(&self) -> bool {
+        matches!(self, SshError::Config(_) | SshError::Program { .. })
+    }
+}
+
 /// Makes one line of what a node says, and leaves out the beginning if it is too long.
 pub(super) fn one_line(text: &str) -> String {
     let lines: Vec<String> = text

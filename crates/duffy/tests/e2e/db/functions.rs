@@ -187,7 +187,12 @@ async fn nodes_are_added_counted_and_picked() {
         assert!(!tx!(db, |tx| nodes::pick_reusable_node(
             &mut tx, unused.id, "q"
         )));
-        tx!(db, |tx| nodes::lock_pool(&mut tx, "p", PoolLock::Fill));
+        tx!(db, |tx| nodes::lock_pool(&mut tx, "p", PoolLock::Reserve));
+        assert!(tx!(db, |tx| nodes::try_lock_pool(
+            &mut tx,
+            "p",
+            PoolLock::Fill
+        )));
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 3));
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 0));
         insert(db, new_node(2, Some("p"), true)).await;
@@ -208,6 +213,8 @@ async fn nodes_are_added_counted_and_picked() {
             [(NodeState::Provisioning, 4), (NodeState::Ready, 1)]
         );
         assert_eq!(tx!(db, |tx| nodes::count_ready(&mut tx, "p")), 1);
+        let next = tx!(db, |tx| nodes::next_ready_node(&mut tx, "p")).unwrap();
+        assert_eq!(next.hostname.as_deref(), Some("node2.example.org"));
         tx!(db, |tx| nodes::await_ready_nodes(&mut tx, "p", 5));
         assert_eq!(tx!(db, |tx| nodes::list_active_nodes(&mut tx)).len(), 5);
         assert!(tx!(db, |tx| nodes::find_node(&mut tx, 999)).is_none());
@@ -275,13 +282,19 @@ async fn sessions_are_granted_changed_and_retired() {
         tx!(db, |tx| sessions::set_expiry(&mut tx, session.id, later));
         let found = tx!(db, |tx| sessions::lock_session(&mut tx, session.id)).unwrap();
         assert_eq!(found.expires_at, Some(later));
-        assert!(tx!(db, |tx| sessions::lock_expired_sessions(&mut tx, 10)).is_empty());
+        assert!(tx!(db, |tx| sessions::list_expired_sessions(&mut tx, 10)).is_empty());
+        assert!(!tx!(db, |tx| sessions::lock_expired_session(
+            &mut tx, session.id
+        )));
         let earlier = Timestamp(session.created_at.0 - TimeDelta::hours(2));
         tx!(db, |tx| sessions::set_expiry(&mut tx, session.id, earlier));
         assert_eq!(
-            tx!(db, |tx| sessions::lock_expired_sessions(&mut tx, 10)),
+            tx!(db, |tx| sessions::list_expired_sessions(&mut tx, 10)),
             [session.id]
         );
+        assert!(tx!(db, |tx| sessions::lock_expired_session(
+            &mut tx, session.id
+        )));
 
         let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id)).unwrap();
         assert!(retired.retired_at.is_some());
@@ -496,12 +509,22 @@ async fn a_deprovisioned_node_is_unused_or_done() {
             "lease",
             60.0
         ));
-        assert!(tx!(db, |tx| leases::release_leased(
-            &mut tx, third.id, "lease"
-        )));
-        assert_eq!(state(db, third.id).await, NodeState::Deprovisioning);
-
+        tx!(db, |tx| sessions::insert_session_node(
+            &mut tx,
+            session.id,
+            third.id,
+            "p",
+            &third.data
+        ));
         tx!(db, |tx| sessions::retire_session(&mut tx, session.id));
+        assert_eq!(state(db, third.id).await, NodeState::Deprovisioning);
+        // Whoever was putting keys on them holds them until it hands them back.
+        assert!(
+            claim(db, NodeState::Deprovisioning, Some("p"), 100, "l")
+                .await
+                .is_empty()
+        );
+        assert_eq!(tx!(db, |tx| leases::hand_back_lease(&mut tx, "lease")), 3);
         let claimed = claim(db, NodeState::Deprovisioning, Some("p"), 100, "l").await;
         assert_eq!(
             claimed.iter().map(|node| node.id).collect::<Vec<_>>(),
@@ -524,7 +547,7 @@ async fn a_deprovisioned_node_is_unused_or_done() {
             (NodeState::Done, None)
         );
         assert!(done.retired_at.is_some());
-        tx!(db, |tx| leases::set_pool(&mut tx, third.id, "q"));
+        assert!(!tx!(db, |tx| leases::set_pool(&mut tx, third.id, "q")));
         let third = tx!(db, |tx| nodes::find_node(&mut tx, third.id)).unwrap();
         assert_eq!(
             third.pool.as_deref(),
@@ -573,7 +596,7 @@ async fn an_error_rolls_all_back_and_wake_ups_come_after_the_commit() {
     for db in engines.both() {
         let mut wake_ups = db.wake_ups();
         // The listener connects with the first wait.
-        assert!(!wake_ups.wait(Duration::from_millis(1)).await);
+        wake_ups.wait(Duration::from_millis(1)).await;
         let failed: Result<(), DbError> = db
             .transaction(async |mut tx: Tx| {
                 nodes::insert_provisioning_nodes(&mut tx, "p", 1).await?;

@@ -1,0 +1,130 @@
+//! Work of a mechanism under a lease: what it is done with, and how it ends when it fails.
+
+use tokio_util::sync::CancellationToken;
+
+use super::lease::{self, LeaseKeeper};
+use super::rules;
+use crate::context::Ctx;
+use crate::db::nodes::NodeRow;
+use crate::db::{DbError, leases};
+use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
+
+/// What work is done with.
+#[derive(Debug, Clone, Copy)]
+pub struct Work<'a> {
+    /// Of the pool.
+    pub mechanism: &'a dyn Mechanism,
+    /// The pool's name.
+    pub pool: &'a str,
+    /// Holds the lease that the nodes are under.
+    pub keeper: &'a LeaseKeeper,
+    /// Is cancelled when the work shall stop.
+    pub stop: &'a CancellationToken,
+}
+
+/// How many nodes are reached at the same time: each takes a connection, and processes may
+/// have a thousand files open, often no more.
+pub(super) const AT_ONCE: usize = 64;
+
+/// A node as mechanisms see it.
+pub(super) fn mechanism_node(node: &NodeRow) -> MechanismNode {
+    MechanismNode {
+        id: node.id,
+        hostname: node.hostname.clone(),
+        ipaddr: node.ipaddr.clone(),
+        data: serde_json::Value::Object(node.data.0.clone()),
+    }
+}
+
+/// Gives up on nodes whose work was begun too often without an end, because whoever did it
+/// died each time. Returns the others.
+pub(super) async fn give_up_on_hopeless(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    nodes: Vec<NodeRow>,
+    what: &str,
+) -> Result<Vec<NodeRow>, DbError> {
+    let limit = i32::try_from(ctx.policy.attempts).unwrap_or(i32::MAX);
+    let (hopeless, nodes): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| node.attempts > limit);
+    for node in hopeless {
+        let begun = node.attempts - 1;
+        let detail = format!("{what} node failed: it was begun {begun} times and never ended");
+        postpone_or_fail(ctx, work, &node, &detail, None).await?;
+    }
+    Ok(nodes)
+}
+
+/// Writes that a mechanism failed for all its nodes; or, if it was told to stop, hands the
+/// lease back.
+pub(super) async fn settle_failure(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    nodes: &[NodeRow],
+    what: &str,
+    error: &MechanismError,
+) -> Result<(), DbError> {
+    if matches!(error, MechanismError::Stopped) {
+        tracing::info!(
+            pool.name = work.pool,
+            "{what} was stopped; handing the nodes back"
+        );
+        return lease::hand_back(ctx, work.keeper.lease()).await;
+    }
+    let mut result = Ok(());
+    for node in nodes {
+        let detail = format!("{what} node failed: {error}");
+        let log = Some(error.log());
+        result = result.and(postpone_or_fail(ctx, work, node, &detail, log).await);
+    }
+    result
+}
+
+/// Ends an attempt that failed: the node is tried again after a pause, or given up when it
+/// was tried often enough. Its data says why.
+pub(super) async fn postpone_or_fail(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    node: &NodeRow,
+    detail: &str,
+    log: Option<&str>,
+) -> Result<(), DbError> {
+    let attempt = u32::try_from(node.attempts).unwrap_or(0);
+    let policy = &ctx.policy;
+    let mut data = node.data.clone();
+    rules::record_error(&mut data.0, ctx.clock.now(), detail, log);
+    let pause = (attempt < policy.attempts).then(|| {
+        rules::back_off(
+            attempt,
+            policy.back_off_min,
+            policy.back_off_max,
+            rand::random(),
+        )
+    });
+    let (data, lease) = (&data, work.keeper.lease());
+    work.keeper.expect_fewer(1);
+    let write = || {
+        ctx.db.transaction(|mut tx| async move {
+            let written = if let Some(pause) = pause {
+                let seconds = pause.as_secs_f64();
+                leases::postpone_node(&mut tx, node.id, lease, data, seconds).await?
+            } else {
+                // The pool lacks a node now.
+                tx.wake_workers();
+                leases::fail_node(&mut tx, node.id, lease, data).await?
+            };
+            Ok::<_, DbError>((tx, written))
+        })
+    };
+    let written = lease::persist(ctx, write).await?;
+    let pool = work.pool;
+    match (written, pause) {
+        (false, _) => tracing::warn!(node.id, "failed, and the lease is lost: {detail}"),
+        (true, Some(pause)) => {
+            let again_in_s = pause.as_secs();
+            tracing::warn!(node.id, pool.name = pool, attempt, again_in_s, "{detail}");
+        }
+        (true, None) => tracing::error!(node.id, pool.name = pool, attempt, "{detail}; gave up"),
+    }
+    Ok(())
+}

@@ -139,3 +139,87 @@ async fn databases_of_the_original_are_taken_over() {
         );
     }
 }
+
+/// What a database holds in columns that each revision has, as text.
+fn contents(server: &Postgres, lifetimes: bool) -> String {
+    let lifetimes = if lifetimes {
+        ", session_lifetime, session_lifetime_max"
+    } else {
+        ""
+    };
+    server.psql(&format!(
+        "SELECT id, hostname, ipaddr, state, comment, pool, reusable, data, created_at, \
+         retired_at FROM nodes ORDER BY id; \
+         SELECT id, tenant_id, expires_at, data, created_at, retired_at FROM sessions ORDER BY id; \
+         SELECT session_id, node_id, pool, data FROM sessions_nodes ORDER BY session_id, node_id; \
+         SELECT id, name, is_admin, ssh_key, api_key, node_quota, created_at, retired_at \
+         {lifetimes} FROM tenants ORDER BY id"
+    ))
+}
+
+#[tokio::test]
+async fn each_revision_of_the_original_goes_up_and_down_with_its_rows() {
+    let fixtures = [
+        ("duffy-at-base-postgresql.sql", None),
+        ("duffy-at-ce2e575cb800-postgresql.sql", Some("ce2e575cb800")),
+        ("duffy-at-36cf064c0481-postgresql.sql", Some("36cf064c0481")),
+        ("duffy-3.4.0-postgresql.sql", Some("6654d536b836")),
+    ];
+    for (fixture, id) in fixtures {
+        let server = Postgres::start();
+        server.load_file(&data(fixture));
+        let db = open(&server.url()).await;
+        let found = migrate::current(&db).await.unwrap();
+        assert_eq!(found.id(), id, "{fixture}");
+        // The base knows no lifetimes of tenants.
+        let before = contents(&server, id.is_some());
+        assert!(before.contains("node1.lab.test"), "{fixture}");
+        while migrate::current(&db).await.unwrap() != Revision::HEAD {
+            migrate::upgrade(&db, "+1").await.unwrap();
+            assert_eq!(
+                contents(&server, id.is_some()),
+                before,
+                "{fixture}, going up"
+            );
+        }
+        migrate::check(&db).await.unwrap();
+        while migrate::current(&db).await.unwrap() > found {
+            migrate::downgrade(&db, "-1").await.unwrap();
+            assert_eq!(
+                contents(&server, id.is_some()),
+                before,
+                "{fixture}, going down"
+            );
+        }
+        assert_eq!(migrate::current(&db).await.unwrap(), found);
+    }
+}
+
+/// What PostgreSQL knows of the schema: columns, their types and defaults, indexes, constraints.
+fn schema(server: &Postgres) -> String {
+    server.psql(
+        "SELECT table_name, column_name, data_type, is_nullable, column_default \
+         FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2; \
+         SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1; \
+         SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint \
+         WHERE connamespace = 'public'::regnamespace ORDER BY 1",
+    )
+}
+
+#[tokio::test]
+async fn a_new_schema_is_the_same_as_one_taken_over() {
+    let taken_over = Postgres::start();
+    taken_over.load_file(&data("duffy-3.4.0-postgresql.sql"));
+    let db = open(&taken_over.url()).await;
+    let original = schema(&taken_over);
+    migrate::upgrade(&db, "head").await.unwrap();
+    let made = Postgres::start();
+    migrate::setup_db(&open(&made.url()).await).await.unwrap();
+    assert_eq!(schema(&made), schema(&taken_over));
+    migrate::downgrade(&db, "6654d536b836").await.unwrap();
+    assert_eq!(
+        schema(&taken_over),
+        original,
+        "the way back to the original"
+    );
+}

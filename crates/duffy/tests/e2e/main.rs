@@ -7,5 +7,7 @@
 #![expect(clippy::print_stderr, reason = "what failed tests have to say")]
 
 mod db;
+mod lending;
 mod rig;
+mod rush;
 mod support;

@@ -3,24 +3,30 @@
 //! Everything a test starts or writes belongs to a [`Scratch`], and goes with it: when the test ends, when
 //! it panics, and when its process is killed.
 
+mod api;
 mod duffy;
 mod http;
 mod key;
+mod lab;
 mod postgres;
 mod program;
 mod scratch;
 mod site;
+mod ssh;
 mod sshd;
 mod tools;
 mod wait;
 
-pub use duffy::Duffy;
-pub use http::http;
+pub use api::{Api, together};
+pub use duffy::{Duffy, Output};
+pub use http::{Reply, http};
 pub use key::SshKey;
+pub use lab::{Lab, wait_for_log};
 pub use postgres::Postgres;
 pub use program::Program;
 pub use scratch::Scratch;
 pub use site::{Pool, Site};
+pub use ssh::Door;
 pub use sshd::SshNode;
 pub use tools::ansible_playbook;
 pub use wait::{eventually, free_port};

@@ -6,7 +6,6 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::Uid;
 use serde_json::{Map, Value, json};
 
 use super::duffy::Duffy;
@@ -37,6 +36,14 @@ impl Pool {
             machines,
             settings: json!({ "fill-level": machines }),
         }
+    }
+
+    /// A pool of simulated nodes, so many of which are to be kept ready.
+    pub fn simulated(name: &str, fill_level: u16, settings: &Value) -> Self {
+        Self::new(name, 0).with(&json!({
+            "fill-level": fill_level,
+            "mechanism": {"type": "simulated", "ansible": null, "simulated": settings},
+        }))
     }
 
     /// With more settings, or others: `fill-level`, `run-parallel`, `reuse-nodes`, a whole other `mechanism`.
@@ -77,10 +84,6 @@ impl Site {
         fs::create_dir_all(home.join(".ssh")).unwrap();
         let service_key = SshKey::generate(&home.join(".ssh/id_ed25519"), "duffy");
         let tenant_key = SshKey::generate(&scratch.join("tenant_key"), "tenant");
-        if !Uid::effective().is_root() {
-            let text = format!("Host *\n    User {}\n", SshNode::user());
-            fs::write(home.join(".ssh/config"), text).unwrap();
-        }
         let topdir = scratch.join("playbooks");
         fs::create_dir(&topdir).unwrap();
         for (name, text) in PLAYBOOKS {
@@ -113,6 +116,15 @@ impl Site {
             "database": {"sqlalchemy": {"sync_url": database_url, "async_url": database_url}},
             "nodepools": {"concrete": concrete},
         });
+        // Not ssh_config of who runs the tests. Simulated nodes know nobody but root.
+        let ssh_config = site.scratch.join("ssh_config");
+        let user = match pools.iter().any(|pool| pool.machines > 0) {
+            true => SshNode::user(),
+            false => "root".to_owned(),
+        };
+        fs::write(&ssh_config, format!("User {user}\n")).unwrap();
+        tree["ssh"] =
+            json!({"config-file": ssh_config, "identity-files": [site.service_key.path()]});
         merge(&mut tree, settings);
         // JSON is YAML.
         fs::write(&site.config, format!("{tree:#}\n")).unwrap();
@@ -148,7 +160,7 @@ impl Site {
         &self.scratch
     }
 
-    /// The key of the user that Duffy runs as, in `.ssh/id_ed25519` of its home. All machines know it.
+    /// The key that Duffy logs in with. All machines know it.
     pub fn service_key(&self) -> &SshKey {
         &self.service_key
     }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::key::SshKey;
 use super::program::Program;
 use super::scratch::{MARK, Scratch};
+use super::ssh::Door;
 use super::wait::free_port_on;
 use super::{eventually, tools};
 
@@ -116,38 +117,12 @@ impl SshNode {
 
     /// Runs a command on the node with the system's ssh and this key, and only it.
     pub fn login(&self, key: &SshKey, command: &str) -> Output {
-        let known_hosts = self.scratch.join("known_hosts");
-        let host = format!(
-            "[{}]:{} {}\n",
-            self.ip(),
-            self.port(),
-            self.host_key.public()
-        );
-        fs::write(&known_hosts, host).unwrap();
-        let mut ssh = Command::new(tools::openssh("ssh"));
-        ssh.args([
-            "-F",
-            "none",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "IdentitiesOnly=yes",
-        ]);
-        ssh.args([
-            "-o",
-            "IdentityAgent=none",
-            "-o",
-            "ConnectTimeout=10",
-            "-o",
-            "LogLevel=ERROR",
-        ]);
-        ssh.args(["-o", "StrictHostKeyChecking=yes", "-o"]);
-        ssh.arg(format!("UserKnownHostsFile={}", known_hosts.display()));
-        ssh.arg("-i")
-            .arg(key.path())
-            .args(["-p", &self.port().to_string(), "-l", &Self::user()]);
-        ssh.args(["--", &self.ip(), command]);
-        ssh.stdin(Stdio::null()).output().unwrap()
+        let door = Door {
+            ip: self.ip(),
+            port: self.port(),
+            host_key: self.host_key.public().to_owned(),
+        };
+        door.login(self.scratch.path(), &Self::user(), key, command)
     }
 
     /// Whether this key opens the node.

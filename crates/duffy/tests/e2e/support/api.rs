@@ -1,0 +1,142 @@
+//! The web API as a tenant sees it.
+
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::http::{Reply, http};
+use super::wait::eventually;
+
+/// How long anything may take that the tests wait for: many of them run at the same time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server's API and somebody's credentials.
+#[derive(Debug, Clone)]
+pub struct Api {
+    base: String,
+    name: String,
+    key: String,
+}
+
+impl Api {
+    /// The API of a server on this port of 127.0.0.1.
+    pub fn new(port: u16, name: &str, key: &str) -> Self {
+        Self {
+            base: format!("http://127.0.0.1:{port}"),
+            name: name.to_owned(),
+            key: key.to_owned(),
+        }
+    }
+
+    /// Name and API key.
+    pub fn credentials(&self) -> (&str, &str) {
+        (&self.name, &self.key)
+    }
+
+    /// Sends a request; `Err` when there was no answer.
+    pub fn call(&self, method: &str, path: &str, json: Option<&Value>) -> Result<Reply, String> {
+        let url = format!("{}/api/v1/{path}", self.base);
+        http(method, &url, Some((&self.name, &self.key)), json)
+    }
+
+    /// What `GET path` shows, which must work.
+    pub fn get(&self, path: &str) -> Value {
+        let reply = self.call("GET", path, None).unwrap();
+        assert_eq!(reply.status, 200, "GET {path}: {}", reply.text);
+        reply.json
+    }
+
+    /// Asks for a session with so many nodes of these pools; whatever the answer is.
+    pub fn ask(&self, specs: &[(&str, u32)]) -> Result<Reply, String> {
+        let specs: Vec<Value> = specs
+            .iter()
+            .map(|(pool, quantity)| json!({"pool": pool, "quantity": quantity}))
+            .collect();
+        self.call("POST", "sessions", Some(&json!({"nodes_specs": specs})))
+    }
+
+    /// The session with these nodes, which must be granted.
+    pub fn request(&self, specs: &[(&str, u32)]) -> Value {
+        let reply = self.ask(specs).unwrap();
+        assert_eq!(reply.status, 201, "{specs:?}: {}", reply.text);
+        reply.json["session"].clone()
+    }
+
+    /// Retires a session, which must work.
+    pub fn retire(&self, session: &Value) {
+        let path = format!("sessions/{}", session["id"]);
+        let reply = self
+            .call("PUT", &path, Some(&json!({"active": false})))
+            .unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert_eq!(reply.json["session"]["active"], false, "{}", reply.text);
+    }
+
+    /// All nodes that are not retired.
+    pub fn nodes(&self) -> Vec<Value> {
+        self.get("nodes")["nodes"].as_array().unwrap().clone()
+    }
+
+    /// The node of this number.
+    pub fn node(&self, id: &Value) -> Value {
+        self.get(&format!("nodes/{id}"))["node"].clone()
+    }
+
+    /// Waits for what `probe` sees, through failing requests too.
+    pub fn wait<T>(&self, what: &str, probe: impl Fn(&Self) -> Result<T, String>) -> T {
+        eventually(PATIENCE, what, || probe(self))
+    }
+
+    /// Waits until a node is in a state; the node then.
+    pub fn wait_state(&self, id: &Value, state: &str) -> Value {
+        self.wait(&format!("node {id} to be {state}"), |api| {
+            let reply = api.call("GET", &format!("nodes/{id}"), None)?;
+            let node = &reply.json["node"];
+            if node["state"] == state {
+                Ok(node.clone())
+            } else {
+                Err(reply.text)
+            }
+        })
+    }
+
+    /// Waits until so many nodes of a pool are ready and none is on its way, in or out.
+    pub fn wait_filled(&self, pool: &str, ready: u64) {
+        self.wait_levels(pool, &json!({"ready": ready}));
+    }
+
+    /// Waits until a pool has these numbers of nodes, and none in other states.
+    pub fn wait_levels(&self, pool: &str, levels: &Value) {
+        let mut wanted = json!({"provisioning": 0, "ready": 0, "contextualizing": 0,
+            "deployed": 0, "deprovisioning": 0});
+        for (state, quantity) in levels.as_object().unwrap() {
+            wanted[state] = quantity.clone();
+        }
+        self.wait(&format!("pool {pool} to have {levels}"), |api| {
+            let reply = api.call("GET", &format!("pools/{pool}"), None)?;
+            if reply.json["pool"]["levels"] == wanted {
+                Ok(())
+            } else {
+                Err(reply.text)
+            }
+        });
+    }
+}
+
+/// Runs `work` so many times at the same moment, each in a thread of its own; what came of each.
+pub fn together<T: Send>(times: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let start = Arc::new(Barrier::new(times));
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..times)
+            .map(|number| {
+                let (start, work) = (Arc::clone(&start), &work);
+                scope.spawn(move || {
+                    start.wait();
+                    work(number)
+                })
+            })
+            .collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    })
+}

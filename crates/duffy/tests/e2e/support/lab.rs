@@ -1,0 +1,168 @@
+//! A site ready to work: database made, a tenant and an administrator in it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::{Connection, Row};
+
+use super::{Api, Pool, Postgres, Program, Site, eventually, free_port};
+
+/// A site with a database of its own. Nothing of Duffy runs before a test says so.
+#[derive(Debug)]
+pub struct Lab {
+    /// The site.
+    pub site: Site,
+    /// Its database server; none on SQLite.
+    pub postgres: Option<Postgres>,
+    port: u16,
+    tenant_key: String,
+    admin_key: String,
+}
+
+impl Lab {
+    /// On PostgreSQL.
+    pub fn on_postgres(pools: &[Pool], settings: &Value) -> Self {
+        let postgres = Postgres::start();
+        let port = free_port();
+        let site = Site::new(&postgres.url(), pools, &Self::settings(port));
+        Self::set_up(site, Some(postgres), port, settings)
+    }
+
+    /// On SQLite.
+    pub fn on_sqlite(pools: &[Pool], settings: &Value) -> Self {
+        let port = free_port();
+        let site = Site::sqlite(pools, &Self::settings(port));
+        Self::set_up(site, None, port, settings)
+    }
+
+    fn set_up(mut site: Site, postgres: Option<Postgres>, port: u16, settings: &Value) -> Self {
+        site.reconfigure(settings);
+        let duffy = site.duffy();
+        duffy.succeed(&["setup-db"]);
+        let create = |arguments: &[&str]| {
+            let key = site.tenant_key().public();
+            let line = duffy.succeed(&[&["admin", "create-tenant"], arguments, &[key]].concat());
+            line.trim().rsplit(' ').next().unwrap().to_owned()
+        };
+        let tenant_key = create(&["tenant"]);
+        let admin_key = create(&["--is-admin", "admin"]);
+        Self {
+            site,
+            postgres,
+            port,
+            tenant_key,
+            admin_key,
+        }
+    }
+
+    /// Everything is done in a hurry, but nothing is timed so short that a busy machine would miss it.
+    fn settings(port: u16) -> Value {
+        json!({
+            "app": {"host": "127.0.0.1", "port": port},
+            "defaults": {"session-lifetime": "1h", "session-lifetime-max": "12h", "node-quota": 100},
+            "tasks": {
+                "periodic": {"fill-pools": {"interval": "1s"}, "expire-sessions": {"interval": "1s"}},
+                "lease": "5s", "backoff-min": "500ms", "backoff-max": "1s",
+            },
+        })
+    }
+
+    /// Starts `serve`, `run` or `worker`, and waits until it is at work.
+    pub fn start(&self, arguments: &[&str]) -> Program {
+        let program = self.site.duffy().spawn(arguments);
+        let sign = match arguments[0] {
+            "worker" => "worker started",
+            _ => "serving the web API",
+        };
+        wait_for_log(&program, sign);
+        program
+    }
+
+    /// The API as the tenant sees it.
+    pub fn tenant(&self) -> Api {
+        Api::new(self.port, "tenant", &self.tenant_key)
+    }
+
+    /// The API as the administrator sees it.
+    pub fn admin(&self) -> Api {
+        self.admin_at(self.port)
+    }
+
+    /// The same of another server.
+    pub fn admin_at(&self, port: u16) -> Api {
+        Api::new(port, "admin", &self.admin_key)
+    }
+
+    /// The tenant's view of another server.
+    pub fn tenant_at(&self, port: u16) -> Api {
+        Api::new(port, "tenant", &self.tenant_key)
+    }
+
+    /// The port of the site's server.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs a query in the database. Columns must be texts; they are parted by `|`, rows by line breaks.
+    pub fn sql(&self, query: &'static str) -> String {
+        if let Some(postgres) = &self.postgres {
+            return postgres.psql(query);
+        }
+        let file = self.site.scratch().join("duffy.sqlite");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let rows = runtime.block_on(async {
+            let url = format!("sqlite://{}", file.display());
+            let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+            let rows = sqlx::query(query).fetch_all(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+            rows
+        });
+        let line = |row: sqlx::sqlite::SqliteRow| {
+            let cell = |index| row.get::<Option<String>, _>(index).unwrap_or_default();
+            let cells: Vec<String> = (0..row.len()).map(cell).collect();
+            cells.join("|")
+        };
+        let lines: Vec<String> = rows.into_iter().map(line).collect();
+        lines.join("\n")
+    }
+
+    /// What is wrong in the database, whatever happened to it: nodes in two running sessions, and nodes that a
+    /// retired session left in use.
+    pub fn assert_consistent(&self) {
+        let twice = self.sql(
+            "SELECT CAST(node_id AS TEXT) FROM sessions_nodes \
+             JOIN sessions ON sessions.id = session_id JOIN nodes ON nodes.id = node_id \
+             WHERE sessions.retired_at IS NULL AND nodes.state IN ('contextualizing', 'deployed') \
+             GROUP BY node_id HAVING count(*) > 1",
+        );
+        assert_eq!(twice, "", "nodes lent twice");
+        let orphans = self.sql(
+            "SELECT CAST(id AS TEXT) FROM nodes WHERE retired_at IS NULL \
+             AND state IN ('contextualizing', 'deployed') AND NOT EXISTS (SELECT 1 \
+             FROM sessions_nodes JOIN sessions ON sessions.id = session_id \
+             WHERE node_id = nodes.id AND sessions.retired_at IS NULL)",
+        );
+        assert_eq!(orphans, "", "nodes in use without a session");
+    }
+}
+
+/// Waits until a program has logged this.
+pub fn wait_for_log(program: &Program, text: &str) {
+    eventually(
+        Duration::from_mins(1),
+        &format!("{text:?} in the log"),
+        || {
+            let log = program.log();
+            if log.contains(text) {
+                Ok(())
+            } else if program.is_running() {
+                Err(log)
+            } else {
+                panic!("it ended instead of logging {text:?}:\n{log}")
+            }
+        },
+    );
+}

@@ -6,6 +6,7 @@
 )]
 #![expect(clippy::print_stderr, reason = "what failed tests have to say")]
 
+mod bad_nodes;
 mod db;
 mod lending;
 mod rig;

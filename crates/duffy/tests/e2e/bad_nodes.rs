@@ -1,0 +1,215 @@
+//! Nodes that refuse or stall when a tenant's key is put on them, and clients that do not wait for it.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::support::{Api, Lab, Pool, Program, eventually};
+
+/// Two pools, filled by one playbook each; then no worker runs, so that what is ready stays as it is.
+fn site(settings: &Value) -> (Lab, Program) {
+    let batch = json!({"run-parallel": false});
+    let pools = [
+        Pool::new("two", 2).with(&batch),
+        Pool::new("one", 1).with(&batch),
+    ];
+    let lab = Lab::on_postgres(&pools, settings);
+    let serve = lab.start(&["serve"]);
+    let worker = lab.start(&["worker"]);
+    lab.tenant().wait_filled("two", 2);
+    lab.tenant().wait_filled("one", 1);
+    worker.terminate();
+    assert_eq!(worker.wait_exit(Duration::from_secs(30)), 0);
+    (lab, serve)
+}
+
+/// The ready nodes of a pool: number and address, the one that is lent first in front.
+fn ready(api: &Api, pool: &str) -> Vec<(Value, String)> {
+    let mut nodes = api.nodes();
+    nodes.retain(|node| node["pool"] == pool && node["state"] == "ready");
+    nodes.sort_by_key(|node| node["id"].as_i64());
+    let place = |node: &Value| node["ipaddr"].as_str().unwrap().to_owned();
+    nodes
+        .iter()
+        .map(|node| (node["id"].clone(), place(node)))
+        .collect()
+}
+
+#[test]
+fn failing_nodes_are_replaced_while_there_are_others() {
+    let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
+    let tenant = lab.tenant();
+    let nodes = ready(&tenant, "two");
+    let (one, one_ip) = ready(&tenant, "one").remove(0);
+    let key = lab.site.tenant_key().clone();
+
+    // One refuses, and there is another.
+    let (refusing, ip) = &nodes[0];
+    lab.site.node(ip).refuse();
+    let session = tenant.request(&[("two", 1), ("one", 1)]);
+    let lent: Vec<&Value> = session["nodes"].as_array().unwrap().iter().collect();
+    assert_eq!(lent.len(), 2);
+    assert!(
+        lent.iter().any(|node| node["id"] == nodes[1].0),
+        "{session}"
+    );
+    assert!(lab.site.node(&nodes[1].1).lets_in(&key));
+    assert!(lab.site.node(&one_ip).lets_in(&key));
+    let failed = tenant.node(refusing);
+    assert_eq!(failed["state"], "failed", "{failed}");
+    let detail = failed["data"]["error"]["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("contextualizing node failed: ") && detail.contains(ip),
+        "{detail}"
+    );
+    assert!(failed["data"]["error"]["failed_at"].is_string(), "{failed}");
+
+    // The session's nodes are all of it: the failed one is nobody's.
+    let own = tenant.get(&format!("sessions/{}", session["id"]));
+    assert_eq!(
+        own["session"]["nodes"].as_array().unwrap().len(),
+        2,
+        "{own}"
+    );
+    assert_eq!(tenant.node(&one)["state"], "deployed");
+    lab.assert_consistent();
+}
+
+#[test]
+fn without_others_all_is_undone() {
+    let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
+    let tenant = lab.tenant();
+    let two = ready(&tenant, "two");
+    let (one, one_ip) = ready(&tenant, "one").remove(0);
+    let key = lab.site.tenant_key().clone();
+
+    // One stalls and has no substitute; the other pool's node refuses, and would have one.
+    lab.site.node(&one_ip).stall();
+    lab.site.node(&two[0].1).refuse();
+    let asked = Instant::now();
+    let reply = tenant.ask(&[("two", 1), ("one", 1)]).unwrap();
+    assert_eq!(reply.status, 503, "{}", reply.text);
+    assert!(asked.elapsed() < Duration::from_secs(30));
+    assert!(reply.header("retry-after").is_some(), "{reply:?}");
+    for bad in [&one, &two[0].0] {
+        let node = tenant.node(bad);
+        assert_eq!(node["state"], "failed", "{node}");
+        assert!(node["data"]["error"]["detail"].is_string(), "{node}");
+    }
+    // What could have been the substitute was not touched.
+    assert_eq!(ready(&tenant, "two"), [two[1].clone()]);
+    assert!(!lab.site.node(&two[1].1).authorized_keys().contains("DUFFY"));
+    assert_eq!(tenant.get("sessions")["sessions"], json!([]));
+    lab.assert_consistent();
+    lab.site.node(&one_ip).recover();
+    assert!(!lab.site.node(&one_ip).lets_in(&key));
+}
+
+#[test]
+fn good_nodes_of_a_session_that_failed_are_ready_again() {
+    let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
+    let tenant = lab.tenant();
+    let two = ready(&tenant, "two");
+    let (one, one_ip) = ready(&tenant, "one").remove(0);
+    let key = lab.site.tenant_key().clone();
+    lab.site.node(&one_ip).refuse();
+    let reply = tenant.ask(&[("two", 2), ("one", 1)]).unwrap();
+    assert_eq!(reply.status, 503, "{}", reply.text);
+    assert_eq!(tenant.node(&one)["state"], "failed");
+    assert_eq!(ready(&tenant, "two"), two);
+    for (id, ip) in &two {
+        assert!(!lab.site.node(ip).lets_in(&key), "{ip} kept the key");
+        let node = tenant.node(id);
+        assert!(node["data"].get("nodes_spec").is_none(), "{node}");
+    }
+    let session = tenant.request(&[("two", 2)]);
+    assert_eq!(session["nodes"].as_array().unwrap().len(), 2);
+    lab.assert_consistent();
+}
+
+#[test]
+fn a_client_that_hangs_up_leaves_no_session() {
+    let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "30s", "connect-timeout": "30s"}}));
+    let tenant = lab.tenant();
+    let (id, ip) = ready(&tenant, "one").remove(0);
+    lab.site.node(&ip).stall();
+
+    let body = json!({"nodes_specs": [{"pool": "one", "quantity": 1}]}).to_string();
+    let (name, key) = tenant.credentials();
+    let credentials = STANDARD.encode(format!("{name}:{key}"));
+    let mut client = TcpStream::connect(("127.0.0.1", lab.port())).unwrap();
+    write!(
+        client,
+        "POST /api/v1/sessions HTTP/1.1\r\nhost: x\r\nauthorization: Basic {credentials}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    tenant.wait_state(&id, "contextualizing");
+    client.shutdown(std::net::Shutdown::Both).unwrap();
+    drop(client);
+
+    // The work goes on without the client, and what comes of it is given back.
+    lab.site.node(&ip).recover();
+    tenant.wait_state(&id, "deprovisioning");
+    eventually(Duration::from_secs(30), "an end of the session", || {
+        let sessions = tenant.get("sessions");
+        if sessions["sessions"] == json!([]) {
+            Ok(())
+        } else {
+            Err(sessions.to_string())
+        }
+    });
+    let session = tenant.get("sessions/1");
+    assert_eq!(session["session"]["active"], false, "{session}");
+    let _worker = lab.start(&["worker"]);
+    tenant.wait_state(&id, "done");
+    let tenant_key = lab.site.tenant_key().clone();
+    assert!(!lab.site.node(&ip).lets_in(&tenant_key));
+    lab.assert_consistent();
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_ends_the_request_that_waits() {
+    let (mut lab, serve) = site(&json!({"ssh": {"timeout": "30s", "connect-timeout": "30s"}}));
+    let tenant = lab.tenant();
+    let (id, ip) = ready(&tenant, "one").remove(0);
+    lab.site.node(&ip).stall();
+    let reply = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| tenant.ask(&[("one", 1)]).unwrap());
+        tenant.wait_state(&id, "contextualizing");
+        serve.terminate();
+        // From now on nobody new is let in.
+        eventually(
+            Duration::from_secs(20),
+            "a closed port",
+            || match TcpStream::connect(("127.0.0.1", lab.port())) {
+                Err(_) => Ok(()),
+                Ok(mut stream) => {
+                    stream
+                        .set_read_timeout(Some(Duration::from_millis(200)))
+                        .unwrap();
+                    match stream.read(&mut [0]) {
+                        Ok(0) => Ok(()),
+                        other => Err(format!("{other:?}")),
+                    }
+                }
+            },
+        );
+        assert!(serve.is_running());
+        lab.site.node(&ip).recover();
+        waiting.join().unwrap()
+    });
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    assert_eq!(serve.wait_exit(Duration::from_secs(20)), 0);
+    let key = lab.site.tenant_key().clone();
+    assert!(lab.site.node(&ip).lets_in(&key));
+    assert_eq!(
+        lab.sql("SELECT state FROM nodes WHERE pool = 'one'"),
+        "deployed"
+    );
+}

@@ -7,8 +7,10 @@
 #![expect(clippy::print_stderr, reason = "what failed tests have to say")]
 
 mod bad_nodes;
+mod crashes;
 mod db;
 mod lending;
 mod rig;
 mod rush;
+mod stopping;
 mod support;

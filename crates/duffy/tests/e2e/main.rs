@@ -7,10 +7,13 @@
 #![expect(clippy::print_stderr, reason = "what failed tests have to say")]
 
 mod bad_nodes;
+mod bad_playbooks;
 mod crashes;
 mod db;
 mod lending;
+mod reuse;
 mod rig;
 mod rush;
 mod stopping;
 mod support;
+mod takeover;

@@ -1,5 +1,6 @@
 //! A site ready to work: database made, a tenant and an administrator in it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -33,6 +34,31 @@ impl Lab {
         let port = free_port();
         let site = Site::sqlite(pools, &Self::settings(port));
         Self::set_up(site, None, port, settings)
+    }
+
+    /// On a database of the original, in which its tenants are; on PostgreSQL or on SQLite. Not upgraded yet.
+    pub fn of_original(on_postgres: bool, pools: &[Pool], settings: &Value) -> Self {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let port = free_port();
+        let (mut site, postgres) = if on_postgres {
+            let postgres = Postgres::start();
+            postgres.load_file(&data.join("duffy-3.4.0-postgresql.sql"));
+            let site = Site::new(&postgres.url(), pools, &Self::settings(port));
+            (site, Some(postgres))
+        } else {
+            let site = Site::sqlite(pools, &Self::settings(port));
+            let database = site.scratch().join("duffy.sqlite");
+            std::fs::copy(data.join("duffy-3.4.0.sqlite"), database).unwrap();
+            (site, None)
+        };
+        site.reconfigure(settings);
+        Self {
+            site,
+            postgres,
+            port,
+            tenant_key: "a8b9899d-b128-59a1-aa86-754920b7f5ed".to_owned(),
+            admin_key: "ae6c10d0-0b13-554c-b976-a05d8a18f0cc".to_owned(),
+        }
     }
 
     fn set_up(mut site: Site, postgres: Option<Postgres>, port: u16, settings: &Value) -> Self {

@@ -18,8 +18,8 @@ mod tools;
 mod wait;
 
 pub use api::{Api, together};
-pub use duffy::{Duffy, Output};
-pub use http::{Reply, http};
+pub use duffy::Duffy;
+pub use http::http;
 pub use key::SshKey;
 pub use lab::{Lab, wait_for_log};
 pub use postgres::Postgres;

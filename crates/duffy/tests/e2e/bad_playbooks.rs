@@ -1,0 +1,159 @@
+//! Playbooks that fail, hang, or give other results than they should.
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Lab, Pool};
+
+/// Gives as its result what lies in a file.
+const TOLD: &str = "\
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - name: Say what is wanted
+      ansible.builtin.set_fact:
+        duffy_out: \"{{ lookup('ansible.builtin.file', told) | from_json }}\"
+";
+
+/// Waits until a node has an error that says this, and returns the error.
+fn wait_for_error(api: &Api, id: i64, text: &str) -> Value {
+    api.wait(&format!("an error of node {id} with {text:?}"), |api| {
+        let error = &api.node(&json!(id))["data"]["error"];
+        match error["detail"].as_str() {
+            Some(detail) if detail.contains(text) => Ok(error.clone()),
+            _ => Err(error.to_string()),
+        }
+    })
+}
+
+#[test]
+fn failing_playbooks_are_tried_again_until_it_is_enough() {
+    let pool = Pool::new("pool", 2).with(&json!({"fill-level": 1,
+        "mechanism": {"ansible": {"timeout": "10s"}}}));
+    let mut lab = Lab::on_sqlite(
+        &[pool],
+        &json!({"tasks": {"attempts": 3, "backoff-min": "3s", "backoff-max": "3s"}}),
+    );
+    lab.site.set_failing("pool", "provision", true);
+    let run = lab.start(&["run"]);
+    let tenant = lab.tenant();
+
+    // The first attempt fails, the second one works.
+    let error = wait_for_error(&tenant, 1, "provisioning node failed: ");
+    lab.site.set_failing("pool", "provision", false);
+    let detail = error["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("provision.yml") && detail.contains("Take machines"),
+        "{detail}"
+    );
+    let log = error["log"].as_str().unwrap();
+    assert!(log.contains("machine room: no provision today"), "{log}");
+    assert!(error["failed_at"].is_string());
+    assert_ne!(tenant.node(&json!(1))["state"], "failed");
+    let ready = tenant.wait_state(&json!(1), "ready");
+    assert!(ready["data"].get("error").is_none(), "{ready}");
+    assert_eq!(
+        lab.site.events("pool").len(),
+        2,
+        "{:?}",
+        lab.site.events("pool")
+    );
+
+    // One that hangs, and one that fails each time.
+    let session = tenant.request(&[("pool", 1)]);
+    lab.site.hold("pool", "deprovision");
+    tenant.retire(&session);
+    let error = wait_for_error(&tenant, 1, "not done within 10s");
+    assert!(
+        error["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("deprovisioning node failed")
+    );
+    lab.site.set_failing("pool", "deprovision", true);
+    lab.site.release("pool", "deprovision");
+    let failed = tenant.wait_state(&json!(1), "failed");
+    let error = &failed["data"]["error"];
+    assert!(
+        error["log"]
+            .as_str()
+            .unwrap()
+            .contains("no deprovision today"),
+        "{error}"
+    );
+    let mut events = lab.site.events("pool");
+    events.retain(|event| event == "deprovision 1");
+    assert_eq!(events.len(), 3, "as often as tasks.attempts says");
+
+    // Its place is taken by another one, which can be lent.
+    tenant.wait_filled("pool", 1);
+    tenant.request(&[("pool", 1)]);
+    lab.assert_consistent();
+    drop(run);
+
+    // Enough for provisioning too: the pool gets another node, and that one has the next machine.
+    lab.site.reconfigure(&json!({"tasks": {"attempts": 1}}));
+    lab.site.set_failing("pool", "provision", true);
+    let _run = lab.start(&["run"]);
+    let failed = tenant.wait("a node that failed", |api| {
+        let nodes = api.nodes();
+        let failed = nodes
+            .iter()
+            .find(|node| node["state"] == "failed" && node["id"] != 1);
+        failed.cloned().ok_or_else(|| format!("{nodes:?}"))
+    });
+    let detail = failed["data"]["error"]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("provisioning node failed"), "{detail}");
+}
+
+#[test]
+fn results_are_taken_node_by_node() {
+    let told = json!({"playbook": "told.yml"});
+    let pool = Pool::new("pool", 0).with(&json!({"fill-level": 2, "run-parallel": false,
+        "mechanism": {"ansible": {"extra-vars": {"told": "{{ name }}.json"},
+            "provision": told, "deprovision": told}}}));
+    let settings = json!({"ssh": {"timeout": "1s"},
+        "tasks": {"attempts": 30, "backoff-min": "1s", "backoff-max": "1s"}});
+    let lab = Lab::on_sqlite(&[pool], &settings);
+    let topdir = lab.site.scratch().join("playbooks");
+    std::fs::write(topdir.join("told.yml"), TOLD).unwrap();
+    let tell = |result: &Value| {
+        // Put there in one step, as it is read at any time.
+        let part = topdir.join("pool.json.part");
+        std::fs::write(&part, result.to_string()).unwrap();
+        std::fs::rename(part, topdir.join("pool.json")).unwrap();
+    };
+
+    tell(&json!("nonsense"));
+    let _run = lab.start(&["run"]);
+    let tenant = lab.tenant();
+    for id in [1, 2] {
+        wait_for_error(&tenant, id, "duffy_out is a string; make it an object");
+    }
+    // Half a result, without a name: it is looked up.
+    tell(&json!({"nodes": [{"ipaddr": "127.0.0.1"}]}));
+    let half = wait_for_error(&tenant, 2, "1 came back for 2 nodes");
+    assert!(half["detail"].is_string());
+    let ready = tenant.wait_state(&json!(1), "ready");
+    assert_eq!(ready["ipaddr"], "127.0.0.1");
+    assert_eq!(ready["hostname"], name_of("127.0.0.1"), "{ready}");
+
+    // The same machine twice is refused, another one is taken.
+    wait_for_error(&tenant, 2, "another active node has");
+    tell(&json!({"nodes": [{"ipaddr": "127.77.200.200", "hostname": "named.test"}]}));
+    let ready = tenant.wait_state(&json!(2), "ready");
+    assert_eq!(ready["hostname"], "named.test");
+    assert!(ready["data"].get("error").is_none(), "{ready}");
+    tenant.wait_filled("pool", 2);
+}
+
+/// What the system says an address is called; the address itself if it has no name.
+fn name_of(address: &str) -> String {
+    let output = std::process::Command::new("getent")
+        .args(["hosts", address])
+        .output()
+        .unwrap();
+    let line = String::from_utf8(output.stdout).unwrap();
+    let name = line.split_whitespace().nth(1).unwrap_or(address);
+    name.to_owned()
+}

@@ -105,13 +105,45 @@ async fn open_postgres(
         options.get_port(),
         options.get_database().unwrap_or(options.get_username()),
     );
-    sqlx::postgres::PgPoolOptions::new()
+    let patience = settings.connect_timeout.unwrap_or(ACQUIRE_TIMEOUT);
+    let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(pool_size)
-        .acquire_timeout(settings.connect_timeout.unwrap_or(ACQUIRE_TIMEOUT))
-        .connect_with(options)
-        .await
+        .acquire_timeout(patience);
+    let connected = match try_postgres(&options, patience).await {
+        // A server that is just starting, or busy, is worth waiting for.
+        Ok(()) => pool.connect_with(options).await,
+        Err(cause) => Err(cause),
+    };
+    connected
         .map(Pool::Postgres)
         .map_err(|cause| ConnectError::Connect { place, cause })
+}
+
+/// Whether there is a server that lets us in, or soon may. The pool, which has to outlast a server's restart, goes on
+/// trying where nobody listens at all.
+#[cfg(feature = "postgresql")]
+async fn try_postgres(
+    options: &sqlx::postgres::PgConnectOptions,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    use sqlx::{ConnectOptions, Connection};
+
+    let connection = match tokio::time::timeout(patience, options.connect()).await {
+        Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        Ok(connection) => connection,
+    };
+    match connection {
+        Ok(connection) => connection.close().await,
+        // `cannot_connect_now`, `too_many_connections`.
+        Err(sqlx::Error::Database(cause))
+            if cause
+                .code()
+                .is_some_and(|code| ["57P03", "53300"].contains(&code.as_ref())) =>
+        {
+            Ok(())
+        }
+        Err(cause) => Err(cause),
+    }
 }
 
 #[cfg(feature = "postgresql")]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -10,12 +11,15 @@ use crate::support::{Duffy, Lab, Pool, Site, free_port};
 
 /// Runs a command that must refuse, with this configuration, and says in one line why: all of `words` are in it.
 fn refuses(duffy: &Duffy, arguments: &[&str], words: &[&str]) {
+    let started = Instant::now();
     let output = duffy.run(arguments);
+    let took = started.elapsed();
     let context = format!("{arguments:?} {words:?}: {output:?}");
     assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{context}");
     assert_eq!(output.stderr.lines().count(), 1, "{context}");
     assert!(output.stderr.starts_with("error: "), "{context}");
     assert!(!output.stderr.contains('\u{1b}'), "{context}");
+    assert!(took < Duration::from_secs(8), "after {took:?}: {context}");
     for word in words {
         assert!(output.stderr.contains(word), "lacks {word:?}: {context}");
     }

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Lab, Pool, Program, eventually};
+use crate::support::{Lab, Pool, Program, eventually};
 
 /// Two pools, filled by one playbook each; then no worker runs, so that what is ready stays as it is.
 fn site(settings: &Value) -> (Lab, Program) {
@@ -28,14 +28,15 @@ fn site(settings: &Value) -> (Lab, Program) {
 }
 
 /// The ready nodes of a pool: number and address, the one that is lent first in front.
-fn ready(api: &Api, pool: &str) -> Vec<(Value, String)> {
-    let mut nodes = api.nodes();
-    nodes.retain(|node| node["pool"] == pool && node["state"] == "ready");
-    nodes.sort_by_key(|node| node["id"].as_i64());
-    let place = |node: &Value| node["ipaddr"].as_str().unwrap().to_owned();
-    nodes
-        .iter()
-        .map(|node| (node["id"].clone(), place(node)))
+fn ready(lab: &Lab, pool: &str) -> Vec<(Value, String)> {
+    let rows = lab.sql(
+        "SELECT pool, CAST(id AS TEXT), ipaddr FROM nodes WHERE state = 'ready' \
+         ORDER BY state_since, id",
+    );
+    rows.lines()
+        .map(|row| row.split('|').collect::<Vec<_>>())
+        .filter(|row| row[0] == pool)
+        .map(|row| (json!(row[1].parse::<i64>().unwrap()), row[2].to_owned()))
         .collect()
 }
 
@@ -43,8 +44,8 @@ fn ready(api: &Api, pool: &str) -> Vec<(Value, String)> {
 fn failing_nodes_are_replaced_while_there_are_others() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
     let tenant = lab.tenant();
-    let nodes = ready(&tenant, "two");
-    let (one, one_ip) = ready(&tenant, "one").remove(0);
+    let nodes = ready(&lab, "two");
+    let (one, one_ip) = ready(&lab, "one").remove(0);
     let key = lab.site.tenant_key().clone();
 
     // One refuses, and there is another.
@@ -83,8 +84,8 @@ fn failing_nodes_are_replaced_while_there_are_others() {
 fn without_others_all_is_undone() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
     let tenant = lab.tenant();
-    let two = ready(&tenant, "two");
-    let (one, one_ip) = ready(&tenant, "one").remove(0);
+    let two = ready(&lab, "two");
+    let (one, one_ip) = ready(&lab, "one").remove(0);
     let key = lab.site.tenant_key().clone();
 
     // One stalls and has no substitute; the other pool's node refuses, and would have one.
@@ -101,7 +102,7 @@ fn without_others_all_is_undone() {
         assert!(node["data"]["error"]["detail"].is_string(), "{node}");
     }
     // What could have been the substitute was not touched.
-    assert_eq!(ready(&tenant, "two"), [two[1].clone()]);
+    assert_eq!(ready(&lab, "two"), [two[1].clone()]);
     assert!(!lab.site.node(&two[1].1).authorized_keys().contains("DUFFY"));
     assert_eq!(tenant.get("sessions")["sessions"], json!([]));
     lab.assert_consistent();
@@ -113,14 +114,18 @@ fn without_others_all_is_undone() {
 fn good_nodes_of_a_session_that_failed_are_ready_again() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
     let tenant = lab.tenant();
-    let two = ready(&tenant, "two");
-    let (one, one_ip) = ready(&tenant, "one").remove(0);
+    let two = ready(&lab, "two");
+    let (one, one_ip) = ready(&lab, "one").remove(0);
     let key = lab.site.tenant_key().clone();
     lab.site.node(&one_ip).refuse();
     let reply = tenant.ask(&[("two", 2), ("one", 1)]).unwrap();
     assert_eq!(reply.status, 503, "{}", reply.text);
     assert_eq!(tenant.node(&one)["state"], "failed");
-    assert_eq!(ready(&tenant, "two"), two);
+    let mut again = ready(&lab, "two");
+    again.sort_by_key(|(id, _)| id.as_i64());
+    let mut before = two.clone();
+    before.sort_by_key(|(id, _)| id.as_i64());
+    assert_eq!(again, before);
     for (id, ip) in &two {
         assert!(!lab.site.node(ip).lets_in(&key), "{ip} kept the key");
         let node = tenant.node(id);
@@ -135,7 +140,7 @@ fn good_nodes_of_a_session_that_failed_are_ready_again() {
 fn a_client_that_hangs_up_leaves_no_session() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "30s", "connect-timeout": "30s"}}));
     let tenant = lab.tenant();
-    let (id, ip) = ready(&tenant, "one").remove(0);
+    let (id, ip) = ready(&lab, "one").remove(0);
     lab.site.node(&ip).stall();
 
     let body = json!({"nodes_specs": [{"pool": "one", "quantity": 1}]}).to_string();
@@ -177,7 +182,7 @@ fn a_client_that_hangs_up_leaves_no_session() {
 fn a_server_that_is_told_to_stop_ends_the_request_that_waits() {
     let (mut lab, serve) = site(&json!({"ssh": {"timeout": "30s", "connect-timeout": "30s"}}));
     let tenant = lab.tenant();
-    let (id, ip) = ready(&tenant, "one").remove(0);
+    let (id, ip) = ready(&lab, "one").remove(0);
     lab.site.node(&ip).stall();
     let reply = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| tenant.ask(&[("one", 1)]).unwrap());

@@ -36,21 +36,26 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     );
     lab.site.set_failing("pool", "provision", true);
     let run = lab.start(&["run"]);
-    let tenant = lab.tenant();
+    let (tenant, operator) = (lab.tenant(), lab.admin());
 
     // The first attempt fails, the second one works.
-    let error = wait_for_error(&tenant, 1, "provisioning node failed: ");
+    let error = wait_for_error(&operator, 1, "provisioning node failed: ");
     lab.site.set_failing("pool", "provision", false);
     let detail = error["detail"].as_str().unwrap();
     assert!(
         detail.contains("provision.yml") && detail.contains("Take machines"),
         "{detail}"
     );
+    let shown = &tenant.node(&json!(1))["data"]["error"];
+    assert!(
+        shown.get("log").is_none(),
+        "for administrators only: {shown}"
+    );
     let log = error["log"].as_str().unwrap();
     assert!(log.contains("machine room: no provision today"), "{log}");
     assert!(error["failed_at"].is_string());
     assert_ne!(tenant.node(&json!(1))["state"], "failed");
-    let ready = tenant.wait_state(&json!(1), "ready");
+    let ready = operator.wait_state(&json!(1), "ready");
     assert!(ready["data"].get("error").is_none(), "{ready}");
     assert_eq!(
         lab.site.events("pool").len(),
@@ -63,7 +68,7 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     let session = tenant.request(&[("pool", 1)]);
     lab.site.hold("pool", "deprovision");
     tenant.retire(&session);
-    let error = wait_for_error(&tenant, 1, "not done within 10s");
+    let error = wait_for_error(&operator, 1, "not done within 10s");
     assert!(
         error["detail"]
             .as_str()
@@ -72,7 +77,7 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     );
     lab.site.set_failing("pool", "deprovision", true);
     lab.site.release("pool", "deprovision");
-    let failed = tenant.wait_state(&json!(1), "failed");
+    let failed = operator.wait_state(&json!(1), "failed");
     let error = &failed["data"]["error"];
     assert!(
         error["log"]

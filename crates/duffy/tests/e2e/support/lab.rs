@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::{Connection, Row};
 
-use super::{Api, Pool, Postgres, Program, Site, eventually, free_port};
+use super::{Api, Duffy, Pool, Postgres, Program, Site, eventually, free_port};
 
 /// A site with a database of its own. Nothing of Duffy runs before a test says so.
 #[derive(Debug)]
@@ -95,13 +95,7 @@ impl Lab {
 
     /// Starts `serve`, `run` or `worker`, and waits until it is at work.
     pub fn start(&self, arguments: &[&str]) -> Program {
-        let program = self.site.duffy().spawn(arguments);
-        let sign = match arguments[0] {
-            "worker" => "worker started",
-            _ => "serving the web API",
-        };
-        wait_for_log(&program, sign);
-        program
+        start(&self.site.duffy(), arguments)
     }
 
     /// The API as the tenant sees it.
@@ -173,6 +167,17 @@ impl Lab {
         );
         assert_eq!(orphans, "", "nodes in use without a session");
     }
+}
+
+/// Starts `serve`, `run` or `worker` of any `duffy`, and waits until it is at work.
+pub fn start(duffy: &Duffy, arguments: &[&str]) -> Program {
+    let program = duffy.spawn(arguments);
+    let sign = match arguments[0] {
+        "worker" => "worker started",
+        _ => "serving the web API",
+    };
+    wait_for_log(&program, sign);
+    program
 }
 
 /// Waits until a program has logged this.

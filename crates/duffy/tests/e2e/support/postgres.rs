@@ -56,6 +56,11 @@ impl Postgres {
         self.url_of("duffy")
     }
 
+    /// The port that it listens on, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The URL of a database of this cluster.
     pub fn url_of(&self, database: &str) -> String {
         format!("postgresql://postgres@127.0.0.1:{}/{database}", self.port)

@@ -1,0 +1,132 @@
+//! A database that crashes, restarts, or is cut off: everything goes on by itself.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Door, Lab, Pool, Proxy, eventually, start, wait_for_log};
+
+/// Retires a session; the status.
+fn retire(tenant: &Api, session: &Value) -> u16 {
+    let path = format!("sessions/{}", session["id"]);
+    let reply = tenant.call("PUT", &path, Some(&json!({"active": false})));
+    reply.unwrap().status
+}
+
+#[test]
+fn all_goes_on_when_the_database_crashed() {
+    let pool = Pool::simulated("pool", 6, &json!({"provision-delay": "50ms"}));
+    let mut lab = Lab::on_postgres(&[pool], &json!({}));
+    let _serve = lab.start(&["serve"]);
+    let _worker = lab.start(&["worker"]);
+    let tenant = lab.tenant();
+    tenant.wait_filled("pool", 6);
+    let kept = tenant.request(&[("pool", 1)]);
+    let door = Door::of(&tenant.node(&kept["nodes"][0]["id"]));
+    let mut postgres = lab.postgres.take().unwrap();
+
+    // Clients come and go all the time.
+    let (end, granted) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let lend = || {
+        let mut in_doubt = Vec::new();
+        while !end.load(Ordering::Relaxed) {
+            let reply = tenant.ask(&[("pool", 1)]).unwrap();
+            match reply.status {
+                201 => granted.fetch_add(1, Ordering::Relaxed),
+                // Nothing is ready, or the database is not there.
+                422 | 503 => continue,
+                _ => panic!("{reply:?}"),
+            };
+            let session = reply.json["session"].clone();
+            match retire(&tenant, &session) {
+                200 => {}
+                503 => in_doubt.push(session),
+                status => panic!("{status}"),
+            }
+        }
+        in_doubt
+    };
+    let some_are_granted = || {
+        let before = granted.load(Ordering::Relaxed);
+        eventually(Duration::from_secs(60), "sessions", || {
+            let now = granted.load(Ordering::Relaxed);
+            (now >= before + 5).then_some(()).ok_or(now.to_string())
+        });
+    };
+    let in_doubt: Vec<Value> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(lend)).collect();
+        some_are_granted();
+        postgres.restart();
+        some_are_granted();
+        for _ in 0..2 {
+            postgres.stop_immediately();
+            postgres.start_again();
+            some_are_granted();
+        }
+        end.store(true, Ordering::Relaxed);
+        clients
+            .into_iter()
+            .flat_map(|one| one.join().unwrap())
+            .collect()
+    });
+    lab.postgres = Some(postgres);
+    // A client that was told 503 does it again.
+    for session in &in_doubt {
+        assert!([200, 422].contains(&retire(&tenant, session)), "{session}");
+    }
+    tenant.wait_levels("pool", &json!({"ready": 6, "deployed": 1}));
+    lab.assert_consistent();
+    let sessions = tenant.get("sessions")["sessions"].clone();
+    assert_eq!(sessions.as_array().unwrap().len(), 1, "{sessions}");
+    assert_eq!(sessions[0]["id"], kept["id"]);
+    assert!(door.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
+
+    // Wake-ups come again as well: the poll alone would take longer.
+    let session = tenant.request(&[("pool", 2)]);
+    tenant.retire(&session);
+    tenant.wait_levels("pool", &json!({"ready": 6, "deployed": 1}));
+}
+
+#[test]
+fn who_is_cut_off_from_the_database_stops_its_playbook() {
+    let lab = Lab::on_postgres(&[Pool::new("pool", 1)], &json!({}));
+    let proxy = Proxy::start(lab.postgres.as_ref().unwrap().port());
+    let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
+    let mut config: Value =
+        serde_json::from_slice(&std::fs::read(lab.site.config()).unwrap()).unwrap();
+    config["database"] = json!({"sqlalchemy": {"sync_url": url, "async_url": url}});
+    let file = lab.site.scratch().join("through-proxy.yaml");
+    std::fs::write(&file, config.to_string()).unwrap();
+    lab.site.hold("pool", "provision");
+    let cut_off = start(&lab.site.duffy().with_config(&file), &["worker"]);
+    lab.site.wait_until_held("pool", "provision");
+
+    proxy.stall();
+    let stalled = Instant::now();
+    eventually(
+        Duration::from_secs(5 + 20),
+        "the end of its playbook",
+        || {
+            let mut left = lab.site.scratch().processes();
+            left.retain(|line| line.contains("ansible") || line.contains("machines.sh"));
+            left.is_empty().then_some(()).ok_or_else(|| left.join("\n"))
+        },
+    );
+    wait_for_log(&cut_off, "lease lapsed");
+    lab.site.release("pool", "provision");
+    let _other = lab.start(&["worker"]);
+    let _serve = lab.start(&["serve"]);
+    let tenant = lab.tenant();
+    tenant.wait_filled("pool", 1);
+    assert_eq!(lab.site.taken("pool"), 1);
+    assert!(stalled.elapsed() < Duration::from_secs(60));
+
+    // It can be stopped while it waits for the database.
+    cut_off.terminate();
+    wait_for_log(&cut_off, "a second signal stops at once");
+    cut_off.terminate();
+    assert_eq!(cut_off.wait_exit(Duration::from_secs(20)), 0);
+    proxy.resume();
+    tenant.request(&[("pool", 1)]);
+}

@@ -94,11 +94,17 @@ fn machines_of_playbooks_are_lent() {
     ];
     let mut lab = Lab::on_postgres(&pools, &json!({}));
     let _serve = lab.start(&["serve"]);
-    let _worker = lab.start(&["worker"]);
+    let worker = lab.start(&["worker"]);
     let tenant = lab.tenant();
     tenant.wait_filled("metal", 2);
     tenant.wait_filled("virtual", 1);
     assert_eq!((lab.site.taken("metal"), lab.site.taken("virtual")), (2, 1));
+    let log = worker.log();
+    let runs = log.matches("playbook started").count();
+    assert_eq!(
+        runs, 2,
+        "one for the batch of two, one for the other pool: {log}"
+    );
 
     let session = tenant.request(&[("metal", 1), ("virtual", 1)]);
     let lent = addresses(&session, &["metal", "virtual"]);

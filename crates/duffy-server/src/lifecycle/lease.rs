@@ -86,6 +86,10 @@ impl Drop for LeaseKeeper {
     }
 }
 
+/// Of a lease's length, the part after which the work stops when it cannot be renewed: by the
+/// lease's end nothing of it may run, for others go on then.
+const USABLE: f64 = 0.9;
+
 /// What keeps a lease.
 struct Renewal {
     ctx: Ctx,
@@ -98,10 +102,11 @@ struct Renewal {
 impl Renewal {
     async fn run(self) {
         let length = self.ctx.policy.lease;
+        // A third: two renewals may fail before the lease does.
+        let mut pause = length / 3;
         loop {
-            // A third: two renewals may fail before the lease does.
-            tokio::time::sleep(length / 3).await;
-            let lapses = *self.renewed.borrow() + length;
+            let lapses = *self.renewed.borrow() + length.mul_f64(USABLE);
+            tokio::time::sleep_until(lapses.min(Instant::now() + pause)).await;
             let asked = Instant::now();
             tokio::select! {
                 result = self.renew() => match result {
@@ -113,9 +118,11 @@ impl Renewal {
                     }
                     Ok(_) => {
                         self.renewed.send_replace(asked);
+                        pause = length / 3;
                     }
                     Err(error) => {
                         tracing::warn!(lease = self.lease, %error, "cannot renew lease");
+                        pause = length / 10;
                     }
                 },
                 () = tokio::time::sleep_until(lapses) => {

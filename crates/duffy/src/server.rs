@@ -53,9 +53,6 @@ impl Parts {
 #[cfg(feature = "app")]
 const DRAIN: Duration = Duration::from_mins(1);
 
-/// How long taking leave of the database may take.
-const CLOSE: Duration = Duration::from_secs(3);
-
 /// Runs these parts until SIGTERM or SIGINT; a second one stops what is still at work.
 /// `started` is called once all of them run, with the address of the web API if it is among
 /// them.
@@ -132,9 +129,7 @@ where
     }
     stopping.abort();
     announce.abort();
-    if tokio::time::timeout(CLOSE, ctx.db.close()).await.is_err() {
-        tracing::warn!("the database does not answer; leaving without a farewell");
-    }
+    ctx.db.close().await;
     failure.map_or(Ok(()), Err)
 }
 

@@ -128,9 +128,8 @@ async fn try_postgres(
 ) -> Result<(), sqlx::Error> {
     use sqlx::{ConnectOptions, Connection};
 
-    let connection = match tokio::time::timeout(patience, options.connect()).await {
-        Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-        Ok(connection) => connection,
+    let Ok(connection) = tokio::time::timeout(patience, options.connect()).await else {
+        return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
     };
     match connection {
         Ok(connection) => connection.close().await,

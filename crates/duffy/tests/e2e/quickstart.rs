@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{Duffy, Program, Scratch, eventually};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// The commands that it prints, which stand in lines of their own, indented.
 struct Guide {

@@ -187,7 +187,7 @@ fn playbooks_that_cannot_be_run() {
     };
     let unreadable = site.scratch().join("playbooks/unreadable.yml");
     fs::write(&unreadable, "").unwrap();
-    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o0)).unwrap();
     for (key, value, words) in [
         (
             "topdir",

@@ -9,7 +9,7 @@ use super::http::{Reply, http};
 use super::wait::eventually;
 
 /// How long anything may take that the tests wait for: many of them run at the same time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server's API and somebody's credentials.
 #[derive(Debug, Clone)]

@@ -118,9 +118,10 @@ impl Site {
         });
         // Not ssh_config of who runs the tests. Simulated nodes know nobody but root.
         let ssh_config = site.scratch.join("ssh_config");
-        let user = match pools.iter().any(|pool| pool.machines > 0) {
-            true => SshNode::user(),
-            false => "root".to_owned(),
+        let user = if pools.iter().any(|pool| pool.machines > 0) {
+            SshNode::user()
+        } else {
+            "root".to_owned()
         };
         fs::write(&ssh_config, format!("User {user}\n")).unwrap();
         tree["ssh"] =

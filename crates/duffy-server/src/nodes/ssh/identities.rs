@@ -43,7 +43,7 @@ impl KeyRing {
     pub fn check(path: &Path) -> Result<(), SshError> {
         let unusable = |reason: String| {
             SshError::Config(format!(
-                "cannot use the SSH key {}: {reason}; correct ssh.identity_files",
+                "cannot use the SSH key {}: {reason}; correct ssh.identity-files",
                 path.display()
             ))
         };

@@ -26,7 +26,7 @@ use identities::KeyRing;
 pub use keygen::generate_key;
 use profile::Profile;
 use russh::keys::PublicKey;
-use script::Script;
+use script::{OVERTAKEN, Script};
 
 use crate::process::find_program;
 
@@ -176,7 +176,17 @@ impl Ssh {
         let started = Instant::now();
         let inner = &*self.0;
         let within = inner.settings.timeout;
-        let work = self.run_unhurried(target, &script, started);
+        let work = async {
+            loop {
+                match self.run_unhurried(target, &script, started).await {
+                    // A late command came between, or a node with the same home: begin again.
+                    Err(SshError::Command { exit, .. }) if exit == OVERTAKEN => {
+                        tokio::time::sleep(overtaken_pause()).await;
+                    }
+                    result => return result,
+                }
+            }
+        };
         let result = match tokio::time::timeout(within, work).await {
             Ok(result) => result,
             Err(_) => Err(SshError::Timeout {
@@ -241,6 +251,11 @@ impl Ssh {
             None => native::run(&inner.keys, &destination, script, left).await,
         }
     }
+}
+
+/// Some tens of milliseconds, each time others: those that meet shall not meet again.
+fn overtaken_pause() -> Duration {
+    Duration::from_millis(rand::random_range(10..100))
 }
 
 /// Refuses what a command line could take for something else than a host.

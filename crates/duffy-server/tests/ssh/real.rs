@@ -52,6 +52,23 @@ async fn keys_come_and_go_and_all_else_stays() {
 }
 
 #[tokio::test]
+async fn commands_that_meet_all_succeed() {
+    for client in BOTH {
+        let node = Node::start();
+        let ssh = node.ssh_as(client, "admin");
+        let own = fs::read_to_string(node.authorized_keys()).unwrap();
+        let target = node.target();
+        let results = futures::future::join_all(
+            (0..5).map(|_| ssh.install_keys(&target, "ssh-rsa CCCC same")),
+        )
+        .await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        let content = fs::read_to_string(node.authorized_keys()).unwrap();
+        assert_eq!(content, format!("{own}{SEPARATOR}\nssh-rsa CCCC same\n"));
+    }
+}
+
+#[tokio::test]
 async fn a_tenant_gets_in_while_its_key_is_there() {
     for client in BOTH {
         let node = Node::start();

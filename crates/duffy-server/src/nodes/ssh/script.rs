@@ -12,7 +12,7 @@
 //!
 //! A command that hung while its client gave up may go on later. So each puts a new file in the place of the
 //! old one, also when there is nothing to remove, and none does when the file is not the one it began with:
-//! a late installation does not undo a removal.
+//! a late installation does not undo a removal. Whoever still waits for the command begins again then.
 
 use super::SshError;
 
@@ -26,7 +26,10 @@ const PREAMBLE: &str = r#"LC_ALL=C; export LC_ALL; umask 077; f=${HOME:?}/.ssh/a
 const COPY: &str = r#"if [ -h "$f" ]; then r=$(readlink -f "$f") || r=; [ -f "$r" ] || fail "cannot follow this symbolic link"; f=$r; fi; i=$(ls -i "$f"); t=$(mktemp "$f.XXXXXX" 2>/dev/null) || t=$f.duffy$$; cp -p --preserve=context "$f" "$t" 2>/dev/null || cp -p "$f" "$t" || fail "cannot copy it"; w=; [ -w "$t" ] || { chmod u+w "$t" && w=1; }; sed -n "/SEPARATOR/q;p" "$f" > "$t" || fail "cannot write a file next to it"; "#;
 
 /// Puts the new file in the place of the old one.
-const REPLACE: &str = r#"[ -z "$w" ] || chmod u-w "$t"; [ "$(ls -i "$f")" = "$i" ] || fail "somebody else has replaced it meanwhile"; mv -f "$t" "$f" || fail "cannot replace it"; t="#;
+const REPLACE: &str = r#"[ -z "$w" ] || chmod u-w "$t"; [ "$(ls -i "$f")" = "$i" ] || { echo "$f: somebody else has replaced it meanwhile" >&2; exit 67; }; mv -f "$t" "$f" || fail "cannot replace it"; t="#;
+
+/// How the command exits when another one has replaced the file since it began.
+pub(super) const OVERTAKEN: &str = "status 67";
 
 /// A command for a node, and what it reads.
 pub(super) struct Script {
@@ -202,7 +205,7 @@ mod tests {
         };
         let (late, removal) = tokio::join!(late, removal);
         assert!(removal.status.success(), "{removal:?}");
-        assert_eq!(late.status.code(), Some(65), "{late:?}");
+        assert_eq!(late.status.code(), Some(67), "{late:?}");
         assert!(late.tail.contains("meanwhile"), "{late:?}");
         assert_eq!(home.content(), "own\n");
     }

@@ -86,6 +86,10 @@ statements! {
         "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
          WHERE retired_at IS NULL AND pool = $1 GROUP BY state"
     ];
+    LIST_UNTOUCHED_NODES = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
+         AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id"
+    ];
     COUNT_FILLED = [
         "SELECT pool AS name, count(*) AS quantity FROM nodes WHERE retired_at IS NULL \
          AND pool IS NOT NULL AND state IN ('ready', 'provisioning') GROUP BY pool"
@@ -194,6 +198,17 @@ pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i
         .into_iter()
         .map(|row| (row.state.0, row.quantity))
         .collect())
+}
+
+/// Nodes of this pool whose deprovisioning nobody has begun.
+pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
+    run!(
+        tx,
+        LIST_UNTOUCHED_NODES,
+        query_as::<NodeRow>,
+        fetch_all,
+        pool
+    )
 }
 
 /// How many nodes of each pool are ready or being provisioned; pools without one are left out.

@@ -53,12 +53,25 @@ pub fn tenant(ctx: &Ctx, row: &TenantRow) -> Tenant {
     }
 }
 
+/// The state that is shown of a node: as in the original, one whose session has ended is deployed until a
+/// worker has taken it in hand.
+fn shown_state(row: &NodeRow) -> NodeState {
+    let untouched = row.state.0 == NodeState::Deprovisioning && row.attempts == 0;
+    // The original takes the pool away as it begins, and only a lent node has a specification.
+    if untouched && row.pool.is_some() && row.data.0.contains_key("nodes_spec") {
+        NodeState::Deployed
+    } else {
+        row.state.0
+    }
+}
+
 /// A node. `for_operators` says whether what its playbook printed last, of which nobody can
 /// tell what it contains, is shown.
 pub fn node(mut row: NodeRow, for_operators: bool) -> Node {
     if !for_operators {
         hide_log(&mut row.data.0);
     }
+    let state = shown_state(&row);
     Node {
         retired_at: row.retired_at.map(|time| time.0),
         active: row.retired_at.is_none(),
@@ -70,7 +83,7 @@ pub fn node(mut row: NodeRow, for_operators: bool) -> Node {
         reusable: row.reusable,
         data: row.data.0,
         id: row.id,
-        state: row.state.0,
+        state,
     }
 }
 
@@ -90,6 +103,7 @@ pub fn session(
     let active = row.retired_at.is_none();
     let nodes = nodes.into_iter().map(|row| {
         let node = row.node;
+        let state = active.then(|| shown_state(&node));
         // What the node does afterwards is no business of this session's tenant.
         let mut data = if active { node.data } else { row.session_data };
         hide_log(&mut data.0);
@@ -101,7 +115,7 @@ pub fn session(
             reusable: node.reusable,
             data: data.0,
             id: node.id,
-            state: active.then_some(node.state.0),
+            state,
         }
     });
     Session {
@@ -259,11 +273,18 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let Some(fill_level) = fill_level else {
         return Ok(PoolView::Unfilled);
     };
-    let counts = ctx
+    let (counts, untouched) = ctx
         .db
         .read(|mut tx| async move {
             let counts = nodes::count_by_state(&mut tx, name).await?;
-            Ok::<_, DbError>((tx, counts))
+            let untouched = match counts
+                .iter()
+                .find(|(state, _)| *state == NodeState::Deprovisioning)
+            {
+                Some(_) => nodes::list_untouched_nodes(&mut tx, name).await?,
+                None => Vec::new(),
+            };
+            Ok::<_, DbError>((tx, (counts, untouched)))
         })
         .await?;
     let mut levels = PoolLevels::default();
@@ -278,6 +299,10 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
         };
         *level = u64::try_from(quantity).unwrap_or(0);
     }
+    let shown_deployed = |node: &&NodeRow| shown_state(node) == NodeState::Deployed;
+    let released = untouched.iter().filter(shown_deployed).count() as u64;
+    levels.deprovisioning = levels.deprovisioning.saturating_sub(released);
+    levels.deployed += released;
     Ok(PoolView::Pool(Pool {
         name: name.to_owned(),
         fill_level,

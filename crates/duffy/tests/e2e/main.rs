@@ -21,3 +21,4 @@ mod start_errors;
 mod stopping;
 mod support;
 mod takeover;
+mod wire;

@@ -41,6 +41,25 @@ pub fn http(
     credentials: Credentials<'_>,
     json: Option<&Value>,
 ) -> Result<Reply, String> {
+    let mut headers = Vec::new();
+    if let Some((name, key)) = credentials {
+        let pair = STANDARD.encode(format!("{name}:{key}"));
+        headers.push(("authorization".to_owned(), format!("Basic {pair}")));
+    }
+    if json.is_some() {
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    }
+    let body = json.map(ToString::to_string);
+    send(method, url, &headers, body.as_deref())
+}
+
+/// The same with headers and a body of any kind.
+pub fn send(
+    method: &str,
+    url: &str,
+    headers: &[(String, String)],
+    body: Option<&str>,
+) -> Result<Reply, String> {
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -52,19 +71,15 @@ pub fn http(
             .build(),
     );
     let mut request = Request::builder().method(method).uri(url);
-    if let Some((name, key)) = credentials {
-        let pair = STANDARD.encode(format!("{name}:{key}"));
-        request = request.header("authorization", format!("Basic {pair}"));
+    for (name, value) in headers {
+        request = request.header(name, value);
     }
-    let answer = match json {
-        Some(json) => {
-            request = request.header("content-type", "application/json");
-            agent.run(
-                request
-                    .body(json.to_string())
-                    .map_err(|error| error.to_string())?,
-            )
-        }
+    let answer = match body {
+        Some(body) => agent.run(
+            request
+                .body(body.to_owned())
+                .map_err(|error| error.to_string())?,
+        ),
         None => agent.run(request.body(()).map_err(|error| error.to_string())?),
     };
     let mut answer = answer.map_err(|error| format!("{method} {url}: {error}"))?;

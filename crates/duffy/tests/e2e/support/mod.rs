@@ -20,7 +20,7 @@ mod wait;
 
 pub use api::{Api, together};
 pub use duffy::Duffy;
-pub use http::http;
+pub use http::{Reply, http, send};
 pub use key::SshKey;
 pub use lab::{Lab, start, wait_for_log};
 pub use postgres::Postgres;

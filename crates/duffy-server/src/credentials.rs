@@ -22,7 +22,7 @@ pub use gate::CredentialsError;
 use gate::Gate;
 #[cfg(feature = "app")]
 use memory::Memory;
-pub use ssh_keys::{SshKeysError, check_ssh_keys};
+pub use ssh_keys::{SshKeysError, check_ssh_keys, lines_without_key};
 #[cfg(feature = "app")]
 pub use verify::{Attempt, Verdict};
 

@@ -1,5 +1,8 @@
 //! What a tenant may give as its SSH public keys.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 /// The line after which Duffy keeps a tenant's keys in a node's `authorized_keys`.
 const SEPARATOR: &str = "### DUFFY tenant credentials";
 
@@ -22,16 +25,92 @@ pub fn check_ssh_keys(keys: &str) -> Result<(), SshKeysError> {
         if line.chars().any(|c| c.is_control() && c != '\t') {
             return Err(SshKeysError::ControlCharacter(number));
         }
-        if line.trim() == SEPARATOR {
+        // As nodes look for it: anywhere in the line.
+        if line.contains(SEPARATOR) {
             return Err(SshKeysError::Separator(number));
         }
     }
     Ok(())
 }
 
+/// The numbers of the lines that are no OpenSSH public keys, so that nobody can log in by them. Empty lines and
+/// comments are not counted; 1 when there is no key at all.
+pub fn lines_without_key(keys: &str) -> Vec<usize> {
+    let lines = (1..).zip(keys.lines().map(str::trim));
+    let mut lines = lines
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .peekable();
+    if lines.peek().is_none() {
+        return vec![1];
+    }
+    lines
+        .filter(|(_, line)| !is_public_key(line) && !is_public_key(after_options(line)))
+        .map(|(number, _)| number)
+        .collect()
+}
+
+/// Whether it is a type and a key of this type in base64, whichever types there are.
+fn is_public_key(text: &str) -> bool {
+    let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
+    let (Some(kind), Some(key)) = (words.next(), words.next()) else {
+        return false;
+    };
+    let Ok(key) = STANDARD.decode(key) else {
+        return false;
+    };
+    let Some((length, rest)) = key.split_first_chunk::<4>() else {
+        return false;
+    };
+    let length = u32::from_be_bytes(*length) as usize;
+    rest.len() > length && &rest[..length] == kind.as_bytes()
+}
+
+/// What follows the options that a line may begin with; these end at a blank outside of quotes.
+fn after_options(line: &str) -> &str {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, c) in line.char_indices() {
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            ' ' | '\t' if !quoted => return line[at..].trim_start(),
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    ""
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+
+    #[test]
+    fn lines_without_a_key_are_found() {
+        let with_options = format!("from=\"a b\\\"c\",no-pty {KEY} a@b");
+        for fine in [
+            KEY,
+            &format!("  {KEY} me@example.org\n\n# mine\r\n{KEY}\r\n"),
+            &with_options,
+            "sk-ssh-x@example.org AAAAFHNrLXNzaC14QGV4YW1wbGUub3JnAAAAAQ== new kind",
+        ] {
+            assert_eq!(lines_without_key(fine), Vec::<usize>::new(), "{fine}");
+        }
+        for (text, lines) in [
+            (String::new(), vec![1]),
+            ("# nothing".to_owned(), vec![1]),
+            ("hunter2".to_owned(), vec![1]),
+            (format!("{KEY}\nssh-rsa nonsense x"), vec![2]),
+            (KEY.replace("ed25519 ", "rsa "), vec![1]),
+            (KEY.replace(' ', "\n"), vec![1, 2]),
+            (format!("\nsome \"words {KEY}"), vec![2]),
+            ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5".to_owned(), vec![1]),
+        ] {
+            assert_eq!(lines_without_key(&text), lines, "{text}");
+        }
+    }
 
     #[test]
     fn lines_that_harm_are_named() {
@@ -46,7 +125,7 @@ mod tests {
             );
         }
         assert_eq!(
-            check_ssh_keys("a\n ### DUFFY tenant credentials\r\n"),
+            check_ssh_keys("a\nx ### DUFFY tenant credentials\r\n"),
             Err(SshKeysError::Separator(2))
         );
     }

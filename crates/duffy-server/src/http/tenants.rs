@@ -16,6 +16,7 @@ use super::openapi::{
 };
 use super::validate::{TenantChange, tenant_change, tenant_create};
 use crate::context::Ctx;
+use crate::credentials::lines_without_key;
 use crate::lifecycle::tenants::{self, TenantError};
 use crate::lifecycle::views;
 
@@ -87,10 +88,12 @@ pub async fn create_tenant(
     if !tenant.is_admin {
         return Err(ApiError::Forbidden);
     }
+    let keys = create.ssh_key.clone();
     let reply = TenantCreateResult {
         action: Action::Post,
         tenant: tenants::create_tenant(&ctx, create).await?,
     };
+    warn_of_useless_keys(&reply.tenant.name, &keys);
     Ok((StatusCode::CREATED, Json(reply)))
 }
 
@@ -129,11 +132,30 @@ pub async fn update_tenant(
         return Err(ApiError::Forbidden);
     }
     let tenant = match change {
-        TenantChange::Update(update) => tenants::update_tenant(&ctx, id, update).await?,
+        TenantChange::Update(update) => {
+            let keys = update.ssh_key.clone();
+            let updated = tenants::update_tenant(&ctx, id, update).await?;
+            if let Some(keys) = keys {
+                warn_of_useless_keys(&updated.name, &keys);
+            }
+            updated
+        }
         TenantChange::SetActive(active) => tenants::set_tenant_active(&ctx, id, active).await?,
     };
     Ok(Json(TenantUpdateResult {
         action: Action::Put,
         tenant,
     }))
+}
+
+/// Any text is taken for a key, as in the original. Nobody gets into nodes by some of them.
+fn warn_of_useless_keys(name: &str, keys: &str) {
+    let lines = lines_without_key(keys);
+    if !lines.is_empty() {
+        tracing::warn!(
+            tenant.name = name,
+            ?lines,
+            "these lines of the tenant's SSH key are no OpenSSH public keys"
+        );
+    }
 }

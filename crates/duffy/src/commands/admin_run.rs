@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use chrono::{DateTime, Timelike, Utc};
 use duffy_api::duration::display;
 use duffy_api::{Tenant, TenantCreate, TenantUpdate, TenantUpdated};
+use duffy_server::credentials::{check_ssh_keys, lines_without_key};
 
 use super::admin::{AdminCommand, CreateTenantArgs, ListTenantsArgs, UpdateTenantArgs};
 use super::server_calls::{TenantFailure, Tenants, connect};
@@ -33,10 +34,18 @@ impl From<Failure> for AdminFailure {
 pub fn main(command: AdminCommand, loaded: &Loaded) -> ExitCode {
     let done = check(&command)
         .and_then(|()| Ok(connect(loaded)?))
-        .and_then(|server| run(&server, command))
-        .and_then(|text| match text.as_str() {
-            "" => Ok(()),
-            text => Ok(output::data(text)?),
+        .and_then(|server| {
+            let warning = useless_keys(&command);
+            let text = run(&server, command)?;
+            if !text.is_empty() {
+                output::data(&text)?;
+            }
+            Ok(warning)
+        })
+        .map(|warning| {
+            if let Some(warning) = warning {
+                output::words(&warning);
+            }
         });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -61,8 +70,44 @@ fn check(command: &AdminCommand) -> Result<(), AdminFailure> {
         AdminCommand::UpdateTenant(args) if update(args) == TenantUpdate::default() => {
             Err(AdminFailure::NothingToChange)
         }
-        _ => Ok(()),
+        _ => match ssh_key(command) {
+            Some((name, key)) => check_ssh_keys(key).map_err(|error| AdminFailure::Refused {
+                name: name.to_owned(),
+                detail: error.to_string(),
+            }),
+            None => Ok(()),
+        },
     }
+}
+
+/// The SSH key that a command gives, and to whom.
+fn ssh_key(command: &AdminCommand) -> Option<(&str, &str)> {
+    let (name, key) = match command {
+        AdminCommand::CreateTenant(args) => (&args.name, args.ssh_key.as_str()),
+        AdminCommand::UpdateTenant(args) => (&args.name, args.ssh_key.as_deref()?),
+        _ => return None,
+    };
+    (!key.is_empty()).then_some((name.as_str(), key))
+}
+
+/// What to say when a tenant was given lines by which nobody can log in.
+fn useless_keys(command: &AdminCommand) -> Option<String> {
+    let (name, key) = ssh_key(command)?;
+    useless_lines(name, &lines_without_key(key))
+}
+
+/// The same of lines found already.
+fn useless_lines(name: &str, lines: &[usize]) -> Option<String> {
+    let numbers: Vec<_> = lines.iter().map(ToString::to_string).collect();
+    let (noun, verb) = match lines {
+        [] => return None,
+        [_] => ("line", "is no OpenSSH public key"),
+        _ => ("lines", "are no OpenSSH public keys"),
+    };
+    Some(format!(
+        "WARNING: {name}: {noun} {} of the SSH key {verb}: nobody can log in to nodes with it",
+        numbers.join(", ")
+    ))
 }
 
 /// Does it, and says what to print.

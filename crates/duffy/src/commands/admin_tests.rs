@@ -243,6 +243,45 @@ fn creates_and_updates() {
 }
 
 #[test]
+fn keys_that_harm_are_refused_and_useless_ones_told() {
+    let memory = Memory::new(&["cli"]);
+    let warned = |args: &[&str]| {
+        let line = ["duffy", "admin"].iter().chain(args);
+        match crate::cli::Cli::try_parse_from(line).unwrap().command {
+            crate::cli::Command::Admin(command) => useless_keys(&command),
+            _ => None,
+        }
+    };
+    for (key, line) in [
+        ("ssh-rsa A\nB\u{1b}[2J", "line 2 of the SSH key"),
+        ("a\n\n### DUFFY tenant credentials", "line 3 of the SSH key"),
+    ] {
+        for args in [
+            &["create-tenant", "x", key][..],
+            &["update-tenant", "--ssh-key", key, "cli"],
+        ] {
+            let Err(AdminFailure::Refused { detail, .. }) = admin(&memory, args) else {
+                panic!("{args:?}")
+            };
+            assert!(detail.contains(line), "{detail}");
+        }
+    }
+    let good = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    assert_eq!(warned(&["create-tenant", "x", good]), None);
+    assert_eq!(warned(&["update-tenant", "--node-quota", "1", "x"]), None);
+    assert_eq!(
+        warned(&["create-tenant", "x", "hunter2"]).unwrap(),
+        "WARNING: x: line 1 of the SSH key is no OpenSSH public key: nobody can log in to nodes with it"
+    );
+    let two = format!("a\n{good}\nb");
+    let warning = warned(&["update-tenant", "--ssh-key", &two, "x"]).unwrap();
+    assert!(
+        warning.starts_with("WARNING: x: lines 1, 3 of"),
+        "{warning}"
+    );
+}
+
+#[test]
 fn retires_and_takes_back() {
     let memory = Memory::new(&["cli"]);
     let retire = |args: &[&str]| admin(&memory, &[&["retire-tenant"], args].concat());

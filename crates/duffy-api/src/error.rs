@@ -61,7 +61,7 @@ impl std::fmt::Display for Detail {
 
 /// One field that did not fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = ValidationError))]
 pub struct FieldError {
     /// The kind of error, `missing` or `int_parsing` say.
     #[serde(rename = "type")]

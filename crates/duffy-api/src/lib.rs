@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a request did, as each reply says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = APIResultAction))]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Something was read.

@@ -81,7 +81,7 @@ impl std::str::FromStr for NodeState {
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = NodeModel))]
 pub struct Node {
     /// When the node was retired; `null` while it is in use.
     #[serde(with = "crate::datetime::optional")]
@@ -111,7 +111,7 @@ pub struct Node {
 
 /// A node as a session shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SessionNodeModel))]
 pub struct SessionNode {
     /// Host name.
     pub hostname: Option<String>,
@@ -133,7 +133,7 @@ pub struct SessionNode {
 
 /// Asks for a node to be registered.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = NodeCreateModel))]
 pub struct NodeCreate {
     /// Host name; unique among active nodes.
     pub hostname: String,

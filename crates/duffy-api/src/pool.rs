@@ -6,7 +6,7 @@ use crate::Action;
 
 /// A pool in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PoolConciseModel))]
 pub struct PoolConcise {
     /// Name of the pool.
     pub name: String,
@@ -17,7 +17,7 @@ pub struct PoolConcise {
 
 /// A pool with the count of its nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PoolVerboseModel))]
 pub struct Pool {
     /// Name of the pool.
     pub name: String,
@@ -30,7 +30,7 @@ pub struct Pool {
 
 /// How many nodes of a pool are in which state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PoolLevelsModel))]
 pub struct PoolLevels {
     /// Being made ready.
     pub provisioning: u64,

@@ -19,7 +19,7 @@ pub struct NodesSpec {
 
 /// A session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SessionModel))]
 pub struct Session {
     /// When it was retired; `null` while it runs.
     #[serde(with = "crate::datetime::optional")]
@@ -44,7 +44,7 @@ pub struct Session {
 
 /// Asks for a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SessionCreateModel))]
 pub struct SessionCreate {
     /// For which tenant; only an administrator may name another than itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ pub struct SessionCreate {
 
 /// Asks for a session to be changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SessionUpdateModel))]
 pub struct SessionUpdate {
     /// `false` retires it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -11,10 +11,10 @@ pub const HIDDEN: &str = "**********";
 /// Declares a tenant as replies show it, with what one kind of reply has besides. (Not by
 /// `flatten`: a flattened struct loses the place of an error.)
 macro_rules! tenant {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+    ($(#[$doc:meta])* $name:ident as $schema:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = $schema))]
         pub struct $name {
             /// When it was retired; `null` while it may borrow.
             #[serde(with = "crate::datetime::optional")]
@@ -94,12 +94,12 @@ macro_rules! tenant {
 
 tenant! {
     /// A tenant.
-    Tenant {}
+    Tenant as TenantModel {}
 }
 
 tenant! {
     /// A tenant that was just created: its keys are shown this once.
-    TenantCreated {
+    TenantCreated as TenantCreateResultModel {
         /// The key to authenticate with; it is stored as a hash and never shown again.
         api_key: String,
     }
@@ -107,7 +107,7 @@ tenant! {
 
 tenant! {
     /// A tenant that was just changed.
-    TenantUpdated {
+    TenantUpdated as TenantUpdateResultModel {
         /// The new key when it was reset; hidden otherwise; `null` when the tenant was
         /// (un)retired.
         api_key: Option<String>,

@@ -1,7 +1,7 @@
 //! The API's description for programs and for people; the endpoints describe themselves where
 //! they stand, the rest is here.
 
-use duffy_api::ErrorReply;
+use duffy_api::{Detail, ErrorReply};
 use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr, Schema};
@@ -22,7 +22,7 @@ use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
         (name = "nodes", description = "Operations on physical and virtual nodes"),
         (name = "tenants", description = "Operations on tenants"),
     ),
-    components(schemas(ErrorReply)),
+    components(schemas(ErrorReply, ValidationReply)),
 )]
 struct Frame;
 
@@ -77,7 +77,16 @@ pub enum InputErrors {
     #[response(status = 422, example = json!({"detail": [{
         "type": "missing", "loc": ["body", "nodes_specs"], "msg": "Field required", "input": {}
     }]}))]
-    Unprocessable(ErrorReply),
+    Unprocessable(ValidationReply),
+}
+
+/// The reply to input that does not fit.
+#[derive(ToSchema)]
+#[schema(as = HTTPValidationError)]
+#[expect(dead_code, reason = "describes a reply, is none")]
+pub struct ValidationReply {
+    /// What is wrong.
+    detail: Detail,
 }
 
 /// The reply when there is no such thing.
@@ -123,6 +132,7 @@ enum Lifetime {
 
 /// A tenant to create.
 #[derive(ToSchema)]
+#[schema(as = TenantCreateModel)]
 #[expect(dead_code, reason = "describes input, is none")]
 pub struct TenantCreateBody {
     /// Unique name.
@@ -145,6 +155,7 @@ pub struct TenantCreateBody {
 
 /// What to change about a tenant; at least one member.
 #[derive(ToSchema)]
+#[schema(as = TenantUpdateModel)]
 #[expect(dead_code, reason = "describes input, is none")]
 pub struct TenantUpdateBody {
     /// New SSH public keys, a line each.
@@ -166,6 +177,7 @@ pub struct TenantUpdateBody {
 
 /// Whether a tenant is to be active.
 #[derive(ToSchema)]
+#[schema(as = TenantRetireModel)]
 #[expect(dead_code, reason = "describes input, is none")]
 pub struct TenantRetireBody {
     /// `false` retires it, `true` takes it back.

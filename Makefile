@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help quickstart run test test-deps lint fmt
+.PHONY: help quickstart run test schemathesis test-deps lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -20,6 +20,9 @@ test-deps: ## Install what the tests need besides Rust (as root) or say what tha
 test: ## Run all tests, or those with T in their name: make test T=expire
 	@scripts/test-deps
 	@scripts/test '$(T)'
+
+schemathesis: ## Send a server all that the description of its API allows; part of `make test`
+	@$(MAKE) --no-print-directory test T=every_reply_conforms
 
 lint: ## Check format, lints, docs, features, dependencies and scripts
 	@scripts/lint

@@ -2,8 +2,10 @@
 
 mod cli;
 mod openapi;
+mod original_client;
 mod pattern;
 mod requests;
+mod schemathesis;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,6 +95,16 @@ impl WireSite {
     /// The `duffy` command of this site.
     pub fn duffy(&self) -> &Duffy {
         &self.duffy
+    }
+
+    /// The directory of the site.
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// What `-c` takes.
+    pub fn config(&self) -> &Path {
+        &self.config
     }
 
     /// Starts the web API and points the configuration's client to it. The server, and where it is.

@@ -30,5 +30,5 @@ pub use scratch::Scratch;
 pub use site::{Pool, Site};
 pub use ssh::Door;
 pub use sshd::SshNode;
-pub use tools::ansible_playbook;
+pub use tools::{ansible_playbook, python_program};
 pub use wait::{eventually, free_port};

@@ -13,6 +13,7 @@ use crate::commands::run::RunArgs;
 use crate::commands::serve::ServeArgs;
 use crate::commands::setup_db::SetupDbArgs;
 use crate::commands::worker::WorkerArgs;
+use crate::dev_shell::DevShellArgs;
 use crate::logging::LogLevel;
 use crate::values::existing_path;
 
@@ -81,6 +82,8 @@ pub enum Command {
     /// Bring the database's tables to another version
     #[command(subcommand, after_help = MigrationCommand::EXAMPLES)]
     Migration(MigrationCommand),
+    /// Open the database's own shell
+    DevShell(DevShellArgs),
 }
 
 #[cfg(test)]

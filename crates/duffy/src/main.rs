@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod dev_shell;
 mod failure;
 #[cfg(feature = "client")]
 mod format;

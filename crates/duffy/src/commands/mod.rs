@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Cli, Command};
 use crate::config::Loaded;
+use crate::dev_shell;
 use crate::failure::Failure;
 use crate::output;
 
@@ -47,6 +48,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Config(command) => config::main(&command, &loaded),
         Command::SetupDb(args) => setup_db::main(&args, &loaded),
         Command::Migration(command) => migration::main(&command, &loaded),
+        Command::DevShell(args) => dev_shell::main(&args, &loaded),
     }
 }
 
@@ -68,7 +70,7 @@ fn missing_feature(command: &Command) -> Option<&'static str> {
         Command::Client(_) => &[("client", cfg!(feature = "client"))],
         Command::Admin(_) => &[("admin", cfg!(feature = "admin"))],
         Command::SetupDb(_) | Command::Migration(_) => &[("postgresql", cfg!(feature = "server"))],
-        Command::Config(_) => &[],
+        Command::Config(_) | Command::DevShell(_) => &[],
     };
     needed
         .iter()

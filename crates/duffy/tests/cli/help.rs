@@ -34,6 +34,7 @@ fn help_of_each_command() {
         "migration db-version",
         "migration upgrade",
         "migration downgrade",
+        "dev-shell",
     ];
     let dir = tempfile::tempdir().unwrap();
     for command in commands {

@@ -4,6 +4,7 @@
 #[cfg(feature = "client")]
 mod client;
 mod config;
+mod dev_shell;
 mod features;
 mod help;
 #[cfg(feature = "client")]

@@ -1,10 +1,15 @@
 //! Creating, changing and retiring tenants.
 
+use std::collections::HashSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use secrecy::{ExposeSecret, SecretString};
+
 use super::views;
 use crate::context::Ctx;
 use crate::credentials::CredentialsError;
-use crate::db::tenants::{self, NewTenant};
-use crate::db::{DbError, Interval, TransactionError, Unique};
+use crate::db::tenants::{self, NewTenant, TenantRow};
+use crate::db::{DbError, Interval, TransactionError, Tx, Unique};
 use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
 
 /// Why a tenant was not created or changed.
@@ -60,15 +65,7 @@ pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCrea
     let row = ctx
         .db
         .transaction(|mut tx| async move {
-            let row =
-                tenants::insert_tenant(&mut tx, tenant)
-                    .await
-                    .map_err(|error| match error {
-                        DbError::NotUnique(Unique::TenantName) => TenantError::NameTaken {
-                            name: tenant.name.clone(),
-                        },
-                        error => error.into(),
-                    })?;
+            let row = insert(&mut tx, tenant).await?;
             Ok::<_, TenantError>((tx, row))
         })
         .await?;
@@ -76,6 +73,80 @@ pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCrea
     let mut view = views::tenant(ctx, &row);
     view.ssh_key = row.ssh_key;
     Ok(TenantCreated::new(view, key))
+}
+
+/// A tenant of another Duffy, with the API key that it has there.
+#[derive(Debug, Clone)]
+pub struct ImportedTenant {
+    /// Unique name.
+    pub name: String,
+    /// SSH public keys, a line each.
+    pub ssh_key: String,
+    /// The key itself; it is stored as a hash.
+    pub api_key: SecretString,
+}
+
+/// Creates these tenants, all or none of them. Left out, and returned by name, are those whose names are taken. A
+/// `dry_run` writes nothing.
+pub async fn import_tenants(
+    ctx: &Ctx,
+    imported: &[ImportedTenant],
+    dry_run: bool,
+) -> Result<Vec<String>, TenantError> {
+    let taken: HashSet<String> = ctx
+        .db
+        .read(|mut tx| async move {
+            let rows = tenants::list_tenants(&mut tx, None).await?;
+            Ok::<_, DbError>((tx, rows))
+        })
+        .await?
+        .into_iter()
+        .map(|row| row.name)
+        .collect();
+    let (taken, new): (Vec<_>, Vec<_>) = imported
+        .iter()
+        .partition(|tenant| taken.contains(&tenant.name));
+    let taken = taken.into_iter().map(|tenant| tenant.name.clone());
+    if dry_run {
+        return Ok(taken.collect());
+    }
+    // As many at a time as there are cores.
+    let rows: Vec<NewTenant> = stream::iter(new)
+        .map(|tenant| async {
+            Ok::<_, CredentialsError>(NewTenant {
+                api_key: hash(ctx, tenant.api_key.expose_secret()).await?,
+                name: tenant.name.clone(),
+                is_admin: false,
+                ssh_key: tenant.ssh_key.clone(),
+                node_quota: None,
+                session_lifetime: None,
+                session_lifetime_max: None,
+            })
+        })
+        .buffered(64)
+        .try_collect()
+        .await?;
+    let rows = &rows;
+    ctx.db
+        .transaction(|mut tx| async move {
+            for tenant in rows {
+                insert(&mut tx, tenant).await?;
+            }
+            Ok::<_, TenantError>((tx, ()))
+        })
+        .await?;
+    tracing::info!(quantity = rows.len(), "tenants imported");
+    Ok(taken.collect())
+}
+
+async fn insert(tx: &mut Tx, tenant: &NewTenant) -> Result<TenantRow, TenantError> {
+    let row = tenants::insert_tenant(tx, tenant).await;
+    row.map_err(|error| match error {
+        DbError::NotUnique(Unique::TenantName) => TenantError::NameTaken {
+            name: tenant.name.clone(),
+        },
+        error => error.into(),
+    })
 }
 
 /// Changes what the update names. A new API key is shown in the result when it was made here.

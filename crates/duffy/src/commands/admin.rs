@@ -1,5 +1,6 @@
 //! `duffy admin`: manages tenants in the database.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::TimeDelta;
@@ -45,6 +46,23 @@ Examples:
   duffy admin retire-tenant ci             Its sessions end soon after
   duffy admin retire-tenant --unretire ci")]
     RetireTenant(RetireTenantArgs),
+    /// Take tenants over from the old Duffy's CSV dumps
+    #[command(after_help = "\
+Examples:
+  duffy admin import-tenants --dry-run users.csv userkeys.csv
+  duffy admin import-tenants users.csv userkeys.csv
+
+Fields are parted by commas, in single quotes; there is no line of headings. Tenants keep their \
+API keys; the old limit is not taken over. Who is disabled, has no SSH key or is there already is \
+reported and skipped. Either all others are imported or none.")]
+    ImportTenants(ImportTenantsArgs),
+    /// Print the usermap of the legacy API for the old Duffy's CSV dumps, as YAML
+    #[command(after_help = "\
+Example:
+  duffy admin generate-usermap users.csv userkeys.csv > /etc/duffy/usermap.yaml
+
+It holds API keys in plain text: keep it from other users.")]
+    GenerateUsermap(OldDumpArgs),
 }
 
 impl AdminCommand {
@@ -146,6 +164,27 @@ pub struct RetireTenantArgs {
 
     /// Name of the tenant
     pub name: String,
+}
+
+/// The dumps.
+#[derive(Debug, Args)]
+pub struct OldDumpArgs {
+    /// Users: API key, project, tenant, created, limit
+    pub users: PathBuf,
+
+    /// Users' SSH keys: id, API key, SSH key
+    pub userkeys: PathBuf,
+}
+
+/// Whom to import, and whether really.
+#[derive(Debug, Args)]
+pub struct ImportTenantsArgs {
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub dump: OldDumpArgs,
 }
 
 /// Never reached: the feature is missing.

@@ -6,8 +6,13 @@ use chrono::{DateTime, Timelike, Utc};
 use duffy_api::duration::display;
 use duffy_api::{Tenant, TenantCreate, TenantUpdate, TenantUpdated};
 use duffy_server::credentials::{check_ssh_keys, lines_without_key};
+use serde_json::{Value, json};
 
-use super::admin::{AdminCommand, CreateTenantArgs, ListTenantsArgs, UpdateTenantArgs};
+use super::admin::{
+    AdminCommand, CreateTenantArgs, ImportTenantsArgs, ListTenantsArgs, OldDumpArgs,
+    UpdateTenantArgs,
+};
+use super::old_dump::{self, OldTenant};
 use super::server_calls::{TenantFailure, Tenants, connect};
 use crate::config::Loaded;
 use crate::failure::Failure;
@@ -134,6 +139,8 @@ fn run(tenants: &impl Tenants, command: AdminCommand) -> Result<String, AdminFai
                 .map_err(refused(&args.name))?;
             Ok(changed(&args.name, &updated))
         }
+        AdminCommand::ImportTenants(args) => import(tenants, &args),
+        AdminCommand::GenerateUsermap(args) => Ok(usermap(&read_dump(&args)?)),
         AdminCommand::RetireTenant(args) => {
             let id = tenants
                 .find(&args.name)?
@@ -148,6 +155,49 @@ fn run(tenants: &impl Tenants, command: AdminCommand) -> Result<String, AdminFai
             ))
         }
     }
+}
+
+/// Reads the dumps, and says who or what in them is of no use.
+fn read_dump(args: &OldDumpArgs) -> Result<Vec<OldTenant>, Failure> {
+    let dump = old_dump::read(&args.users, &args.userkeys)?;
+    for skipped in &dump.skipped {
+        output::words(&format!("SKIPPED: {skipped}"));
+    }
+    Ok(dump.tenants)
+}
+
+fn import(tenants: &impl Tenants, args: &ImportTenantsArgs) -> Result<String, AdminFailure> {
+    let mut old = read_dump(&args.dump)?;
+    let taken = tenants.import(&old, args.dry_run).map_err(|failure| {
+        let name = args.dump.users.display().to_string();
+        refused(&name)(failure)
+    })?;
+    for name in &taken {
+        output::words(&format!("SKIPPED: {name}: exists"));
+    }
+    old.retain(|tenant| !taken.contains(&tenant.name));
+    for tenant in &old {
+        if let Some(warning) = useless_lines(&tenant.name, &lines_without_key(&tenant.ssh_key)) {
+            output::words(&warning);
+        }
+    }
+    if args.dry_run {
+        output::words("This was a dry run: nothing has been written.");
+    }
+    let lines: Vec<_> = old
+        .iter()
+        .map(|tenant| format!("OK: {}", tenant.name))
+        .collect();
+    Ok(lines.join("\n"))
+}
+
+/// A configuration file's worth of who has which key.
+fn usermap(tenants: &[OldTenant]) -> String {
+    let users: serde_json::Map<String, Value> = tenants
+        .iter()
+        .map(|tenant| (tenant.api_key.clone(), Value::from(tenant.name.as_str())))
+        .collect();
+    duffy_config::yaml::dump(&json!({"metaclient": {"usermap": users}}))
 }
 
 fn refused(name: &str) -> impl FnOnce(TenantFailure) -> AdminFailure {

@@ -115,6 +115,10 @@ impl Tenants for Memory {
         }))
     }
 
+    fn import(&self, _: &[OldTenant], _: bool) -> Result<Vec<String>, TenantFailure> {
+        unreachable!("tried on real databases")
+    }
+
     fn set_active(&self, id: i64, active: bool) -> Result<TenantUpdated, TenantFailure> {
         if !active {
             self.active(id)?;

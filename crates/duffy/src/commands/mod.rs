@@ -6,6 +6,8 @@ mod admin_run;
 pub mod client;
 pub mod config;
 pub mod migration;
+#[cfg(feature = "admin")]
+mod old_dump;
 pub mod quickstart;
 pub mod run;
 pub mod serve;

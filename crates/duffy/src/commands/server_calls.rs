@@ -12,8 +12,12 @@ use duffy_server::db::tenants::find_tenant_by_name;
 use duffy_server::db::{Db, migrate};
 #[cfg(feature = "admin")]
 use duffy_server::lifecycle::{tenants, views};
+#[cfg(feature = "admin")]
+use secrecy::SecretString;
 use tokio::runtime::Runtime;
 
+#[cfg(feature = "admin")]
+use super::old_dump::OldTenant;
 use crate::config::Loaded;
 use crate::failure::Failure;
 
@@ -38,6 +42,8 @@ pub trait Tenants {
     fn create(&self, tenant: TenantCreate) -> Result<TenantCreated, TenantFailure>;
     /// Changes one.
     fn update(&self, id: i64, update: TenantUpdate) -> Result<TenantUpdated, TenantFailure>;
+    /// Adds these, all or none of them, but for those whose names are taken: tells these. `dry_run` writes nothing.
+    fn import(&self, tenants: &[OldTenant], dry_run: bool) -> Result<Vec<String>, TenantFailure>;
     /// Retires one, or takes it back.
     fn set_active(&self, id: i64, active: bool) -> Result<TenantUpdated, TenantFailure>;
 }
@@ -195,6 +201,18 @@ impl Tenants for Server {
     fn update(&self, id: i64, update: TenantUpdate) -> Result<TenantUpdated, TenantFailure> {
         let updated = self.with_context(async |ctx| tenants::update_tenant(&ctx, id, update).await);
         Ok(updated.map_err(TenantFailure::Failed)??)
+    }
+
+    fn import(&self, old: &[OldTenant], dry_run: bool) -> Result<Vec<String>, TenantFailure> {
+        let all = old.iter().map(|tenant| tenants::ImportedTenant {
+            name: tenant.name.clone(),
+            ssh_key: tenant.ssh_key.clone(),
+            api_key: SecretString::from(tenant.api_key.clone()),
+        });
+        let all: Vec<_> = all.collect();
+        let done =
+            self.with_context(async |ctx| tenants::import_tenants(&ctx, &all, dry_run).await);
+        Ok(done.map_err(TenantFailure::Failed)??)
     }
 
     fn set_active(&self, id: i64, active: bool) -> Result<TenantUpdated, TenantFailure> {

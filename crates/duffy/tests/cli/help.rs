@@ -25,6 +25,8 @@ fn help_of_each_command() {
         "admin create-tenant",
         "admin update-tenant",
         "admin retire-tenant",
+        "admin import-tenants",
+        "admin generate-usermap",
         "config",
         "config check",
         "config dump",

@@ -1,6 +1,7 @@
 //! What the Python original answered, and what we answer to the same on a database that it left.
 
 mod cli;
+mod import;
 mod openapi;
 mod original_client;
 mod pattern;

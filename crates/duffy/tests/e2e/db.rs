@@ -2,6 +2,7 @@
 
 mod functions;
 mod migrations;
+mod original;
 
 use duffy_config::DatabaseUrl;
 use duffy_server::db::{Db, migrate, statements};

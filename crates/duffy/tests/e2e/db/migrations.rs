@@ -8,7 +8,7 @@ use duffy_server::db::{DbError, nodes, sessions, tenants};
 use super::{Engines, open};
 use crate::support::{Postgres, Scratch};
 
-fn data(name: &str) -> std::path::PathBuf {
+pub(super) fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data")
         .join(name)

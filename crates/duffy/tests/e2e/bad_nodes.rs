@@ -160,7 +160,6 @@ fn a_client_that_hangs_up_leaves_no_session() {
 
     // The work goes on without the client, and what comes of it is given back.
     lab.site.node(&ip).recover();
-    tenant.wait_state(&id, "deprovisioning");
     eventually(Duration::from_secs(30), "an end of the session", || {
         let sessions = tenant.get("sessions");
         if sessions["sessions"] == json!([]) {
@@ -171,6 +170,8 @@ fn a_client_that_hangs_up_leaves_no_session() {
     });
     let session = tenant.get("sessions/1");
     assert_eq!(session["session"]["active"], false, "{session}");
+    let state = lab.sql("SELECT state FROM nodes WHERE pool = 'one'");
+    assert_eq!(state, "deprovisioning");
     let _worker = lab.start(&["worker"]);
     tenant.wait_state(&id, "done");
     let tenant_key = lab.site.tenant_key().clone();

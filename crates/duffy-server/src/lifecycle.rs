@@ -11,6 +11,7 @@ pub mod deprovision;
 pub mod expire;
 #[cfg(feature = "tasks")]
 pub mod fill;
+#[cfg(any(feature = "app", feature = "tasks"))]
 pub mod lease;
 pub mod nodes;
 #[cfg(feature = "tasks")]

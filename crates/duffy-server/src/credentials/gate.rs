@@ -72,6 +72,13 @@ impl Gate {
             .await
     }
 
+    /// Keeps all cores busy until what it returns is dropped.
+    #[cfg(test)]
+    pub(super) fn keep_busy(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(self.cores.available_permits()).unwrap();
+        Arc::clone(&self.cores).try_acquire_many_owned(all).unwrap()
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

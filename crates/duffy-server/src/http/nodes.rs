@@ -13,7 +13,7 @@ use super::validate::node_create;
 use crate::context::Ctx;
 use crate::lifecycle::{nodes, views};
 
-/// Return all nodes.
+/// List the nodes in use.
 ///
 /// Those in use: retired ones are left out.
 #[utoipa::path(
@@ -29,7 +29,7 @@ pub async fn list_nodes(State(ctx): State<Ctx>) -> Result<Json<NodeResultCollect
     }))
 }
 
-/// Return the node with the specified **ID**.
+/// Show a node, retired ones too.
 #[utoipa::path(
     get, path = "/api/v1/nodes/{id}", tag = "nodes",
     operation_id = "get_node_api_v1_nodes__id__get",
@@ -50,7 +50,7 @@ pub async fn show_node(
     }))
 }
 
-/// Create a node with the requested properties.
+/// Register a node.
 ///
 /// For administrators: registers a machine that pools with `reuse-nodes` can pick.
 #[utoipa::path(

@@ -17,10 +17,10 @@ use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
                        is done.",
     ),
     tags(
-        (name = "sessions", description = "Operations on sessions"),
-        (name = "pools", description = "Operations on node pools"),
-        (name = "nodes", description = "Operations on physical and virtual nodes"),
-        (name = "tenants", description = "Operations on tenants"),
+        (name = "sessions", description = "Machines lent for a time"),
+        (name = "pools", description = "Alike machines, kept ready to be lent"),
+        (name = "nodes", description = "The machines themselves"),
+        (name = "tenants", description = "Who may borrow machines"),
     ),
     components(schemas(ErrorReply, ValidationReply)),
 )]

@@ -10,7 +10,7 @@ use super::openapi::{InputErrors, NotFoundError, ServerErrors};
 use crate::context::Ctx;
 use crate::lifecycle::views::{self, PoolView};
 
-/// Return all pools.
+/// List the pools that are kept filled.
 #[utoipa::path(
     get, path = "/api/v1/pools", tag = "pools",
     operation_id = "get_all_pools_api_v1_pools_get",
@@ -24,7 +24,7 @@ pub async fn list_pools(State(ctx): State<Ctx>) -> Json<PoolResultCollection> {
     })
 }
 
-/// Return the pool with the specified **NAME**.
+/// Show a pool and how many of its nodes are in which state.
 #[utoipa::path(
     get, path = "/api/v1/pools/{name}", tag = "pools",
     operation_id = "get_pool_api_v1_pools__name__get",

@@ -14,7 +14,7 @@ use super::validate::{session_change, session_create};
 use crate::context::Ctx;
 use crate::lifecycle::{sessions, views};
 
-/// Return all sessions.
+/// List the running sessions.
 ///
 /// Active ones: an administrator, and who doesn't authenticate, sees those of all tenants, a
 /// tenant its own.
@@ -38,7 +38,7 @@ pub async fn list_sessions(
     }))
 }
 
-/// Return the session with the specified **ID**.
+/// Show a session, retired ones too.
 #[utoipa::path(
     get, path = "/api/v1/sessions/{id}", tag = "sessions",
     operation_id = "get_session_api_v1_sessions__id__get",
@@ -64,7 +64,7 @@ pub async fn show_session(
     }))
 }
 
-/// Create a session with the requested nodes specs.
+/// Request a session.
 ///
 /// All nodes are granted or none. The reply comes when the tenant's SSH keys are on all of them.
 #[utoipa::path(
@@ -85,7 +85,7 @@ pub async fn create_session(
     grant::request_session(ctx, tenant, create).await
 }
 
-/// Change the session with the specified **ID**.
+/// Extend, shorten or retire a session.
 ///
 /// Retire it with `active: false`, or move its end: to a point of time, or by an offset.
 #[utoipa::path(

@@ -20,7 +20,7 @@ use crate::credentials::lines_without_key;
 use crate::lifecycle::tenants::{self, TenantError};
 use crate::lifecycle::views;
 
-/// Return all tenants.
+/// List tenants.
 ///
 /// An administrator sees all, retired ones too; a tenant sees itself.
 #[utoipa::path(
@@ -41,7 +41,7 @@ pub async fn list_tenants(
     }))
 }
 
-/// Return the tenant with the specified **ID**.
+/// Show a tenant.
 #[utoipa::path(
     get, path = "/api/v1/tenants/{id}", tag = "tenants",
     operation_id = "get_tenant_api_v1_tenants__id__get",
@@ -67,7 +67,7 @@ pub async fn show_tenant(
     }))
 }
 
-/// Create a tenant with the specified **name**.
+/// Create a tenant; its API key is shown this once.
 ///
 /// For administrators. The reply shows the API key, this once.
 #[utoipa::path(
@@ -97,7 +97,7 @@ pub async fn create_tenant(
     Ok((StatusCode::CREATED, Json(reply)))
 }
 
-/// Change the tenant with the specified **ID**.
+/// Change, retire or take back a tenant.
 ///
 /// For administrators. Either new keys, quota or lifetimes, or `active` alone, which retires the
 /// tenant and ends its sessions, or takes it back.

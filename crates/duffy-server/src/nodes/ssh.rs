@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::ConfigReader;
+pub use config::home_directory;
 pub use error::SshError;
 use identities::KeyRing;
 pub use keygen::generate_key;

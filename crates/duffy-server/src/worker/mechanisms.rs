@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::nodes::ansible::{AnsibleMechanism, AnsibleSettings, Playbook, PlaybookKind};
 use crate::nodes::mechanism::{Mechanism, MechanismError};
 use crate::nodes::simulated::{SimulatedMechanism, SimulatedSettings};
+use crate::nodes::ssh::home_directory;
 
 /// A mechanism, and whether it may run for several nodes of the pool at the same time.
 type PoolMechanism = (Arc<dyn Mechanism>, bool);
@@ -254,7 +255,8 @@ fn default_directory() -> Option<PathBuf> {
 /// Duffy's own public keys: of the configured identities, or of the usual ones.
 fn public_keys(identity_files: &[PathBuf]) -> Vec<String> {
     let usual = || {
-        let ssh = home().map(|home| home.join(".ssh"));
+        // Where SSH itself looks, which is not always below `$HOME`.
+        let ssh = home_directory().ok().map(|home| home.join(".ssh"));
         let names = ["id_ed25519", "id_ecdsa", "id_rsa"];
         ssh.into_iter()
             .flat_map(move |ssh| names.map(|name| ssh.join(name)))

@@ -110,7 +110,7 @@ impl ConfigReader {
 }
 
 /// The service user's home as `ssh` sees it: by the user database, not by `$HOME`.
-fn home_directory() -> Result<PathBuf, SshError> {
+pub fn home_directory() -> Result<PathBuf, SshError> {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     user.map(|user| user.dir)

@@ -9,6 +9,7 @@ mod decode;
 mod error;
 mod files;
 mod merge;
+mod pattern;
 mod python;
 mod sections;
 mod template;
@@ -18,8 +19,10 @@ pub use config::{Config, dump_yaml, load, load_files};
 pub use database_url::{DatabaseUrl, PostgresUrl, SslMode};
 pub use error::{ConfigError, Mark, Problem, YamlError};
 pub use files::default_paths;
+pub use pattern::Pattern;
 pub use sections::{
     Ansible, App, Client, Database, Defaults, LogLevel, Mechanism, Metaclient, NodePools, Playbook,
-    Pool, PoolMap, Retries, RetryOverrides, ReuseValue, Simulated, Ssh, SshClient, Tasks,
+    Pool, PoolMap, PoolRequest, Retries, RetryOverrides, ReuseValue, Selector, Simulated, Ssh,
+    SshClient, Tasks,
 };
 pub use template::{TemplateError, render as render_template};

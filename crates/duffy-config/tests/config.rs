@@ -662,6 +662,8 @@ fn additions_have_defaults_and_limits() {
         (metaclient.user_of("k"), metaclient.user_of("x")),
         (Some("u"), None)
     );
+    assert_eq!(metaclient.usermap_files, config.files);
+    assert_eq!(metaclient.dest, None);
     let Mechanism::Simulated(simulated) = &config
         .nodepools
         .as_ref()

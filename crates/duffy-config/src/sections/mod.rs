@@ -14,7 +14,7 @@ pub use app::App;
 pub use client::Client;
 pub use database::Database;
 pub use defaults::Defaults;
-pub use metaclient::{Metaclient, PoolMap};
+pub use metaclient::{Metaclient, PoolMap, PoolRequest, Selector};
 pub use nodepools::{Ansible, Mechanism, NodePools, Playbook, Pool, ReuseValue, Simulated};
 pub use retries::{Retries, RetryOverrides};
 pub use ssh::{Ssh, SshClient};

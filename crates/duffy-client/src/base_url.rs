@@ -58,6 +58,12 @@ impl BaseUrl {
         url
     }
 
+    /// The URL that says whether the server is well. It stands beside the API, not in it.
+    pub(crate) fn health(&self) -> String {
+        let root = self.text.strip_suffix("/api/v1").unwrap_or(&self.text);
+        format!("{root}/healthz")
+    }
+
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
@@ -119,6 +125,13 @@ mod tests {
                 base.join(&["sessions", "1"]),
                 "http://h:8080/api/v1/sessions/1"
             );
+        }
+        for (text, health) in [
+            ("http://h:8080/api/v1/", "http://h:8080/healthz"),
+            ("http://h/duffy/api/v1", "http://h/duffy/healthz"),
+            ("http://h", "http://h/healthz"),
+        ] {
+            assert_eq!(BaseUrl::parse(text).unwrap().health(), health);
         }
         let bare = BaseUrl::parse("https://[::1]").unwrap();
         assert_eq!(bare.join(&["pools"]), "https://[::1]/pools");

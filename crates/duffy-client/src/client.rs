@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use duffy_api::{NodeCreate, NodesSpec, SessionCreate, SessionUpdate};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use ureq::Agent;
-use ureq::http::{HeaderName, HeaderValue, Method, Request, header};
+use ureq::http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use ureq::{Agent, AsSendBody, Body};
 
 use crate::base_url::BaseUrl;
 use crate::error::Call;
@@ -20,6 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// No list of sessions or nodes of a real site comes near this many bytes.
 const BODY_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// How many idle connections are kept: as many as a proxy of the old API has calls at once.
+const IDLE_CONNECTIONS: usize = 64;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -47,7 +50,7 @@ pub struct Settings {
 pub struct Client {
     agent: Agent,
     base: BaseUrl,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
     timeout: Option<Duration>,
 }
@@ -72,11 +75,12 @@ impl Client {
             .accept("application/json")
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(settings.timeout)
+            .max_idle_connections(IDLE_CONNECTIONS)
+            .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
         Ok(Self {
             agent: Agent::new_with_config(config),
-            authorization: basic(&settings.name, &settings.key)?,
+            authorization: Some(basic(&settings.name, &settings.key)?),
             base,
             request_id: None,
             timeout: settings.timeout,
@@ -86,9 +90,27 @@ impl Client {
     /// The same client asking as another tenant.
     pub fn with_tenant(&self, name: &str, key: &SecretString) -> Result<Self, ClientError> {
         Ok(Self {
-            authorization: basic(name, key)?,
+            authorization: Some(basic(name, key)?),
             ..self.clone()
         })
+    }
+
+    /// The same client asking as nobody.
+    #[must_use]
+    pub fn without_tenant(&self) -> Self {
+        Self {
+            authorization: None,
+            ..self.clone()
+        }
+    }
+
+    /// The same client with another limit to a call, as in [`Settings::timeout`].
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Option<Duration>) -> Self {
+        Self {
+            timeout,
+            ..self.clone()
+        }
     }
 
     /// The same client sending this `X-Request-Id`, so that both ends' logs name a request alike.
@@ -104,6 +126,11 @@ impl Client {
     /// The base URL in use, without user name and trailing slash.
     pub fn url(&self) -> &str {
         self.base.as_str()
+    }
+
+    /// Whether the server can do its work; [`ClientError::Refused`] or [`ClientError::Unexpected`] when it answers and cannot.
+    pub fn check_health(&self) -> Result<Reply, ClientError> {
+        self.send(Method::GET, self.base.health(), None)
     }
 
     /// The tenant's running sessions (an administrator's: everybody's).
@@ -203,26 +230,34 @@ impl Client {
         segments: &[&str],
         body: Option<&Value>,
     ) -> Result<Reply, ClientError> {
-        let url = self.base.join(segments);
+        self.send(method, self.base.join(segments), body)
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        url: String,
+        body: Option<&Value>,
+    ) -> Result<Reply, ClientError> {
         let call = Call {
             url: &url,
             write: method != Method::GET,
             timeout: self.timeout,
             connect_timeout: CONNECT_TIMEOUT,
         };
-        let mut request = Request::builder()
-            .method(method)
-            .uri(&url)
-            .header(header::AUTHORIZATION, &self.authorization);
+        let mut request = Request::builder().method(method).uri(&url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
         if let Some(id) = &self.request_id {
             request = request.header(X_REQUEST_ID, id);
         }
         let sent = match body {
-            None => request.body(()).map(|request| self.agent.run(request)),
+            None => request.body(()).map(|request| self.run(request)),
             Some(body) => request
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(body.to_string())
-                .map(|request| self.agent.run(request)),
+                .map(|request| self.run(request)),
         };
         let mut response = sent
             .map_err(ureq::Error::Http)
@@ -241,6 +276,11 @@ impl Client {
             .read_to_vec()
             .map_err(|error| call.explain(error))?;
         Reply::read(url, status, request_id, location, &body)
+    }
+
+    fn run(&self, request: Request<impl AsSendBody>) -> Result<Response<Body>, ureq::Error> {
+        let request = self.agent.configure_request(request);
+        self.agent.run(request.timeout_global(self.timeout).build())
     }
 }
 

@@ -1,5 +1,7 @@
 //! What each method sends, and how replies come back.
 
+use std::time::Duration;
+
 use crate::peer::{Answer, Peer, reply};
 use duffy_api::{NodeCreate, NodesSpec, PoolResultCollection, SessionUpdate};
 use duffy_client::{Client, ClientError, Settings};
@@ -126,6 +128,27 @@ fn another_tenant_and_a_request_id_share_the_connection() {
 }
 
 #[test]
+fn nobody_asks_for_health_within_a_time_of_its_own() {
+    let peer = Peer::start(vec![
+        reply("200 OK", "", r#"{"status":"ok"}"#),
+        Answer::Silence,
+    ]);
+    let client = client(&peer.url()).without_tenant();
+    client.check_health().unwrap();
+    let limit = Duration::from_millis(50);
+    let error = client.with_timeout(Some(limit)).list_pools().unwrap_err();
+    assert!(
+        matches!(error, ClientError::Timeout { after, write: false, .. } if after == limit),
+        "{error}"
+    );
+    // Closes the connection on which the peer is silent.
+    drop(client);
+    let requests = peer.finish();
+    assert_eq!(requests[0].line(), "GET /healthz HTTP/1.1");
+    assert_eq!(requests[0].header("authorization"), None);
+}
+
+#[test]
 fn replies_are_handed_on_as_sent_and_typed() {
     let body =
         r#"{"new":1,"pools":[{"z":null,"fill-level":2,"name":"b"}],"action":"get","a":21600.0}"#;
@@ -166,7 +189,7 @@ fn a_connection_that_the_server_closed_is_replaced() {
     client.list_pools().unwrap();
     // The peer has closed its end when it waits for the second connection; a write must not
     // fail on the first one.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
     loop {
         match client.retire_session(1) {
             Ok(reply) => {

@@ -43,7 +43,8 @@ impl Default for Limits {
             header_read: Duration::from_secs(10),
             idle: Duration::from_mins(1),
             connections: 1024,
-            shutdown: Duration::from_mins(1),
+            // In `duffy run` the web API, which ends last, needs a part of its minute.
+            shutdown: Duration::from_secs(30),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::commands::migration::MigrationCommand;
 use crate::commands::quickstart::QuickstartArgs;
 use crate::commands::run::RunArgs;
 use crate::commands::serve::ServeArgs;
+use crate::commands::serve_legacy::ServeLegacyArgs;
 use crate::commands::setup_db::SetupDbArgs;
 use crate::commands::worker::WorkerArgs;
 use crate::dev_shell::DevShellArgs;
@@ -63,10 +64,12 @@ pub struct Cli {
 pub enum Command {
     /// Try Duffy out: simulated nodes, no configuration, nothing installed
     Quickstart(QuickstartArgs),
-    /// Run the web API and the worker in one process
+    /// Run the web API, the worker and, where it is configured, the old API in one process
     Run(RunArgs),
     /// Run the web API
     Serve(ServeArgs),
+    /// Run the old API, for clients that know no other
+    ServeLegacy(ServeLegacyArgs),
     /// Run a worker, which provisions nodes and cleans up after sessions
     Worker(Box<WorkerArgs>),
     /// Ask a Duffy API: pools, sessions

@@ -31,11 +31,22 @@ impl Loaded {
         self.loglevel.unwrap_or(LogLevel::Warning)
     }
 
-    #[cfg(any(feature = "app", feature = "tasks"))]
     /// Starts the log of a server, and says in it what of the configuration may not be meant.
     /// `level` is one that the command itself was given.
+    #[cfg(any(feature = "app", feature = "tasks"))]
     pub fn start_server_log(&self, level: Option<LogLevel>) {
         let configured = self.config.app.as_ref().and_then(|app| app.loglevel);
+        self.start_log(level, configured);
+    }
+
+    /// The same for a server whose own section has this level.
+    #[cfg(feature = "legacy")]
+    pub fn start_log_of(&self, configured: Option<duffy_config::LogLevel>) {
+        self.start_log(None, configured);
+    }
+
+    #[cfg(any(feature = "app", feature = "tasks", feature = "legacy"))]
+    fn start_log(&self, level: Option<LogLevel>, configured: Option<duffy_config::LogLevel>) {
         let level = level
             .or(self.loglevel)
             .or_else(|| configured.map(LogLevel::from))

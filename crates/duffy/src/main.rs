@@ -7,12 +7,17 @@ mod dev_shell;
 mod failure;
 #[cfg(feature = "client")]
 mod format;
+#[cfg(feature = "legacy")]
+mod legacy;
 mod logging;
 mod output;
+mod permissions;
 #[cfg(all(feature = "app", feature = "tasks", feature = "sqlite"))]
 mod quickstart;
 #[cfg(any(feature = "app", feature = "tasks"))]
 mod server;
+#[cfg(any(feature = "app", feature = "tasks", feature = "legacy"))]
+mod signals;
 mod values;
 
 use std::process::ExitCode;

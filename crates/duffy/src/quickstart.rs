@@ -23,6 +23,8 @@ pub fn run(args: &QuickstartArgs) -> Result<(), Failure> {
             args.port.unwrap_or(app.port),
         )),
         worker: Some(config.tasks.concurrency),
+        #[cfg(feature = "legacy")]
+        legacy: None,
     };
     server::run(config, parts, move |ctx, address| {
         guide::guide(ctx, address, installation)

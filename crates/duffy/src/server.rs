@@ -1,4 +1,4 @@
-//! Running the servers: web API, worker, or both in one process, until a signal ends them.
+//! Running the servers: web API, worker, old API, or all in one process, until a signal ends them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,11 +10,13 @@ use duffy_server::context::{Context, Ctx};
 use duffy_server::http::{self, server::Limits};
 #[cfg(feature = "tasks")]
 use duffy_server::worker::{self, Mechanisms};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+#[cfg(feature = "legacy")]
+use crate::legacy::{Checked, Overrides};
+use crate::signals::Signals;
 
 /// What runs in this process.
 #[derive(Debug, Clone)]
@@ -25,6 +27,9 @@ pub struct Parts {
     /// A worker that works on so many nodes or batches at once.
     #[cfg(feature = "tasks")]
     pub worker: Option<usize>,
+    /// The old API, with what the command line says of it.
+    #[cfg(feature = "legacy")]
+    pub legacy: Option<Overrides>,
 }
 
 impl Parts {
@@ -35,6 +40,8 @@ impl Parts {
             app: Some((host, port)),
             #[cfg(feature = "tasks")]
             worker: None,
+            #[cfg(feature = "legacy")]
+            legacy: None,
         }
     }
 
@@ -45,6 +52,8 @@ impl Parts {
             #[cfg(feature = "app")]
             app: None,
             worker: Some(concurrency),
+            #[cfg(feature = "legacy")]
+            legacy: None,
         }
     }
 }
@@ -87,6 +96,11 @@ where
         Some((host, port)) => Some(http::bind::bind(host, *port).await.map_err(Failure::new)?),
         None => None,
     };
+    #[cfg(feature = "legacy")]
+    let legacy = match parts.legacy {
+        Some(overrides) => Some(Checked::new(&ctx.config, overrides)?.bind().await?),
+        None => None,
+    };
     #[cfg(feature = "tasks")]
     let mechanisms = match parts.worker {
         Some(concurrency) => {
@@ -96,13 +110,34 @@ where
         None => None,
     };
 
+    // The web API goes on for as long as the old API, which asks it, has requests to end.
+    #[cfg(feature = "legacy")]
+    let app_stop = match legacy {
+        Some(_) => CancellationToken::new(),
+        None => ctx.stop.clone(),
+    };
+    #[cfg(all(feature = "app", not(feature = "legacy")))]
+    let app_stop = ctx.stop.clone();
+
     #[cfg(feature = "app")]
     let address = match listener {
-        Some(listener) => Some(start_app(&ctx, listener, &at_once, &mut running)?),
+        Some(listener) => {
+            let stop = app_stop.clone();
+            Some(start_app(&ctx, listener, stop, &at_once, &mut running)?)
+        }
         None => None,
     };
     #[cfg(not(feature = "app"))]
     let address = None;
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = legacy {
+        let serve = legacy.serve(address, ctx.stop.clone(), at_once.clone())?;
+        let ended = app_stop.drop_guard();
+        running.spawn(async move {
+            let _ended = ended;
+            serve.await;
+        });
+    }
     #[cfg(feature = "tasks")]
     if let Some((mechanisms, concurrency)) = mechanisms {
         running.spawn(worker::run(
@@ -138,6 +173,7 @@ where
 fn start_app(
     ctx: &Ctx,
     listener: tokio::net::TcpListener,
+    stop: CancellationToken,
     at_once: &CancellationToken,
     running: &mut JoinSet<()>,
 ) -> Result<SocketAddr, Failure> {
@@ -155,7 +191,7 @@ fn start_app(
     let (ctx, at_once) = (ctx.clone(), at_once.clone());
     running.spawn(async move {
         let router = http::router::router(ctx.clone());
-        let serve = http::server::serve(listener, router, limits, ctx.stop.clone());
+        let serve = http::server::serve(listener, router, limits, stop);
         let drained = async {
             ctx.stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -179,37 +215,4 @@ fn start_app(
         }
     });
     Ok(address)
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn watch(mut self, stop: CancellationToken, at_once: CancellationToken) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
-            }
-            if stop.is_cancelled() {
-                tracing::info!("stopping at once");
-                at_once.cancel();
-                return;
-            }
-            tracing::info!("stopping; a second signal stops at once");
-            stop.cancel();
-        }
-    }
 }

@@ -48,6 +48,11 @@ fn check(loaded: &Loaded) -> Result<(), Failure> {
     for warning in &loaded.config.warnings {
         output::words(&format!("warning: {warning}"));
     }
+    if let Some(metaclient) = &loaded.config.metaclient {
+        crate::permissions::check(metaclient, |warning| {
+            output::words(&format!("warning: {warning}"));
+        })?;
+    }
     let sections = &loaded.config.sections;
     if sections.is_empty() {
         return output::data("Configuration is empty.");

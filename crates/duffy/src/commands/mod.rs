@@ -11,6 +11,7 @@ mod old_dump;
 pub mod quickstart;
 pub mod run;
 pub mod serve;
+pub mod serve_legacy;
 #[cfg(feature = "server")]
 mod server_calls;
 pub mod setup_db;
@@ -44,6 +45,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Quickstart(args) => quickstart::main(&args, cli.loglevel),
         Command::Run(args) => run::main(&args, &loaded),
         Command::Serve(args) => serve::main(&args, &loaded),
+        Command::ServeLegacy(args) => serve_legacy::main(&args, &loaded),
         Command::Worker(args) => worker::main(&args, &loaded),
         Command::Client(args) => client::main(args, &loaded),
         Command::Admin(command) => admin::main(command, &loaded),
@@ -68,6 +70,7 @@ fn missing_feature(command: &Command) -> Option<&'static str> {
             ("tasks", cfg!(feature = "tasks")),
         ],
         Command::Serve(_) => &[("app", cfg!(feature = "app"))],
+        Command::ServeLegacy(_) => &[("legacy", cfg!(feature = "legacy"))],
         Command::Worker(_) => &[("tasks", cfg!(feature = "tasks"))],
         Command::Client(_) => &[("client", cfg!(feature = "client"))],
         Command::Admin(_) => &[("admin", cfg!(feature = "admin"))],

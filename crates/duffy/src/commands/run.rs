@@ -1,10 +1,12 @@
-//! `duffy run`: web API and worker in one process.
+//! `duffy run`: web API and worker in one process, and the old API where it is configured.
 
 use std::process::ExitCode;
 
 use clap::Args;
 
 use crate::config::Loaded;
+#[cfg(all(feature = "app", feature = "tasks", feature = "legacy"))]
+use crate::legacy::Overrides;
 #[cfg(all(feature = "app", feature = "tasks"))]
 use crate::output;
 #[cfg(all(feature = "app", feature = "tasks"))]
@@ -34,6 +36,9 @@ pub struct RunArgs {
 #[cfg(all(feature = "app", feature = "tasks"))]
 pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(None);
+    if cfg!(not(feature = "legacy")) && loaded.config.metaclient.is_some() {
+        tracing::warn!("this build lacks the feature `legacy`: the old API is not served");
+    }
     let parts = Parts {
         app: Some(super::serve::listen_at(
             args.host.as_ref(),
@@ -41,6 +46,12 @@ pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
             loaded,
         )),
         worker: Some(super::worker::concurrency(args.concurrency, loaded)),
+        #[cfg(feature = "legacy")]
+        legacy: loaded
+            .config
+            .metaclient
+            .as_ref()
+            .map(|_| Overrides::default()),
     };
     output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
 }

@@ -1,6 +1,7 @@
 //! `config check` and `config dump`.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 
 use crate::{duffy, run};
 
@@ -11,7 +12,10 @@ const DUMP: &str = include_str!("data/config-dump.yaml");
 #[test]
 fn check_and_dump_as_the_original() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("config.yaml"), CONFIG).unwrap();
+    let file = dir.path().join("config.yaml");
+    fs::write(&file, CONFIG).unwrap();
+    // It has keys in it: others could read them, which would be warned of.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(
         run(dir.path(), &["-c", "config.yaml", "config", "check"]),
         "exit: 0\n----- stdout\nOK.\n\

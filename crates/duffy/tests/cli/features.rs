@@ -9,6 +9,7 @@ fn missing_features_are_named() {
     std::fs::write(dir.path().join("c.yaml"), "nonsense: 1\n").unwrap();
     for (command, feature, there) in [
         (&["serve"][..], "app", cfg!(feature = "app")),
+        (&["serve-legacy"], "legacy", cfg!(feature = "legacy")),
         (&["worker", "-B"], "tasks", cfg!(feature = "tasks")),
         (
             &["client", "--format", "flat", "list-pools"],

@@ -11,6 +11,7 @@ fn help_of_each_command() {
         "quickstart",
         "run",
         "serve",
+        "serve-legacy",
         "worker",
         "client",
         "client list-sessions",

@@ -7,6 +7,7 @@ mod config;
 mod dev_shell;
 mod features;
 mod help;
+mod legacy;
 #[cfg(feature = "client")]
 mod peer;
 mod usage;

@@ -31,6 +31,9 @@ const SESSION_DEADLINE: Duration = Duration::from_mins(15);
 /// Most requests that run at once, those counted whose clients have gone.
 const MAX_RUNNING: usize = 1024;
 
+/// Longest id that is taken over into the log from a request.
+const MAX_GIVEN_ID: usize = 64;
+
 /// Where requests run.
 #[derive(Debug, Clone)]
 pub struct Desk {
@@ -66,6 +69,7 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
         request_id = id,
         method = %request.method(),
         path = request.uri().path(),
+        caller.request_id = given_id(&request),
         tenant.name = tracing::field::Empty,
     );
     let begun = Instant::now();
@@ -102,6 +106,14 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
         reply.headers_mut().insert(REQUEST_ID, id);
     }
     reply
+}
+
+/// The id by which a proxy before us, such as that of the old API, knows the request. It is for the
+/// log alone: ours stay unique whatever clients send.
+fn given_id(request: &Request) -> Option<&str> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    (!id.is_empty() && id.len() <= MAX_GIVEN_ID && id.bytes().all(is_plain)).then_some(id)
 }
 
 #[cfg(test)]
@@ -148,6 +160,22 @@ mod tests {
         desk.tasks.close();
         desk.tasks.wait().await;
         assert_eq!(desk.places.available_permits(), MAX_RUNNING);
+    }
+
+    #[test]
+    fn only_a_plain_id_gets_into_the_log() {
+        let given = |id: &[u8]| {
+            let mut request = request();
+            let id = HeaderValue::from_bytes(id).unwrap();
+            request.headers_mut().insert(REQUEST_ID, id);
+            given_id(&request).map(str::to_owned)
+        };
+        let id = "0a1b2c3d-0000-4000-8000-00000000000f";
+        assert_eq!(given(id.as_bytes()).as_deref(), Some(id));
+        for odd in [&b""[..], b"a b", b"a\tb", b"a=\"b\"", b"\xff", &[b'a'; 65]] {
+            assert_eq!(given(odd), None, "{odd:?}");
+        }
+        assert_eq!(given_id(&request()), None);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod requests;
 mod schemathesis;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -80,7 +81,10 @@ impl WireSite {
 
         let config = scratch.join("conf");
         fs::create_dir(&config).unwrap();
-        fs::copy(data("wire/config.yaml"), config.join("config.yaml")).unwrap();
+        let file = config.join("config.yaml");
+        fs::copy(data("wire/config.yaml"), &file).unwrap();
+        // It holds keys, and others being able to read them is warned about.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let database =
             format!("database: {{sqlalchemy: {{sync_url: '{url}', async_url: '{url}'}}}}\n");
         fs::write(config.join("local-database.yaml"), database).unwrap();

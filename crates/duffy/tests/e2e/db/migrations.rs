@@ -223,3 +223,54 @@ async fn a_new_schema_is_the_same_as_one_taken_over() {
         "the way back to the original"
     );
 }
+
+/// The same of SQLite, as the texts that stand in the file.
+async fn contents_of_file(path: &Path) -> Vec<String> {
+    use sqlx::{Connection, Row};
+    let mut file = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display()))
+        .await
+        .unwrap();
+    let mut contents = Vec::new();
+    for query in [
+        "SELECT json_array(id, hostname, ipaddr, state, comment, pool, reusable, data, created_at, \
+         retired_at) FROM nodes ORDER BY id",
+        "SELECT json_array(id, tenant_id, expires_at, data, created_at, retired_at) \
+         FROM sessions ORDER BY id",
+        "SELECT json_array(session_id, node_id, pool, data) FROM sessions_nodes \
+         ORDER BY session_id, node_id",
+        "SELECT json_array(id, name, is_admin, ssh_key, api_key, node_quota, created_at, \
+         retired_at) FROM tenants ORDER BY id",
+    ] {
+        let rows = sqlx::query(query).fetch_all(&mut file).await.unwrap();
+        contents.extend(rows.iter().map(|row| row.get::<String, _>(0)));
+    }
+    file.close().await.unwrap();
+    contents
+}
+
+#[tokio::test]
+async fn a_file_of_the_original_goes_up_and_down_with_its_rows() {
+    let scratch = Scratch::new("db");
+    let copy = scratch.join("duffy.sqlite");
+    std::fs::copy(data("duffy-3.4.0.sqlite"), &copy).unwrap();
+    let before = contents_of_file(&copy).await;
+    assert_eq!(before.len(), 29 + 3 + 5 + 4);
+    let db = open(&format!("sqlite:///{}", copy.display())).await;
+    migrate::upgrade(&db, "head").await.unwrap();
+    assert_eq!(contents_of_file(&copy).await, before);
+    for revision in Revision::all()
+        .take(4)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .rev()
+    {
+        migrate::downgrade(&db, "-1").await.unwrap();
+        assert_eq!(migrate::current(&db).await.unwrap(), revision);
+        assert_eq!(contents_of_file(&copy).await, before, "{revision}");
+    }
+    for _ in 0..4 {
+        migrate::upgrade(&db, "+1").await.unwrap();
+        assert_eq!(contents_of_file(&copy).await, before);
+    }
+    migrate::check(&db).await.unwrap();
+}

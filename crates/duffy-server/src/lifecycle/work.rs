@@ -20,6 +20,9 @@ pub struct Work<'a> {
     pub keeper: &'a LeaseKeeper,
     /// Is cancelled when the work shall stop.
     pub stop: &'a CancellationToken,
+    /// Spreads the pause after a failure, from 0 to 1: the same for all nodes of a batch, so
+    /// that they come back together.
+    pub jitter: f64,
 }
 
 /// How many nodes are reached at the same time: each takes a connection, and processes may
@@ -98,7 +101,7 @@ pub(super) async fn postpone_or_fail(
             attempt,
             policy.back_off_min,
             policy.back_off_max,
-            rand::random(),
+            work.jitter,
         )
     });
     let (data, lease) = (&data, work.keeper.lease());

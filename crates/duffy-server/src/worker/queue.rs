@@ -204,6 +204,7 @@ impl Queue {
                 pool: &pool,
                 keeper: &keeper,
                 stop: &stop,
+                jitter: rand::random(),
             };
             let result = async {
                 if state == NodeState::Provisioning {

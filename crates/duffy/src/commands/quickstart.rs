@@ -19,11 +19,11 @@ pub struct QuickstartArgs {
     #[arg(long)]
     pub dir: Option<PathBuf>,
 
-    /// Host name or address to listen on [default: that of the last start, at first 127.0.0.1]
+    /// Host name or address to listen on [default: the installation's, at first 127.0.0.1]
     #[arg(short = 'H', long)]
     pub host: Option<String>,
 
-    /// Port to listen on [default: that of the last start, at first 8080 if it is free]
+    /// Port to listen on [default: the installation's, at first 8080 if it is free]
     #[arg(short, long, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
 }

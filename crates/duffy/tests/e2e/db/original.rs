@@ -14,7 +14,7 @@ use crate::support::{Postgres, Scratch, python_program};
 
 fn run_models(url: &str) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/db/original_models.py");
-    let output = Command::new(python_program("python").expect("run `make test-deps`"))
+    let output = Command::new(python_program("python"))
         .arg(script)
         .arg(url)
         .output()

@@ -21,14 +21,18 @@ pub fn ansible_playbook() -> PathBuf {
         .unwrap_or_else(|| missing("ansible-playbook", "DUFFY_TEST_ANSIBLE"))
 }
 
-/// A program of the virtual environment that `make test-deps` makes; it is there if the Python is new enough for it.
-pub fn python_program(name: &str) -> Option<PathBuf> {
+/// A program of the virtual environment that `make test-deps` makes.
+pub fn python_program(name: &str) -> PathBuf {
     let ours = checkout().join("target/test-venv/bin/python");
     let python = named("DUFFY_TEST_PYTHON")
         .or_else(|| ours.is_file().then_some(ours))
         .unwrap_or_else(|| missing("the tests' Python", "DUFFY_TEST_PYTHON"));
     let program = python.with_file_name(name);
-    program.is_file().then_some(program)
+    if program.is_file() {
+        program
+    } else {
+        missing(name, "DUFFY_TEST_PYTHON")
+    }
 }
 
 /// `sshd`: `DUFFY_TEST_SSHD`, else where systems have it. Absolute, as sshd insists.

@@ -15,7 +15,7 @@ fn the_originals_client_works_with_our_server() {
     let site = WireSite::new(Engine::Postgres);
     let (_server, _) = site.serve();
     let original = |format: &str, command: &[&str]| {
-        let output = Command::new(python_program("duffy").expect("run `make test-deps`"))
+        let output = Command::new(python_program("duffy"))
             .arg("-c")
             .arg(site.config())
             .args(["client", "--format", format])

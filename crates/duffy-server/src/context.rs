@@ -55,6 +55,16 @@ pub struct Policy {
     pub back_off_min: Duration,
     /// The longest pause.
     pub back_off_max: Duration,
+    /// The longest pause of a pool whose mechanism keeps failing.
+    pub pool_back_off_max: Duration,
+    /// How often a failed node is repaired before it is left to the operator.
+    pub repairs: u32,
+    /// The pause before the first repair.
+    pub repair_min: Duration,
+    /// The longest pause before a repair.
+    pub repair_max: Duration,
+    /// How long history is kept; for ever if none.
+    pub keep_history: Option<Duration>,
     /// How long SSH to one node may take.
     pub ssh_timeout: Duration,
 }
@@ -134,6 +144,11 @@ impl Policy {
             attempts: config.tasks.attempts,
             back_off_min: config.tasks.backoff_min,
             back_off_max: config.tasks.backoff_max,
+            pool_back_off_max: config.tasks.pool_backoff_max.max(config.tasks.backoff_min),
+            repairs: config.tasks.repairs,
+            repair_min: config.tasks.repair_min,
+            repair_max: config.tasks.repair_max,
+            keep_history: config.tasks.keep_history,
             ssh_timeout: config.ssh.timeout,
         }
     }

@@ -5,9 +5,11 @@
 
 mod connect;
 pub(crate) mod dialect;
+pub mod events;
 pub mod leases;
 pub mod migrate;
 pub mod nodes;
+pub mod pools;
 pub mod sessions;
 pub mod tenants;
 mod wake;
@@ -19,6 +21,8 @@ pub use connect::ConnectError;
 pub use dialect::values::{Interval, JsonObject, Timestamp};
 pub use dialect::{Sql, Unique};
 pub use wake::WakeUps;
+
+use crate::actor;
 
 /// A database, and who is woken when there is work in it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,6 +44,8 @@ enum Pool {
 pub struct Tx {
     inner: TxInner,
     wakes: bool,
+    /// In whose name it writes.
+    actor: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -167,6 +173,7 @@ impl Db {
         let tx = Tx {
             inner: inner.map_err(DbError::from)?,
             wakes: false,
+            actor: actor::current(),
         };
         within_deadline(async {
             let (tx, value) = work(tx).await?;
@@ -188,6 +195,7 @@ impl Db {
         Ok(Tx {
             inner,
             wakes: false,
+            actor: actor::current(),
         })
     }
 
@@ -272,9 +280,11 @@ impl Tx {
 /// look at each of them.
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
     let modules = [
+        events::STATEMENTS,
         leases::STATEMENTS,
         migrate::STATEMENTS,
         nodes::STATEMENTS,
+        pools::STATEMENTS,
         sessions::STATEMENTS,
         tenants::STATEMENTS,
         wake::STATEMENTS,

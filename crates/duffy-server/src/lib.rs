@@ -1,5 +1,6 @@
 //! Duffy's server: database, lifecycle, nodes, worker, web API.
 
+pub mod actor;
 pub mod clock;
 pub mod context;
 pub mod credentials;

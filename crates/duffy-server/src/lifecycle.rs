@@ -15,9 +15,15 @@ pub mod fill;
 pub mod lease;
 pub mod nodes;
 #[cfg(feature = "tasks")]
+pub mod pools;
+#[cfg(feature = "tasks")]
 pub mod provision;
 #[cfg(feature = "tasks")]
+pub mod prune;
+#[cfg(feature = "tasks")]
 pub mod reclaim;
+#[cfg(any(feature = "app", feature = "tasks"))]
+pub mod repair;
 #[cfg(feature = "app")]
 mod reserve;
 pub mod rules;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::actor;
 use crate::context::Ctx;
 pub use mechanisms::{Mechanisms, MechanismsError};
 
@@ -26,6 +27,16 @@ const HAND_BACK: Duration = Duration::from_secs(15);
 /// Works until `ctx.stop` is cancelled, then lets running work end, for a minute at most;
 /// what still runs then, or when `at_once` is cancelled, is stopped and handed back.
 pub async fn run(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize, at_once: CancellationToken) {
+    let work = run_as_worker(ctx, mechanisms, concurrency, at_once);
+    actor::acting(actor::worker(), Box::pin(work)).await;
+}
+
+async fn run_as_worker(
+    ctx: Ctx,
+    mechanisms: Mechanisms,
+    concurrency: usize,
+    at_once: CancellationToken,
+) {
     tracing::info!(concurrency, pools = mechanisms.len(), "worker started");
     let mut duties = Duties::new(&ctx);
     let mut queue = Queue::new(ctx.clone(), mechanisms.clone(), concurrency);

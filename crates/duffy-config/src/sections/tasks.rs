@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::decode_count;
-use crate::decode::{Cursor, Report};
+use crate::decode::{Cursor, Fields, Report};
 
 /// The `tasks` section.
 #[derive(Debug, Clone)]
@@ -22,6 +22,16 @@ pub struct Tasks {
     pub backoff_min: Duration,
     /// The longest wait before another attempt. An addition to the original.
     pub backoff_max: Duration,
+    /// The longest wait of a pool whose mechanism keeps failing. An addition to the original.
+    pub pool_backoff_max: Duration,
+    /// How often a failed node is repaired, with no good use between, before it is left alone. An addition to the original.
+    pub repairs: u32,
+    /// The wait before the first repair; it doubles each time. An addition to the original.
+    pub repair_min: Duration,
+    /// The longest wait before a repair. An addition to the original.
+    pub repair_max: Duration,
+    /// How long history is kept; for ever if none. An addition to the original.
+    pub keep_history: Option<Duration>,
     /// Whether there is a `celery` section, which is not used.
     pub celery_present: bool,
     /// Whether there is a `locking` section, which is not used.
@@ -38,6 +48,11 @@ impl Default for Tasks {
             attempts: 5,
             backoff_min: Duration::from_secs(5),
             backoff_max: Duration::from_mins(5),
+            pool_backoff_max: Duration::from_mins(15),
+            repairs: 5,
+            repair_min: Duration::from_mins(5),
+            repair_max: Duration::from_hours(6),
+            keep_history: None,
             celery_present: false,
             locking_present: false,
         }
@@ -55,6 +70,11 @@ impl Tasks {
             "attempts",
             "backoff-min",
             "backoff-max",
+            "pool-backoff-max",
+            "repairs",
+            "repair-min",
+            "repair-max",
+            "keep-history",
         ];
         let fields = cursor.fields(report, known)?;
         let mut tasks = Self {
@@ -91,25 +111,33 @@ impl Tasks {
         {
             tasks.attempts = attempts;
         }
+        (tasks.backoff_min, tasks.backoff_max) = decode_range(
+            &fields,
+            report,
+            ["backoff-min", "backoff-max"],
+            (tasks.backoff_min, tasks.backoff_max),
+        );
         if let Some(wait) = fields
-            .get("backoff-min")
+            .get("pool-backoff-max")
             .and_then(|at| at.duration(report, Duration::ZERO))
         {
-            tasks.backoff_min = wait;
-            tasks.backoff_max = tasks.backoff_max.max(wait);
+            tasks.pool_backoff_max = wait;
         }
-        if let Some(at) = fields.get("backoff-max")
-            && let Some(wait) = at.duration(report, Duration::ZERO)
+        if let Some(repairs) = fields
+            .get("repairs")
+            .and_then(|at| decode_count(&at, report, 0))
         {
-            if wait < tasks.backoff_min {
-                let least = tasks.backoff_min.as_secs_f64();
-                at.refuse::<()>(
-                    report,
-                    format!("must not be shorter than backoff-min, which is {least} s"),
-                );
-            }
-            tasks.backoff_max = wait;
+            tasks.repairs = repairs;
         }
+        (tasks.repair_min, tasks.repair_max) = decode_range(
+            &fields,
+            report,
+            ["repair-min", "repair-max"],
+            (tasks.repair_min, tasks.repair_max),
+        );
+        tasks.keep_history = fields
+            .get("keep-history")
+            .and_then(|at| at.duration(report, Duration::ZERO));
         Some(tasks)
     }
 
@@ -139,4 +167,33 @@ impl Tasks {
             }
         }
     }
+}
+
+/// The shortest and the longest wait, of two keys, where they are given. A shortest one alone lifts the longest.
+fn decode_range(
+    fields: &Fields<'_>,
+    report: &mut Report,
+    [min_name, max_name]: [&str; 2],
+    (mut min, mut max): (Duration, Duration),
+) -> (Duration, Duration) {
+    if let Some(wait) = fields
+        .get(min_name)
+        .and_then(|at| at.duration(report, Duration::ZERO))
+    {
+        min = wait;
+        max = max.max(wait);
+    }
+    if let Some(at) = fields.get(max_name)
+        && let Some(wait) = at.duration(report, Duration::ZERO)
+    {
+        if wait < min {
+            let least = min.as_secs_f64();
+            at.refuse::<()>(
+                report,
+                format!("must not be shorter than {min_name}, which is {least} s"),
+            );
+        }
+        max = wait;
+    }
+    (min, max)
 }

@@ -112,7 +112,15 @@ macro_rules! common_word {
     (node_columns) => {
         "nodes.id, nodes.hostname, nodes.ipaddr, CAST(nodes.state AS TEXT) AS state, \
          nodes.comment, nodes.pool, nodes.reusable, nodes.data, nodes.created_at, \
-         nodes.retired_at, nodes.attempts"
+         nodes.retired_at, nodes.attempts, nodes.fence, nodes.repairs, nodes.held_at, \
+         nodes.retry_at, nodes.state_since, nodes.lease_expires_at"
+    };
+    (event_columns) => {
+        "id, created_at, node_id, session_id, tenant_id, pool, from_state, to_state, cause, \
+         actor, detail"
+    };
+    (pool_state_columns) => {
+        "pool, work, failures, retry_at, failed_at, detail, drained_at, reason"
     };
     (session_columns) => {
         "id, tenant_id, expires_at, data, created_at, retired_at"

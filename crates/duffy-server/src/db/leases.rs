@@ -6,8 +6,10 @@
 use duffy_api::NodeState;
 
 use super::dialect::{run, statements};
+use super::events::{self, Cause, Event};
 use super::{DbError, JsonObject, Tx};
 use crate::db::nodes::{NodeRow, State};
+use crate::db::sessions::SessionRow;
 
 /// Work that waits: so many nodes of a pool in a state, leased by nobody.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -21,27 +23,38 @@ pub struct Waiting {
     pub quantity: i64,
     /// Whether one of them came into this state ten minutes ago, or earlier.
     pub overdue: bool,
+    /// Whether the pool's mechanism keeps failing at this, and has one try now.
+    pub failing: bool,
 }
 
 statements! {
     LIST_WAITING = [
-        "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
-         min(coalesce(state_since, created_at)) <= " [now + "-600"] " AS overdue FROM nodes \
-         WHERE retired_at IS NULL AND state IN ('provisioning', 'deprovisioning') \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
-         AND (retry_at IS NULL OR retry_at <= " now ") \
-         GROUP BY pool, state ORDER BY state, pool"
+        "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
+         min(coalesce(nodes.state_since, nodes.created_at)) <= " [now + "-600"] " AS overdue, \
+         count(pool_states.retry_at) > 0 AS failing \
+         FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool \
+         AND pool_states.work = CAST(nodes.state AS TEXT) \
+         WHERE nodes.retired_at IS NULL AND nodes.held_at IS NULL \
+         AND nodes.state IN ('provisioning', 'deprovisioning') \
+         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ") \
+         AND (nodes.retry_at IS NULL OR nodes.retry_at <= " now ") \
+         AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= " now " \
+         AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
+         AND busy.state = nodes.state AND busy.retired_at IS NULL \
+         AND busy.lease_expires_at > " now "))) \
+         GROUP BY nodes.pool, nodes.state ORDER BY nodes.state, nodes.pool"
     ];
+    /// Such as never failed come first: one node that always fails shall not hold up the others.
     CLAIM = [
         "WITH picked AS MATERIALIZED (SELECT id FROM nodes \
-         WHERE retired_at IS NULL AND state IN ('provisioning', 'deprovisioning') \
+         WHERE retired_at IS NULL AND held_at IS NULL AND state IN ('provisioning', 'deprovisioning') \
          AND CAST(state AS TEXT) = $5 \
          AND (pool = $1 OR (pool IS NULL AND CAST($1 AS TEXT) IS NULL)) \
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
-         AND (retry_at IS NULL OR retry_at <= " now ") \
-         ORDER BY id LIMIT $2" skip_locked ") \
+         AND (retry_at IS NULL OR retry_at <= " now ") AND repairs + attempts < $6 \
+         ORDER BY repairs + attempts, id LIMIT $2" skip_locked ") \
          UPDATE nodes SET lease = $3, lease_expires_at = " [now + "$4"] ", \
-         attempts = nodes.attempts + 1, retry_at = NULL FROM picked \
+         attempts = nodes.attempts + 1, fence = nodes.fence + 1, retry_at = NULL FROM picked \
          WHERE nodes.id = picked.id RETURNING " node_columns
     ];
     RENEW = [
@@ -52,7 +65,7 @@ statements! {
     HAND_BACK = [
         "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, \
          attempts = CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END WHERE lease = $1 \
-         AND state IN ('provisioning', 'deprovisioning')"
+         AND state IN ('provisioning', 'deprovisioning') RETURNING " node_columns
     ];
     FINISH_READY = [
         "UPDATE nodes SET state = 'ready', hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
@@ -71,7 +84,8 @@ statements! {
     ];
     FINISH_DEPLOYED = [
         "UPDATE nodes SET state = 'deployed', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, state_since = " now " WHERE lease = $1 AND state = 'contextualizing' \
+         attempts = 0, repairs = 0, state_since = " now " \
+         WHERE lease = $1 AND state = 'contextualizing' \
          AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $2)"
     ];
     RETURN_READY = [
@@ -81,7 +95,7 @@ statements! {
     ];
     FAIL = [
         "UPDATE nodes SET state = 'failed', data = $3, lease = NULL, lease_expires_at = NULL, \
-         state_since = " now " WHERE id = $1 AND lease = $2"
+         retry_at = " [now + "$4"] ", state_since = " now " WHERE id = $1 AND lease = $2"
     ];
     POSTPONE = [
         "UPDATE nodes SET data = $3, lease = NULL, lease_expires_at = NULL, \
@@ -97,15 +111,47 @@ pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
     run!(tx, LIST_WAITING, query_as::<Waiting>, fetch_all)
 }
 
-/// Leases up to `limit` nodes of a pool that wait in this state, for `seconds`, and counts
-/// the attempt. In the order of their numbers.
+/// How many nodes to claim at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Portion {
+    /// One.
+    One,
+    /// All that wait; but one whose work failed before by itself, so that it does not make the
+    /// others' fail with its own.
+    Batch,
+}
+
+/// In a batch are nodes whose work failed less often than this.
+const FAILURES_IN_BATCH: i32 = 2;
+
+/// Leases nodes of a pool that wait in this state, for `seconds`, and counts the attempt. In the
+/// order of their numbers.
 pub async fn claim_nodes(
+    tx: &mut Tx,
+    state: NodeState,
+    pool: Option<&str>,
+    portion: Portion,
+    lease: &str,
+    seconds: f64,
+) -> Result<Vec<NodeRow>, DbError> {
+    if portion == Portion::Batch {
+        let all = i64::from(i32::MAX);
+        let batch = claim(tx, state, pool, all, lease, seconds, FAILURES_IN_BATCH).await?;
+        if !batch.is_empty() {
+            return Ok(batch);
+        }
+    }
+    claim(tx, state, pool, 1, lease, seconds, i32::MAX).await
+}
+
+async fn claim(
     tx: &mut Tx,
     state: NodeState,
     pool: Option<&str>,
     limit: i64,
     lease: &str,
     seconds: f64,
+    failures_below: i32,
 ) -> Result<Vec<NodeRow>, DbError> {
     let mut rows = run!(
         tx,
@@ -117,8 +163,16 @@ pub async fn claim_nodes(
         lease,
         seconds,
         state.as_str(),
+        failures_below,
     )?;
     rows.sort_by_key(|row| row.id);
+    for row in &rows {
+        let attempt = format!("attempt {}", row.attempts);
+        let event = Event::of_node(Cause::Claimed, row.id, state, state)
+            .in_pool(pool)
+            .with_detail(&attempt);
+        events::record(tx, &event).await?;
+    }
     Ok(rows)
 }
 
@@ -128,49 +182,86 @@ pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, 
 }
 
 /// Gives a lease up unfinished: others may go on at once, and the attempt does not count.
-pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<u64, DbError> {
-    let nodes = run!(tx, HAND_BACK, query, execute, lease)?;
-    if nodes > 0 {
+/// Returns how many nodes were under it.
+pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError> {
+    let nodes = run!(tx, HAND_BACK, query_as::<NodeRow>, fetch_all, lease)?;
+    for node in &nodes {
+        let state = node.state.0;
+        let event = Event::of_node(Cause::HandedBack, node.id, state, state);
+        events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
         tx.wake_workers();
     }
-    Ok(nodes)
+    Ok(nodes.len())
 }
 
-/// A provisioned node becomes ready. False when the lease is lost.
+/// A provisioned node becomes ready, with the name, address and data in this row. False when the
+/// lease is lost.
 pub async fn finish_provisioning(
     tx: &mut Tx,
-    id: i64,
+    node: &NodeRow,
     lease: &str,
-    hostname: &str,
-    ipaddr: &str,
-    data: &JsonObject,
 ) -> Result<bool, DbError> {
-    Ok(run!(
+    let written = run!(
         tx,
         FINISH_READY,
         query,
         execute,
-        id,
+        node.id,
         lease,
-        hostname,
-        ipaddr,
-        data
-    )? == 1)
+        &node.hostname,
+        &node.ipaddr,
+        &node.data
+    )? == 1;
+    let (from, to) = (NodeState::Provisioning, NodeState::Ready);
+    note(
+        tx,
+        written,
+        node,
+        Event::of_node(Cause::Provisioned, node.id, from, to),
+    )
+    .await
 }
 
-/// A deprovisioned node that can be used again becomes unused. False when the lease is lost.
-pub async fn finish_reusable(
+/// Writes to the history what was written to a node's row, if it was.
+async fn note(
     tx: &mut Tx,
-    id: i64,
+    written: bool,
+    node: &NodeRow,
+    event: Event<'_>,
+) -> Result<bool, DbError> {
+    if written {
+        events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
+    }
+    Ok(written)
+}
+
+/// A deprovisioned node is unused again if it is reusable, with these data, and history otherwise.
+/// False when the lease is lost.
+pub async fn finish_deprovisioning(
+    tx: &mut Tx,
+    node: &NodeRow,
     lease: &str,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
-    Ok(run!(tx, FINISH_UNUSED, query, execute, id, lease, data)? == 1)
-}
-
-/// A deprovisioned node that is gone becomes history. False when the lease is lost.
-pub async fn finish_done(tx: &mut Tx, id: i64, lease: &str) -> Result<bool, DbError> {
-    Ok(run!(tx, FINISH_DONE, query, execute, id, lease)? == 1)
+    let (written, to) = if node.reusable {
+        let written = run!(tx, FINISH_UNUSED, query, execute, node.id, lease, data)?;
+        (written == 1, NodeState::Unused)
+    } else {
+        let written = run!(tx, FINISH_DONE, query, execute, node.id, lease)?;
+        (written == 1, NodeState::Done)
+    };
+    if written && node.reusable {
+        // A pool may want to pick it again.
+        tx.wake_workers();
+    }
+    let from = NodeState::Deprovisioning;
+    note(
+        tx,
+        written,
+        node,
+        Event::of_node(Cause::Deprovisioned, node.id, from, to),
+    )
+    .await
 }
 
 /// The nodes of a session that have their key become deployed. Returns how many.
@@ -179,38 +270,95 @@ pub async fn finish_contextualizing(
     lease: &str,
     session_id: i64,
 ) -> Result<u64, DbError> {
+    events::record_nodes_of_session(tx, session_id, NodeState::Deployed, Cause::Deployed).await?;
     run!(tx, FINISH_DEPLOYED, query, execute, lease, session_id)
 }
 
 /// A reserved node without a key goes back to the ready ones. False when the lease is lost.
 pub async fn return_to_ready(
     tx: &mut Tx,
-    id: i64,
+    node: &NodeRow,
+    session: &SessionRow,
     lease: &str,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
-    Ok(run!(tx, RETURN_READY, query, execute, id, lease, data)? == 1)
+    let written = run!(tx, RETURN_READY, query, execute, node.id, lease, data)? == 1;
+    let (from, to) = (NodeState::Contextualizing, NodeState::Ready);
+    let event = Event::of_node(Cause::Returned, node.id, from, to)
+        .in_session(session.id, session.tenant_id);
+    note(tx, written, node, event).await
 }
 
-/// Gives a node up: it is quarantined as failed. False when the lease is lost.
+/// Why and for how long a node is given up or put off.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure<'a> {
+    /// The node's data, with the error in it.
+    pub data: &'a JsonObject,
+    /// The error in one line, and the last lines of what a playbook or SSH printed.
+    pub detail: &'a str,
+    /// In how many seconds the next attempt, or repair, is due; never without.
+    pub again_in: Option<f64>,
+    /// The session for which the node was worked on.
+    pub session: Option<&'a SessionRow>,
+}
+
+/// Gives a node up: it is quarantined as failed, until it is repaired, if it is. False when the
+/// lease is lost.
 pub async fn fail_node(
     tx: &mut Tx,
-    id: i64,
+    node: &NodeRow,
     lease: &str,
-    data: &JsonObject,
+    failure: Failure<'_>,
 ) -> Result<bool, DbError> {
-    Ok(run!(tx, FAIL, query, execute, id, lease, data)? == 1)
+    let again_in = failure.again_in;
+    let written = run!(
+        tx,
+        FAIL,
+        query,
+        execute,
+        node.id,
+        lease,
+        failure.data,
+        again_in
+    )? == 1;
+    let event = Event::of_node(Cause::Failed, node.id, node.state.0, NodeState::Failed);
+    note_failure(tx, written, node, event, failure).await
 }
 
-/// Ends an attempt that failed: the next one is in `seconds`. False when the lease is lost.
+/// Ends an attempt that failed: the next one is in some seconds. False when the lease is lost.
 pub async fn postpone_node(
     tx: &mut Tx,
-    id: i64,
+    node: &NodeRow,
     lease: &str,
-    data: &JsonObject,
-    seconds: f64,
+    failure: Failure<'_>,
 ) -> Result<bool, DbError> {
-    Ok(run!(tx, POSTPONE, query, execute, id, lease, data, seconds)? == 1)
+    let again_in = failure.again_in;
+    let written = run!(
+        tx,
+        POSTPONE,
+        query,
+        execute,
+        node.id,
+        lease,
+        failure.data,
+        again_in
+    )? == 1;
+    let event = Event::of_node(Cause::Postponed, node.id, node.state.0, node.state.0);
+    note_failure(tx, written, node, event, failure).await
+}
+
+async fn note_failure(
+    tx: &mut Tx,
+    written: bool,
+    node: &NodeRow,
+    event: Event<'_>,
+    failure: Failure<'_>,
+) -> Result<bool, DbError> {
+    let event = match failure.session {
+        Some(session) => event.in_session(session.id, session.tenant_id),
+        None => event,
+    };
+    note(tx, written, node, event.with_detail(failure.detail)).await
 }
 
 /// Gives a node being deprovisioned its pool back. False when it has one, or does something

@@ -3,6 +3,8 @@
 use duffy_api::NodeState;
 
 use super::dialect::{run, statements};
+use super::events::{self, Cause, Event};
+use super::sessions::SessionRow;
 use super::{DbError, JsonObject, Timestamp, Tx};
 
 /// A node's row.
@@ -32,6 +34,18 @@ pub struct NodeRow {
     pub retired_at: Option<Timestamp>,
     /// How often the work on its present state was begun.
     pub attempts: i32,
+    /// Grows with each claim and reservation: whoever acts on the node by an older number is late.
+    pub fence: i32,
+    /// How often it was repaired since it was last lent.
+    pub repairs: i32,
+    /// Since when an operator keeps it as it is.
+    pub held_at: Option<Timestamp>,
+    /// Before that time nobody acts on it.
+    pub retry_at: Option<Timestamp>,
+    /// Since when it is in its state; unknown of what the original wrote.
+    pub state_since: Option<Timestamp>,
+    /// Until when a process works on it.
+    pub lease_expires_at: Option<Timestamp>,
 }
 
 /// A state as it stands in a row.
@@ -91,40 +105,45 @@ statements! {
          AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id"
     ];
     COUNT_FILLED = [
-        "SELECT pool AS name, count(*) AS quantity FROM nodes WHERE retired_at IS NULL \
-         AND pool IS NOT NULL AND state IN ('ready', 'provisioning') GROUP BY pool"
+        "SELECT pool AS name, count(*) AS quantity, \
+         count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes WHERE retired_at IS NULL \
+         AND held_at IS NULL AND pool IS NOT NULL AND state IN ('ready', 'provisioning') \
+         GROUP BY pool"
     ];
     COUNT_FILLED_OF = [
         "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
-         AND state IN ('ready', 'provisioning')"
+         AND held_at IS NULL AND state IN ('ready', 'provisioning')"
     ];
     LIST_REUSABLE_NODES = [
         "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL \
-         AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id"
+         AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id"
     ];
     PICK_REUSABLE_NODE = [
         "UPDATE nodes SET state = 'provisioning', pool = $2, lease = NULL, \
          lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = " now " \
-         WHERE id = $1 AND state = 'unused' AND pool IS NULL AND retired_at IS NULL"
+         WHERE id = $1 AND state = 'unused' AND pool IS NULL AND retired_at IS NULL \
+         AND held_at IS NULL"
     ];
     INSERT_PROVISIONING_NODES = [
         "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
          WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
-         SELECT $1, 'provisioning', FALSE, '{}', " now ", " now " FROM rows"
+         SELECT $1, 'provisioning', FALSE, '{}', " now ", " now " FROM rows \
+         RETURNING id"
     ];
     /// Oldest first: every node gets its turn, and none rots at the end of the line.
     TAKE_READY_NODES = [
         "SELECT " node_columns " FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL \
+         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
          ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2" skip_locked
     ];
     NEXT_READY_NODE = [
         "SELECT " node_columns " FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL \
+         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
          ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1"
     ];
     COUNT_READY = [
-        "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL"
+        "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
+         AND held_at IS NULL"
     ];
     LOCK_POOL = [
         pool_lock
@@ -134,12 +153,25 @@ statements! {
     ];
     AWAIT_READY_NODES = [
         "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
-         ORDER BY id LIMIT $2" for_update
+         AND held_at IS NULL ORDER BY id LIMIT $2" for_update
+    ];
+    LIST_REPAIRABLE = [
+        "SELECT id FROM nodes WHERE retired_at IS NULL AND held_at IS NULL AND state = 'failed' \
+         AND pool IS NOT NULL AND retry_at <= " now " ORDER BY retry_at LIMIT $1"
+    ];
+    REPAIR_NODE = [
+        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, retry_at = NULL, repairs = repairs + 1, state_since = " now " \
+         WHERE id = $1 AND retired_at IS NULL AND held_at IS NULL AND state = 'failed' \
+         AND pool IS NOT NULL AND retry_at <= " now " RETURNING " node_columns
+    ];
+    STOP_REPAIRS = [
+        "UPDATE nodes SET retry_at = NULL WHERE id = $1 AND state = 'failed'"
     ];
     RESERVE_NODE = [
         "UPDATE nodes SET state = 'contextualizing', data = $2, lease = $3, \
          lease_expires_at = " [now + "$4"] ", attempts = 1, retry_at = NULL, \
-         state_since = " now " WHERE id = $1"
+         fence = fence + 1, state_since = " now " WHERE id = $1"
     ];
 }
 
@@ -157,6 +189,8 @@ pub struct PoolCount {
     pub name: String,
     /// How many.
     pub quantity: i64,
+    /// How many of these are being provisioned.
+    pub provisioning: i64,
 }
 
 /// The node of this number, retired ones too.
@@ -176,7 +210,7 @@ pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError
     } else {
         INSERT_UNUSED_NODE
     };
-    run!(
+    let row = run!(
         tx,
         statement,
         query_as::<NodeRow>,
@@ -188,7 +222,14 @@ pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError
         node.reusable,
         &node.data,
     )?
-    .ok_or_else(|| DbError::Corrupt("an inserted node was not returned".into()))
+    .ok_or_else(|| DbError::Corrupt("an inserted node was not returned".into()))?;
+    let event = Event {
+        node_id: Some(row.id),
+        to: Some(row.state.0),
+        ..Event::new(Cause::Registered)
+    };
+    events::record(tx, &event.in_pool(row.pool.as_deref())).await?;
+    Ok(row)
 }
 
 /// How many active nodes of a pool are in which state.
@@ -235,24 +276,37 @@ pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
 
 /// Puts a reusable node into a pool, to be provisioned. False when another pool was faster.
 pub async fn pick_reusable_node(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
-    Ok(run!(tx, PICK_REUSABLE_NODE, query, execute, id, pool)? == 1)
+    let picked = run!(tx, PICK_REUSABLE_NODE, query, execute, id, pool)? == 1;
+    if picked {
+        let event = Event::of_node(
+            Cause::Filled,
+            id,
+            NodeState::Unused,
+            NodeState::Provisioning,
+        );
+        events::record(tx, &event.in_pool(Some(pool))).await?;
+    }
+    Ok(picked)
 }
 
-/// Adds so many nodes to a pool, to be provisioned.
+/// Adds so many nodes to a pool that this transaction has locked, to be provisioned.
 pub async fn insert_provisioning_nodes(
     tx: &mut Tx,
     pool: &str,
     quantity: u32,
 ) -> Result<(), DbError> {
     if quantity > 0 {
-        run!(
+        let ids = run!(
             tx,
             INSERT_PROVISIONING_NODES,
-            query,
-            execute,
+            query_scalar::<i32>,
+            fetch_all,
             pool,
             i64::from(quantity)
         )?;
+        if let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) {
+            events::record_new_nodes(tx, *first, *last, pool).await?;
+        }
     }
     Ok(())
 }
@@ -333,14 +387,62 @@ pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result
     Ok(())
 }
 
-/// Takes a ready node that this transaction has locked, for `seconds` under `lease`.
+/// Up to `limit` failed nodes whose repair is due.
+pub async fn list_repairable(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
+    let rows = run!(
+        tx,
+        LIST_REPAIRABLE,
+        query_scalar::<i32>,
+        fetch_all,
+        i64::from(limit)
+    )?;
+    Ok(rows.into_iter().map(i64::from).collect())
+}
+
+/// Hands a failed node whose repair is due over to be deprovisioned. False when it is not.
+pub async fn repair_node(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
+    let row = run!(tx, REPAIR_NODE, query_as::<NodeRow>, fetch_optional, id)?;
+    let Some(row) = row else {
+        return Ok(false);
+    };
+    let (from, to) = (NodeState::Failed, NodeState::Deprovisioning);
+    let detail = format!("repair {}", row.repairs);
+    let event = Event::of_node(Cause::Repaired, id, from, to).with_detail(&detail);
+    events::record(tx, &event.in_pool(row.pool.as_deref())).await?;
+    tx.wake_workers();
+    Ok(true)
+}
+
+/// Leaves a failed node to the operator, for this reason.
+pub async fn stop_repairs(tx: &mut Tx, id: i64, detail: &str) -> Result<(), DbError> {
+    if run!(tx, STOP_REPAIRS, query, execute, id)? == 1 {
+        let event = Event::of_node(Cause::Failed, id, NodeState::Failed, NodeState::Failed);
+        events::record(tx, &event.with_detail(detail)).await?;
+    }
+    Ok(())
+}
+
+/// Takes a ready node that this transaction has locked for a session, for `seconds` under `lease`.
 pub async fn reserve_node(
     tx: &mut Tx,
-    id: i64,
-    data: &JsonObject,
+    node: &NodeRow,
+    session: &SessionRow,
     lease: &str,
     seconds: f64,
 ) -> Result<(), DbError> {
-    run!(tx, RESERVE_NODE, query, execute, id, data, lease, seconds)?;
-    Ok(())
+    run!(
+        tx,
+        RESERVE_NODE,
+        query,
+        execute,
+        node.id,
+        &node.data,
+        lease,
+        seconds
+    )?;
+    let (from, to) = (NodeState::Ready, NodeState::Contextualizing);
+    let event = Event::of_node(Cause::Reserved, node.id, from, to)
+        .in_pool(node.pool.as_deref())
+        .in_session(session.id, session.tenant_id);
+    events::record(tx, &event).await
 }

@@ -1,6 +1,9 @@
 //! The `sessions` and `sessions_nodes` tables, and what a session's end does to its nodes.
 
+use duffy_api::NodeState;
+
 use super::dialect::{run, statements};
+use super::events::{self, Cause, Event};
 use super::tenants::TenantRow;
 use super::{DbError, Interval, JsonObject, Timestamp, Tx};
 use crate::db::nodes::NodeRow;
@@ -116,7 +119,8 @@ statements! {
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
          AND NOT EXISTS (SELECT 1 FROM sessions_nodes \
          JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL)"
+         WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL) \
+         RETURNING " node_columns
     ];
     LAST_SESSION_ID = [
         "SELECT max(id) FROM sessions"
@@ -270,14 +274,24 @@ pub async fn replace_session_node(
 }
 
 /// Sets when a session ends by itself.
-pub async fn set_expiry(tx: &mut Tx, id: i64, expires_at: Timestamp) -> Result<(), DbError> {
-    run!(tx, SET_EXPIRY, query, execute, id, expires_at)?;
-    Ok(())
+pub async fn set_expiry(
+    tx: &mut Tx,
+    session: &SessionRow,
+    expires_at: Timestamp,
+) -> Result<(), DbError> {
+    run!(tx, SET_EXPIRY, query, execute, session.id, expires_at)?;
+    let detail = format!("expires at {}", expires_at.0.to_rfc3339());
+    let event = Event::of_session(Cause::Extended, session.id, session.tenant_id);
+    events::record(tx, &event.with_detail(&detail)).await
 }
 
 /// Retires a session and hands all its nodes over to be deprovisioned. `None` when it was
 /// retired already, or is not there. Wakes the workers.
-pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+pub async fn retire_session(
+    tx: &mut Tx,
+    id: i64,
+    cause: Cause,
+) -> Result<Option<SessionRow>, DbError> {
     let row = run!(
         tx,
         RETIRE_SESSION,
@@ -285,7 +299,9 @@ pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, 
         fetch_optional,
         id
     )?;
-    if row.is_some() {
+    if let Some(row) = &row {
+        events::record(tx, &Event::of_session(cause, id, row.tenant_id)).await?;
+        events::record_nodes_of_session(tx, id, NodeState::Deprovisioning, cause).await?;
         run!(tx, RELEASE_NODES_OF_SESSION, query, execute, id)?;
         tx.wake_workers();
     }
@@ -324,12 +340,18 @@ pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
 
 /// Hands nodes over to be deprovisioned that are in use by no running session. Returns how
 /// many.
-pub async fn release_orphans(tx: &mut Tx) -> Result<u64, DbError> {
-    let released = run!(tx, RELEASE_ORPHANS, query, execute)?;
-    if released > 0 {
+pub async fn release_orphans(tx: &mut Tx) -> Result<usize, DbError> {
+    let released = run!(tx, RELEASE_ORPHANS, query_as::<NodeRow>, fetch_all)?;
+    for node in &released {
+        let event = Event {
+            node_id: Some(node.id),
+            to: Some(node.state.0),
+            ..Event::new(Cause::Orphaned)
+        };
+        events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
         tx.wake_workers();
     }
-    Ok(released)
+    Ok(released.len())
 }
 
 /// The pool from which a node was lent last: the original forgets it when it deprovisions.

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tracing::{Instrument, Span};
 
 use super::error::ApiError;
+use crate::actor;
 use crate::context::Ctx;
 use crate::db::tenants::TenantRow;
 use crate::lifecycle::sessions::{self, SessionChange, SessionError};
@@ -28,11 +29,12 @@ pub async fn request_session(
     create: SessionCreate,
 ) -> Result<Response, ApiError> {
     let session = sessions::request_session(&ctx, &tenant, create).await?;
-    let (runtime, span) = (Handle::current(), Span::current());
+    let (runtime, span, actor) = (Handle::current(), Span::current(), actor::current());
     let id = session.id;
     let give_back = move || {
         let tasks = ctx.tasks.clone();
-        tasks.spawn_on(retire(ctx, tenant, id).instrument(span), &runtime);
+        let retire = actor::acting(actor, retire(ctx, tenant, id));
+        tasks.spawn_on(retire.instrument(span), &runtime);
     };
     Ok(Granted::new(session, give_back).into_response())
 }

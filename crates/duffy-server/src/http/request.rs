@@ -17,6 +17,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::ApiError;
+use crate::actor;
 
 /// In every reply.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -84,6 +85,7 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
         drop(place);
         reply
     };
+    let work = actor::acting(format!("request {id}").into(), work);
     let task = desk.tasks.spawn(work.instrument(span.clone()));
     let mut reply = match tokio::time::timeout(deadline, task).await {
         Ok(Ok(reply)) => reply,

@@ -3,18 +3,22 @@
 
 use std::time::Duration;
 
-use duffy_api::Session;
+use duffy_api::{NodeState, Session};
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::lease::{self, LeaseKeeper};
 use super::nodes::ssh_target;
+use super::repair;
 use super::reserve::{Reserved, ReservedNode, take_node};
 use super::rules;
 use super::session_error::SessionError;
 use super::views;
+use crate::actor;
 use crate::context::Ctx;
+use crate::db::events::{self, Cause, Event};
+use crate::db::nodes::{NodeRow, State};
 use crate::db::sessions::SessionRow;
 use crate::db::{DbError, Tx, leases, nodes, sessions};
 
@@ -184,10 +188,10 @@ async fn substitute(
                 let old = failure.reserved.node.id;
                 let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
                 let node = ready.into_iter().next().ok_or(SubstituteError::None)?;
-                if !fail(ctx, &mut tx, failure, lease).await? {
+                if !fail(ctx, &mut tx, session, failure, lease).await? {
                     return Err(SubstituteError::None);
                 }
-                let node = take_node(ctx, &mut tx, spec, node, lease).await?;
+                let node = take_node(ctx, &mut tx, session, spec, node, lease).await?;
                 sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data)
                     .await?;
                 tracing::info!(session.id, node.id, failed = old, "node replaced");
@@ -208,14 +212,32 @@ async fn substitute(
 }
 
 /// Quarantines a node. False when the lease is lost.
-async fn fail(ctx: &Ctx, tx: &mut Tx, failure: &Failure, lease: &str) -> Result<bool, DbError> {
+async fn fail(
+    ctx: &Ctx,
+    tx: &mut Tx,
+    session: &SessionRow,
+    failure: &Failure,
+    lease: &str,
+) -> Result<bool, DbError> {
     let node = &failure.reserved.node;
     let mut data = node.data.clone();
     let detail = format!("contextualizing node failed: {}", failure.cause);
     rules::record_error(&mut data.0, ctx.clock.now(), &detail, None);
     // It may have the key all the same, if its answer was lost.
     data.0.insert(rules::STALE_KEYS.into(), json!(true));
-    leases::fail_node(tx, node.id, lease, &data).await
+    let again_in = repair::pause_before(&ctx.policy, node.repairs);
+    let failure = leases::Failure {
+        data: &data,
+        detail: &detail,
+        again_in: again_in.map(|pause| pause.as_secs_f64()),
+        session: Some(session),
+    };
+    // The row still says what the node was before it was reserved.
+    let reserved = NodeRow {
+        state: State(NodeState::Contextualizing),
+        ..node.clone()
+    };
+    leases::fail_node(tx, &reserved, lease, failure).await
 }
 
 /// How often to ask the database whether a session is granted when its answer was lost.
@@ -263,6 +285,8 @@ async fn try_deploy(
             let deployed =
                 |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
             if view.active && view.nodes.len() == quantity && view.nodes.iter().all(deployed) {
+                let event = Event::of_session(Cause::Granted, id, view.tenant.id);
+                events::record(&mut tx, &event).await?;
                 Ok((tx, view))
             } else {
                 // Retired, expired or rolled back meanwhile; whoever did it sees to the nodes.
@@ -275,17 +299,17 @@ async fn try_deploy(
 /// Retires, as soon as the database is back, a session that was refused to its tenant.
 fn give_up(ctx: &Ctx, id: i64) {
     let ctx = ctx.clone();
-    ctx.tasks.clone().spawn(async move {
+    ctx.tasks.clone().spawn(actor::carry(async move {
         let retire = || {
             ctx.db.transaction(|mut tx| async move {
-                sessions::retire_session(&mut tx, id).await?;
+                sessions::retire_session(&mut tx, id, Cause::Refused).await?;
                 Ok::<_, DbError>((tx, ()))
             })
         };
         if let Err(error) = lease::persist(&ctx, retire).await {
             tracing::error!(session.id = id, %error, "cannot retire a session that was refused");
         }
-    });
+    }));
 }
 
 /// Takes the key off the good nodes, which are ready again then; retires the session.
@@ -326,12 +350,12 @@ async fn undo(
             for node in clean {
                 let mut data = node.data.clone();
                 data.0.shift_remove("nodes_spec");
-                leases::return_to_ready(&mut tx, node.id, lease, &data).await?;
+                leases::return_to_ready(&mut tx, node, session, lease, &data).await?;
             }
             for failure in failed {
-                fail(ctx, &mut tx, failure, lease).await?;
+                fail(ctx, &mut tx, session, failure, lease).await?;
             }
-            sessions::retire_session(&mut tx, session.id).await?;
+            sessions::retire_session(&mut tx, session.id, Cause::Refused).await?;
             Ok((tx, ()))
         })
         .await

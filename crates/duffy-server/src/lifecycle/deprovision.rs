@@ -7,9 +7,11 @@ use serde_json::json;
 
 use super::lease;
 use super::nodes::ssh_target;
+use super::pools;
 use super::rules;
 use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
+use crate::db::leases::Failure;
 use crate::db::nodes::NodeRow;
 use crate::db::{DbError, JsonObject, leases, sessions};
 use crate::nodes::mechanism::{MechanismError, match_deprovisioned};
@@ -88,13 +90,10 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
     work.keeper.expect_fewer(1);
     let write = || {
         ctx.db.transaction(|mut tx| async move {
-            let written = if node.reusable {
-                // A pool may want to pick it again.
-                tx.wake_workers();
-                leases::finish_reusable(&mut tx, node.id, lease, data).await?
-            } else {
-                leases::finish_done(&mut tx, node.id, lease).await?
-            };
+            let written = leases::finish_deprovisioning(&mut tx, node, lease, data).await?;
+            if written {
+                pools::note_success(&mut tx, work).await?;
+            }
             Ok::<_, DbError>((tx, written))
         })
     };
@@ -119,7 +118,12 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
         let mut data = node.data.clone();
         let detail = "the node belongs to no pool, and no session knows one; see to it by hand";
         rules::record_error(&mut data.0, ctx.clock.now(), detail, None);
-        let data = &data;
+        let failure = Failure {
+            data: &data,
+            detail,
+            again_in: None,
+            session: None,
+        };
         ctx.db
             .transaction(|mut tx| async move {
                 let pool = sessions::last_pool_of_node(&mut tx, node.id).await?;
@@ -128,7 +132,7 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
                     None => false,
                 };
                 if !restored {
-                    leases::fail_node(&mut tx, node.id, lease, data).await?;
+                    leases::fail_node(&mut tx, node, lease, failure).await?;
                     tracing::error!(node.id, "{detail}");
                 }
                 Ok::<_, DbError>((tx, ()))

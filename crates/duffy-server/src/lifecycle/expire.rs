@@ -1,6 +1,7 @@
 //! Ending sessions whose time is over.
 
 use crate::context::Ctx;
+use crate::db::events::Cause;
 use crate::db::{DbError, sessions};
 
 /// So many sessions are looked at in one go.
@@ -43,7 +44,10 @@ async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
     ctx.db
         .transaction(|mut tx| async move {
             let due = sessions::lock_expired_session(&mut tx, id).await?;
-            let retired = due && sessions::retire_session(&mut tx, id).await?.is_some();
+            let retired = due
+                && sessions::retire_session(&mut tx, id, Cause::Expired)
+                    .await?
+                    .is_some();
             Ok((tx, retired))
         })
         .await

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use duffy_api::NodeState;
 use duffy_config::{Pool, ReuseValue};
 use indexmap::IndexMap;
 use serde_json::Map;
@@ -9,21 +10,27 @@ use serde_json::Map;
 use super::rules::{self, Wanted};
 use crate::context::Ctx;
 use crate::db::nodes::{self, PoolLock};
-use crate::db::{DbError, Tx};
+use crate::db::{DbError, Tx, pools};
 
 /// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,
 /// new ones otherwise. Returns how many were added.
 pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
-    let counts = ctx
+    let (counts, states) = ctx
         .db
         .read(|mut tx| async move {
             let counts = nodes::count_filled(&mut tx).await?;
-            Ok::<_, DbError>((tx, counts))
+            let states = pools::list_pool_states(&mut tx).await?;
+            Ok::<_, DbError>((tx, (counts, states)))
         })
         .await?;
+    let states: HashMap<_, _> = states
+        .into_iter()
+        .filter(|state| state.work.0 == NodeState::Provisioning)
+        .map(|state| (state.pool.clone(), state))
+        .collect();
     let counts: HashMap<_, _> = counts
         .into_iter()
-        .map(|row| (row.name, row.quantity))
+        .map(|row| (row.name, (row.quantity, row.provisioning)))
         .collect();
     let mut added = 0;
     for pool in ctx
@@ -35,7 +42,17 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
         let Some(fill_level) = pool.fill_level else {
             continue;
         };
-        let filled = counts.get(&pool.name).copied().unwrap_or(0);
+        let (filled, provisioning) = counts.get(&pool.name).copied().unwrap_or((0, 0));
+        let fill_level = match states.get(&pool.name) {
+            Some(state) if state.drained_at.is_some() => 0,
+            // One node waits for the next try of a mechanism that keeps failing; more would fail
+            // as well.
+            Some(state) if state.retry_at.is_some() => {
+                let tried = filled + i64::from(provisioning == 0);
+                fill_level.min(u32::try_from(tried).unwrap_or(u32::MAX))
+            }
+            _ => fill_level,
+        };
         if rules::count_missing(fill_level, filled) > 0 {
             match fill_pool(ctx, pool, fill_level).await {
                 Ok(more) => added += more,

@@ -8,11 +8,12 @@ use serde_json::Value;
 
 use super::lease;
 use super::nodes::ssh_target;
+use super::pools;
 use super::rules;
 use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
 use crate::db::nodes::NodeRow;
-use crate::db::{DbError, JsonObject, Unique, leases};
+use crate::db::{DbError, Unique, leases};
 use crate::nodes::mechanism::{NodeResult, match_provisioned, result_hostname};
 
 /// Runs the mechanism for nodes under one lease, and writes what became of each: ready, to be
@@ -64,6 +65,7 @@ async fn make_ready(
         None => look_up_hostname(&ipaddr).await,
     };
     let mut row = node.clone();
+    row.hostname = Some(hostname.clone());
     row.ipaddr = Some(ipaddr.clone());
     row.data.0.insert("provision".into(), Value::Object(result));
     if row.data.0.contains_key(rules::STALE_KEYS)
@@ -76,7 +78,7 @@ async fn make_ready(
     row.data.0.shift_remove("error");
     row.data.0.shift_remove(rules::STALE_KEYS);
     work.keeper.expect_fewer(1);
-    let write = || write_ready(ctx, work, node.id, &hostname, &ipaddr, &row.data);
+    let write = || write_ready(ctx, work, &row);
     match lease::persist(ctx, write).await {
         Ok(true) => {
             tracing::info!(
@@ -104,19 +106,14 @@ async fn make_ready(
     }
 }
 
-async fn write_ready(
-    ctx: &Ctx,
-    work: &Work<'_>,
-    id: i64,
-    hostname: &str,
-    ipaddr: &str,
-    data: &JsonObject,
-) -> Result<bool, DbError> {
+async fn write_ready(ctx: &Ctx, work: &Work<'_>, node: &NodeRow) -> Result<bool, DbError> {
     let lease = work.keeper.lease();
     ctx.db
         .transaction(|mut tx| async move {
-            let written =
-                leases::finish_provisioning(&mut tx, id, lease, hostname, ipaddr, data).await?;
+            let written = leases::finish_provisioning(&mut tx, node, lease).await?;
+            if written {
+                pools::note_success(&mut tx, work).await?;
+            }
             Ok((tx, written))
         })
         .await

@@ -4,6 +4,7 @@
 //! soon as their lease lapses. Sessions in the making are rolled back here.
 
 use crate::context::Ctx;
+use crate::db::events::Cause;
 use crate::db::{DbError, sessions};
 
 /// Rolls back sessions whose request died, and releases nodes in use by no running session.
@@ -25,7 +26,7 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
                     .await?
                     .contains(&id);
                 let retired = if still {
-                    sessions::retire_session(&mut tx, id).await?
+                    sessions::retire_session(&mut tx, id, Cause::Abandoned).await?
                 } else {
                     None
                 };

@@ -256,7 +256,7 @@ pub(super) async fn write_reservation(
     node: NodeRow,
     lease: &str,
 ) -> Result<NodeRow, DbError> {
-    let node = take_node(ctx, tx, spec, node, lease).await?;
+    let node = take_node(ctx, tx, session, spec, node, lease).await?;
     sessions::insert_session_node(tx, session.id, node.id, &spec.pool, &node.data).await?;
     Ok(node)
 }
@@ -265,18 +265,15 @@ pub(super) async fn write_reservation(
 pub(super) async fn take_node(
     ctx: &Ctx,
     tx: &mut Tx,
+    session: &SessionRow,
     spec: &NodesSpec,
     mut node: NodeRow,
     lease: &str,
 ) -> Result<NodeRow, DbError> {
     node.data.0.insert("nodes_spec".into(), json!(spec));
-    nodes::reserve_node(
-        tx,
-        node.id,
-        &node.data,
-        lease,
-        ctx.policy.lease.as_secs_f64(),
-    )
-    .await?;
+    let seconds = ctx.policy.lease.as_secs_f64();
+    nodes::reserve_node(tx, &node, session, lease, seconds).await?;
+    // As the database has it now.
+    node.fence += 1;
     Ok(node)
 }

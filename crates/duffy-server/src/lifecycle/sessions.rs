@@ -10,6 +10,7 @@ use super::reserve::reserve;
 use super::rules;
 use super::views;
 use crate::context::Ctx;
+use crate::db::events::Cause;
 use crate::db::tenants::{self, TenantRow};
 use crate::db::{Timestamp, sessions};
 
@@ -91,12 +92,12 @@ pub async fn update_session(
                 let old = session.expires_at.map(|time| time.0);
                 let expires_at =
                     Timestamp(rules::clamp_expiry(session.created_at.0, old, new, longest));
-                sessions::set_expiry(&mut tx, id, expires_at).await?;
+                sessions::set_expiry(&mut tx, &session, expires_at).await?;
                 session.expires_at = Some(expires_at);
                 tx.wake_workers();
             }
             if change.active == Some(false) {
-                let retired = sessions::retire_session(&mut tx, id).await?;
+                let retired = sessions::retire_session(&mut tx, id, Cause::Retired).await?;
                 session = retired.ok_or(SessionError::Retired { id })?;
             }
             let view = views::read_session(ctx, &mut tx, session).await?;

@@ -56,7 +56,8 @@ pub fn tenant(ctx: &Ctx, row: &TenantRow) -> Tenant {
 /// The state that is shown of a node: as in the original, one whose session has ended is deployed until a
 /// worker has taken it in hand.
 fn shown_state(row: &NodeRow) -> NodeState {
-    let untouched = row.state.0 == NodeState::Deprovisioning && row.attempts == 0;
+    let untouched =
+        row.state.0 == NodeState::Deprovisioning && row.attempts == 0 && row.repairs == 0;
     // The original takes the pool away as it begins, and only a lent node has a specification.
     if untouched && row.pool.is_some() && row.data.0.contains_key("nodes_spec") {
         NodeState::Deployed

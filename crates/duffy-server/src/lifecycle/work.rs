@@ -1,10 +1,12 @@
 //! Work of a mechanism under a lease: what it is done with, and how it ends when it fails.
 
+use duffy_api::NodeState;
 use tokio_util::sync::CancellationToken;
 
 use super::lease::{self, LeaseKeeper};
-use super::rules;
+use super::{pools, repair, rules};
 use crate::context::Ctx;
+use crate::db::leases::Failure;
 use crate::db::nodes::NodeRow;
 use crate::db::{DbError, leases};
 use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
@@ -16,6 +18,8 @@ pub struct Work<'a> {
     pub mechanism: &'a dyn Mechanism,
     /// The pool's name.
     pub pool: &'a str,
+    /// The nodes' state while it is done: `provisioning` or `deprovisioning`.
+    pub state: NodeState,
     /// Holds the lease that the nodes are under.
     pub keeper: &'a LeaseKeeper,
     /// Is cancelled when the work shall stop.
@@ -104,30 +108,67 @@ pub(super) async fn postpone_or_fail(
             work.jitter,
         )
     });
-    let (data, lease) = (&data, work.keeper.lease());
+    let full = full_detail(detail, log);
+    let again_in = pause.or_else(|| repair::pause_before(policy, node.repairs));
+    let failure = Failure {
+        data: &data,
+        detail: &full,
+        again_in: again_in.map(|pause| pause.as_secs_f64()),
+        session: None,
+    };
+    let lease = work.keeper.lease();
     work.keeper.expect_fewer(1);
     let write = || {
         ctx.db.transaction(|mut tx| async move {
-            let written = if let Some(pause) = pause {
-                let seconds = pause.as_secs_f64();
-                leases::postpone_node(&mut tx, node.id, lease, data, seconds).await?
+            let written = if pause.is_some() {
+                leases::postpone_node(&mut tx, node, lease, failure).await?
             } else {
                 // The pool lacks a node now.
                 tx.wake_workers();
-                leases::fail_node(&mut tx, node.id, lease, data).await?
+                leases::fail_node(&mut tx, node, lease, failure).await?
             };
+            if written {
+                pools::note_failure(ctx, &mut tx, work, node, detail).await?;
+            }
             Ok::<_, DbError>((tx, written))
         })
     };
     let written = lease::persist(ctx, write).await?;
     let pool = work.pool;
-    match (written, pause) {
-        (false, _) => tracing::warn!(node.id, "failed, and the lease is lost: {detail}"),
-        (true, Some(pause)) => {
+    match (written, pause, again_in) {
+        (false, _, _) => tracing::warn!(node.id, "failed, and the lease is lost: {detail}"),
+        (true, Some(pause), _) => {
             let again_in_s = pause.as_secs();
             tracing::warn!(node.id, pool.name = pool, attempt, again_in_s, "{detail}");
         }
-        (true, None) => tracing::error!(node.id, pool.name = pool, attempt, "{detail}; gave up"),
+        (true, None, Some(pause)) => {
+            let repair_in_s = pause.as_secs();
+            tracing::error!(
+                node.id,
+                pool.name = pool,
+                attempt,
+                repair_in_s,
+                "{detail}; gave up"
+            );
+        }
+        (true, None, None) => {
+            let repairs = node.repairs;
+            tracing::error!(
+                node.id,
+                pool.name = pool,
+                attempt,
+                repairs,
+                "{detail}; gave up, and it is not repaired any more"
+            );
+        }
     }
     Ok(())
+}
+
+/// What stands in the history of a failure: the error, and the last lines that led to it.
+fn full_detail(detail: &str, log: Option<&str>) -> String {
+    match log.filter(|log| !log.is_empty()) {
+        Some(log) => format!("{detail}\n{log}"),
+        None => detail.to_owned(),
+    }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::context::Ctx;
-use crate::lifecycle::{expire, fill, reclaim};
+use crate::db::DbError;
+use crate::lifecycle::{expire, fill, pools, prune, reclaim, repair};
 
 /// When each duty is due.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) struct Duties {
     fill: Timer,
     expire: Timer,
     reclaim: Timer,
+    repair: Timer,
+    prune: Timer,
 }
 
 #[derive(Debug)]
@@ -39,9 +42,14 @@ impl Timer {
         due
     }
 
-    /// It did not succeed: soon again, not after the whole interval.
-    fn again_soon(&mut self) {
+    /// What did not succeed is done again soon, not after the whole interval. Whether it did.
+    fn settle(&mut self, what: &str, done: Result<(), DbError>) -> bool {
+        let Err(error) = done else {
+            return true;
+        };
+        tracing::error!(%error, "cannot {what}");
         self.due = self.due.min(Instant::now() + SOON);
+        false
     }
 }
 
@@ -52,6 +60,8 @@ impl Duties {
             fill: Timer::new(tasks.fill_pools_interval),
             expire: Timer::new(tasks.expire_sessions_interval),
             reclaim: Timer::new((ctx.policy.lease / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
+            repair: Timer::new((ctx.policy.repair_min / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
+            prune: Timer::new(PRUNE),
         }
     }
 
@@ -64,38 +74,51 @@ impl Duties {
 
     /// How long until the next one.
     pub(super) fn next_due(&self) -> Duration {
-        let next = self.fill.due.min(self.expire.due).min(self.reclaim.due);
-        next.saturating_duration_since(Instant::now())
+        let all = [
+            &self.fill,
+            &self.expire,
+            &self.reclaim,
+            &self.repair,
+            &self.prune,
+        ];
+        let now = Instant::now();
+        let next = all.iter().map(|timer| timer.due).min().unwrap_or(now);
+        next.saturating_duration_since(now)
     }
 
     /// Does what is due. False when the database did not let it be done.
     pub(super) async fn run_due(&mut self, ctx: &Ctx) -> bool {
         let mut good = true;
-        if self.expire.take()
-            && let Err(error) = expire::expire_sessions(ctx).await
-        {
-            tracing::error!(%error, "cannot expire sessions");
-            self.expire.again_soon();
-            good = false;
+        if self.expire.take() {
+            let done = expire::expire_sessions(ctx).await.map(drop);
+            good &= self.expire.settle("expire sessions", done);
         }
-        if self.reclaim.take()
-            && let Err(error) = reclaim::reclaim_abandoned(ctx).await
-        {
-            tracing::error!(%error, "cannot reclaim what others left behind");
-            self.reclaim.again_soon();
-            good = false;
+        if self.reclaim.take() {
+            let done = reclaim::reclaim_abandoned(ctx).await;
+            good &= self.reclaim.settle("reclaim what others left behind", done);
         }
-        if self.fill.take()
-            && let Err(error) = fill::fill_pools(ctx).await
-        {
-            tracing::error!(%error, "cannot fill pools");
-            self.fill.again_soon();
-            good = false;
+        if self.repair.take() {
+            let done = repair::repair_failed(ctx).await.map(drop);
+            good &= self.repair.settle("repair failed nodes", done);
+        }
+        if self.fill.take() {
+            let done = async {
+                pools::empty_drained(ctx).await?;
+                fill::fill_pools(ctx).await
+            };
+            let done = done.await.map(drop);
+            good &= self.fill.settle("fill pools", done);
+        }
+        if self.prune.take() {
+            let done = prune::prune_history(ctx).await.map(drop);
+            good &= self.prune.settle("remove old history", done);
         }
         good
     }
 }
 
+/// How often old history is looked for.
+const PRUNE: Duration = Duration::from_mins(10);
 /// When a duty that did not succeed is due again.
 const SOON: Duration = Duration::from_secs(2);
 const MIN_RECLAIM: Duration = Duration::from_secs(1);

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Mechanisms;
+use crate::actor;
 use crate::context::Ctx;
 use crate::db::DbError;
-use crate::db::leases::{self, Waiting};
+use crate::db::leases::{self, Portion, Waiting};
 use crate::db::nodes::NodeRow;
 use crate::lifecycle::lease::{LeaseKeeper, new_lease};
 use crate::lifecycle::work::Work;
-use crate::lifecycle::{deprovision, provision};
+use crate::lifecycle::{deprovision, pools, provision};
 use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
 
 /// Work in progress, up to a limit.
@@ -133,7 +134,7 @@ impl Queue {
     async fn serve(&mut self, group: &Waiting) -> Result<bool, DbError> {
         let state = group.state.0;
         let Some(pool) = &group.pool else {
-            self.restore_pools(state).await?;
+            self.restore_pools(group).await?;
             return Ok(false);
         };
         let (mechanism, parallel) = match self.mechanisms.get(pool) {
@@ -145,9 +146,13 @@ impl Queue {
                 true,
             ),
         };
-        let limit = if parallel { 1 } else { i64::from(i32::MAX) };
+        let portion = if parallel || group.failing {
+            Portion::One
+        } else {
+            Portion::Batch
+        };
         let (lease, taken) = (new_lease(), Instant::now());
-        let nodes = self.claim(state, Some(pool), limit, &lease).await?;
+        let nodes = self.claim(group, portion, &lease).await?;
         if nodes.is_empty() {
             return Ok(false);
         }
@@ -160,36 +165,42 @@ impl Queue {
             keeper,
             nodes,
         });
-        Ok(parallel)
+        Ok(parallel && !group.failing)
     }
 
     async fn claim(
         &self,
-        state: NodeState,
-        pool: Option<&str>,
-        limit: i64,
+        group: &Waiting,
+        portion: Portion,
         lease: &str,
     ) -> Result<Vec<NodeRow>, DbError> {
-        let seconds = self.ctx.policy.lease.as_secs_f64();
-        self.ctx
-            .db
+        let ctx = &self.ctx;
+        let seconds = ctx.policy.lease.as_secs_f64();
+        let (state, pool) = (group.state.0, group.pool.as_deref());
+        ctx.db
             .transaction(|mut tx| async move {
+                if group.failing
+                    && let Some(pool) = pool
+                    && !pools::take_try(ctx, &mut tx, pool, state).await?
+                {
+                    return Ok((tx, Vec::new()));
+                }
                 let nodes =
-                    leases::claim_nodes(&mut tx, state, pool, limit, lease, seconds).await?;
+                    leases::claim_nodes(&mut tx, state, pool, portion, lease, seconds).await?;
                 Ok((tx, nodes))
             })
             .await
     }
 
-    async fn restore_pools(&self, state: NodeState) -> Result<(), DbError> {
+    async fn restore_pools(&self, group: &Waiting) -> Result<(), DbError> {
         let lease = new_lease();
-        let nodes = self.claim(state, None, i64::from(i32::MAX), &lease).await?;
+        let nodes = self.claim(group, Portion::Batch, &lease).await?;
         deprovision::restore_pools(&self.ctx, nodes, &lease).await
     }
 
     fn start(&mut self, claim: Claim) {
         let (ctx, stop) = (self.ctx.clone(), self.stop.child_token());
-        self.running.spawn(async move {
+        self.running.spawn(actor::carry(async move {
             let Claim {
                 state,
                 pool,
@@ -202,6 +213,7 @@ impl Queue {
             let work = Work {
                 mechanism: &*mechanism,
                 pool: &pool,
+                state,
                 keeper: &keeper,
                 stop: &stop,
                 jitter: rand::random(),
@@ -228,7 +240,7 @@ impl Queue {
                     "cannot write what became of the nodes; their lease will lapse"
                 );
             }
-        });
+        }));
     }
 
     fn note_end(ended: Result<(), JoinError>) {

@@ -40,9 +40,12 @@ impl Script {
 }
 
 /// The tables, in an order in which they can be created.
-pub(super) const TABLES: [&str; 5] = [
+pub(super) const TABLES: [&str; 8] = [
     "alembic_version",
+    "events",
+    "idempotency_keys",
     "nodes",
+    "pool_states",
     "sessions",
     "sessions_nodes",
     "tenants",
@@ -121,7 +124,7 @@ const IPADDR_INDEX: &str = "CREATE UNIQUE INDEX active_ipaddr_index ON nodes (ip
      WHERE retired_at IS NULL AND state <> 'provisioning'";
 
 /// All revisions, oldest first.
-pub(super) const STEPS: [Step; 4] = [
+pub(super) const STEPS: [Step; 5] = [
     Step {
         id: "ce2e575cb800",
         title: "session lifetimes of tenants",
@@ -214,7 +217,72 @@ pub(super) const STEPS: [Step; 4] = [
             "ALTER TABLE nodes DROP COLUMN lease",
         ]),
     },
+    Step {
+        id: "d2f6409be713",
+        title: "history, pools that fail, repair of nodes, idempotency keys",
+        up: Script {
+            postgres: &[
+                "ALTER TABLE nodes ADD COLUMN fence INTEGER DEFAULT 0 NOT NULL",
+                "ALTER TABLE nodes ADD COLUMN repairs INTEGER DEFAULT 0 NOT NULL",
+                "ALTER TABLE nodes ADD COLUMN held_at TIMESTAMP WITHOUT TIME ZONE",
+                "CREATE TABLE events (id BIGSERIAL NOT NULL, \
+                 created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL, \
+                 node_id INTEGER, session_id INTEGER, tenant_id INTEGER, pool TEXT, \
+                 from_state TEXT, to_state TEXT, cause TEXT NOT NULL, actor TEXT NOT NULL, \
+                 detail TEXT, CONSTRAINT events_pkey PRIMARY KEY (id))",
+                EVENTS_NODE_INDEX,
+                EVENTS_SESSION_INDEX,
+                "CREATE TABLE pool_states (pool TEXT NOT NULL, work TEXT NOT NULL, \
+                 failures INTEGER DEFAULT 0 NOT NULL, \
+                 retry_at TIMESTAMP WITHOUT TIME ZONE, failed_at TIMESTAMP WITHOUT TIME ZONE, \
+                 detail TEXT, drained_at TIMESTAMP WITHOUT TIME ZONE, reason TEXT, \
+                 CONSTRAINT pool_states_pkey PRIMARY KEY (pool, work))",
+                "CREATE TABLE idempotency_keys (tenant_id INTEGER NOT NULL, key TEXT NOT NULL, \
+                 request TEXT NOT NULL, session_id INTEGER NOT NULL, reply TEXT, \
+                 fetched BOOLEAN DEFAULT FALSE NOT NULL, \
+                 created_at TIMESTAMP WITHOUT TIME ZONE NOT NULL, \
+                 CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key))",
+                KEYS_SESSION_INDEX,
+            ],
+            sqlite: &[
+                "ALTER TABLE nodes ADD COLUMN fence INTEGER DEFAULT 0 NOT NULL",
+                "ALTER TABLE nodes ADD COLUMN repairs INTEGER DEFAULT 0 NOT NULL",
+                "ALTER TABLE nodes ADD COLUMN held_at DATETIME",
+                "CREATE TABLE events (id INTEGER NOT NULL, created_at DATETIME NOT NULL, \
+                 node_id INTEGER, session_id INTEGER, tenant_id INTEGER, pool TEXT, \
+                 from_state TEXT, to_state TEXT, cause TEXT NOT NULL, actor TEXT NOT NULL, \
+                 detail TEXT, CONSTRAINT events_pkey PRIMARY KEY (id))",
+                EVENTS_NODE_INDEX,
+                EVENTS_SESSION_INDEX,
+                "CREATE TABLE pool_states (pool TEXT NOT NULL, work TEXT NOT NULL, \
+                 failures INTEGER DEFAULT 0 NOT NULL, retry_at DATETIME, failed_at DATETIME, \
+                 detail TEXT, drained_at DATETIME, reason TEXT, \
+                 CONSTRAINT pool_states_pkey PRIMARY KEY (pool, work))",
+                "CREATE TABLE idempotency_keys (tenant_id INTEGER NOT NULL, key TEXT NOT NULL, \
+                 request TEXT NOT NULL, session_id INTEGER NOT NULL, reply TEXT, \
+                 fetched BOOLEAN DEFAULT FALSE NOT NULL, created_at DATETIME NOT NULL, \
+                 CONSTRAINT idempotency_keys_pkey PRIMARY KEY (tenant_id, key))",
+                KEYS_SESSION_INDEX,
+            ],
+        },
+        down: Script::same(&[
+            "DROP TABLE idempotency_keys",
+            "DROP TABLE pool_states",
+            "DROP TABLE events",
+            "ALTER TABLE nodes DROP COLUMN held_at",
+            "ALTER TABLE nodes DROP COLUMN repairs",
+            "ALTER TABLE nodes DROP COLUMN fence",
+        ]),
+    },
 ];
+
+// No foreign keys: history may be older than what it tells of, and costs no lock.
+const EVENTS_NODE_INDEX: &str =
+    "CREATE INDEX events_node_id_index ON events (node_id, id) WHERE node_id IS NOT NULL";
+const EVENTS_SESSION_INDEX: &str =
+    "CREATE INDEX events_session_id_index ON events (session_id, id) WHERE session_id IS NOT NULL";
+const KEYS_SESSION_INDEX: &str =
+    "CREATE INDEX idempotency_keys_session_id_index ON idempotency_keys (session_id)";
 
 const LEASE_INDEX: &str = "CREATE INDEX nodes_lease_index ON nodes (lease) WHERE lease IS NOT NULL";
 const TENANT_INDEX: &str = "CREATE INDEX sessions_active_tenant_id_index \

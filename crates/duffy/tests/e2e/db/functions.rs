@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use duffy_api::NodeState;
+use duffy_server::db::events::{self, Cause};
+use duffy_server::db::leases::{Failure, Portion};
 use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock};
 use duffy_server::db::sessions::{self, SessionRow};
 use duffy_server::db::tenants::{self, NewTenant, TenantRow};
@@ -72,13 +74,32 @@ async fn reserve(db: &Db) -> (TenantRow, SessionRow, NodeRow) {
     ));
     let taken = tx!(db, |tx| nodes::take_ready_nodes(&mut tx, "p", 1));
     let node = taken.into_iter().next().unwrap();
+    lend(db, &session, &node).await;
+    (tenant, session, node)
+}
+
+/// Reserves a node for a session.
+async fn lend(db: &Db, session: &SessionRow, node: &NodeRow) {
     tx!(db, |tx| nodes::reserve_node(
-        &mut tx, node.id, &node.data, "lease", 60.0
+        &mut tx, node, session, "lease", 60.0
     ));
     tx!(db, |tx| sessions::insert_session_node(
         &mut tx, session.id, node.id, "p", &node.data
     ));
-    (tenant, session, node)
+}
+
+/// What the history has of a node: cause, state before and after.
+async fn history(db: &Db, id: i64) -> Vec<(String, Option<String>, Option<String>)> {
+    let rows = tx!(db, |tx| events::list_of_node(&mut tx, id, 0, None, 100));
+    let brief = rows.into_iter();
+    brief
+        .map(|row| (row.cause, row.from_state, row.to_state))
+        .collect()
+}
+
+fn happened(cause: &str, from: &str, to: &str) -> (String, Option<String>, Option<String>) {
+    let state = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    (cause.to_owned(), state(from), state(to))
 }
 
 #[tokio::test]
@@ -279,7 +300,7 @@ async fn sessions_are_granted_changed_and_retired() {
         assert!(replace(second.id, node.id).await);
 
         let later = Timestamp(session.created_at.0 + TimeDelta::hours(2));
-        tx!(db, |tx| sessions::set_expiry(&mut tx, session.id, later));
+        tx!(db, |tx| sessions::set_expiry(&mut tx, &session, later));
         let found = tx!(db, |tx| sessions::lock_session(&mut tx, session.id)).unwrap();
         assert_eq!(found.expires_at, Some(later));
         assert!(tx!(db, |tx| sessions::list_expired_sessions(&mut tx, 10)).is_empty());
@@ -287,7 +308,7 @@ async fn sessions_are_granted_changed_and_retired() {
             &mut tx, session.id
         )));
         let earlier = Timestamp(session.created_at.0 - TimeDelta::hours(2));
-        tx!(db, |tx| sessions::set_expiry(&mut tx, session.id, earlier));
+        tx!(db, |tx| sessions::set_expiry(&mut tx, &session, earlier));
         assert_eq!(
             tx!(db, |tx| sessions::list_expired_sessions(&mut tx, 10)),
             [session.id]
@@ -296,9 +317,21 @@ async fn sessions_are_granted_changed_and_retired() {
             &mut tx, session.id
         )));
 
-        let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id)).unwrap();
+        let retired = tx!(db, |tx| sessions::retire_session(
+            &mut tx,
+            session.id,
+            Cause::Retired
+        ))
+        .unwrap();
         assert!(retired.retired_at.is_some());
-        assert!(tx!(db, |tx| sessions::retire_session(&mut tx, session.id)).is_none());
+        assert!(
+            tx!(db, |tx| sessions::retire_session(
+                &mut tx,
+                session.id,
+                Cause::Retired
+            ))
+            .is_none()
+        );
         assert_eq!(state(db, node.id).await, NodeState::Deprovisioning);
         assert_eq!(state(db, second.id).await, NodeState::Ready);
         assert_eq!(
@@ -312,6 +345,28 @@ async fn sessions_are_granted_changed_and_retired() {
         let pool = tx!(db, |tx| sessions::last_pool_of_node(&mut tx, node.id));
         assert_eq!(pool.as_deref(), Some("p"));
         assert!(tx!(db, |tx| sessions::find_session(&mut tx, session.id)).is_some());
+        assert_eq!(
+            history(db, node.id).await,
+            [
+                happened("registered", "", "ready"),
+                happened("reserved", "ready", "contextualizing"),
+                // By a lease that is not the node's: in the program all of it is rolled back then.
+                happened("deployed", "contextualizing", "deployed"),
+                happened("deployed", "contextualizing", "deployed"),
+                happened("retired", "deployed", "deprovisioning"),
+            ]
+        );
+        let events = tx!(db, |tx| events::list_of_session(
+            &mut tx, session.id, 0, 100
+        ));
+        let causes: Vec<_> = events.iter().map(|event| event.cause.as_str()).collect();
+        assert_eq!(
+            causes,
+            [
+                "reserved", "deployed", "deployed", "extended", "extended", "retired", "retired"
+            ]
+        );
+        assert!(events.iter().all(|event| event.actor == "duffy"));
         assert!(tx!(db, |tx| sessions::find_session(&mut tx, 999)).is_none());
     }
 }
@@ -332,14 +387,12 @@ async fn what_a_dead_request_left_is_found() {
         assert_eq!(tx!(db, |tx| sessions::release_orphans(&mut tx)), 0);
         let orphan = insert(db, new_node(2, Some("p"), true)).await;
         tx!(db, |tx| nodes::reserve_node(
-            &mut tx,
-            orphan.id,
-            &orphan.data,
-            "dead",
-            -1.0
+            &mut tx, &orphan, &session, "dead", -1.0
         ));
         assert_eq!(tx!(db, |tx| sessions::release_orphans(&mut tx)), 1);
         assert_eq!(state(db, orphan.id).await, NodeState::Deprovisioning);
+        let last = history(db, orphan.id).await.pop();
+        assert_eq!(last, Some(happened("orphaned", "", "deprovisioning")));
         assert_eq!(state(db, node.id).await, NodeState::Contextualizing);
     }
 }
@@ -348,11 +401,11 @@ async fn claim(
     db: &Db,
     state: NodeState,
     pool: Option<&str>,
-    limit: i64,
+    portion: Portion,
     lease: &str,
 ) -> Vec<NodeRow> {
     tx!(db, |tx| leases::claim_nodes(
-        &mut tx, state, pool, limit, lease, 60.0
+        &mut tx, state, pool, portion, lease, 60.0
     ))
 }
 
@@ -371,44 +424,82 @@ async fn a_lease_is_one_owners_until_it_ends() {
             ),
             (Some("p"), NodeState::Provisioning, 4)
         );
-        let mine = claim(db, NodeState::Provisioning, Some("p"), 2, "mine").await;
+        let mut mine = Vec::new();
+        for _ in 0..2 {
+            mine.extend(claim(db, NodeState::Provisioning, Some("p"), Portion::One, "mine").await);
+        }
         assert_eq!(
-            mine.iter().map(|node| node.attempts).collect::<Vec<_>>(),
-            [1, 1]
+            mine.iter()
+                .map(|node| (node.attempts, node.fence))
+                .collect::<Vec<_>>(),
+            [(1, 1), (1, 1)]
         );
-        let rest = claim(db, NodeState::Provisioning, Some("p"), 100, "rest").await;
+        let rest = claim(
+            db,
+            NodeState::Provisioning,
+            Some("p"),
+            Portion::Batch,
+            "rest",
+        )
+        .await;
         assert_eq!(rest.len(), 2, "what is leased is left alone");
         assert!(
-            claim(db, NodeState::Provisioning, Some("p"), 100, "more")
+            claim(
+                db,
+                NodeState::Provisioning,
+                Some("p"),
+                Portion::Batch,
+                "more"
+            )
+            .await
+            .is_empty()
+        );
+        assert!(
+            claim(
+                db,
+                NodeState::Deprovisioning,
+                Some("p"),
+                Portion::Batch,
+                "x"
+            )
+            .await
+            .is_empty()
+        );
+        assert!(
+            claim(db, NodeState::Provisioning, None, Portion::Batch, "x")
                 .await
                 .is_empty()
         );
         assert!(
-            claim(db, NodeState::Deprovisioning, Some("p"), 100, "x")
-                .await
-                .is_empty()
-        );
-        assert!(
-            claim(db, NodeState::Provisioning, None, 100, "x")
-                .await
-                .is_empty()
-        );
-        assert!(
-            claim(db, NodeState::Ready, Some("p"), 100, "x")
+            claim(db, NodeState::Ready, Some("p"), Portion::Batch, "x")
                 .await
                 .is_empty()
         );
 
         // Handed back: free at once, the attempt forgotten.
         assert_eq!(tx!(db, |tx| leases::hand_back_lease(&mut tx, "rest")), 2);
-        let again = claim(db, NodeState::Provisioning, Some("p"), 100, "rest").await;
+        let again = claim(
+            db,
+            NodeState::Provisioning,
+            Some("p"),
+            Portion::Batch,
+            "rest",
+        )
+        .await;
         assert_eq!(
             again.iter().map(|node| node.attempts).collect::<Vec<_>>(),
             [1, 1]
         );
         // Lapsed: free, the attempt counted.
         assert_eq!(tx!(db, |tx| leases::renew_lease(&mut tx, "rest", -1.0)), 2);
-        let stolen = claim(db, NodeState::Provisioning, Some("p"), 100, "thief").await;
+        let stolen = claim(
+            db,
+            NodeState::Provisioning,
+            Some("p"),
+            Portion::Batch,
+            "thief",
+        )
+        .await;
         assert_eq!(
             stolen.iter().map(|node| node.attempts).collect::<Vec<_>>(),
             [2, 2]
@@ -417,13 +508,19 @@ async fn a_lease_is_one_owners_until_it_ends() {
         // Whoever lost a lease changes nothing.
         let id = stolen[0].id;
         let data = object(&json!({"x": 1}));
+        let failure = Failure {
+            data: &data,
+            detail: "why\0",
+            again_in: Some(3600.0),
+            session: None,
+        };
         let finish = |lease: &'static str, name: &'static str| {
-            let data = &data;
-            async move {
-                tx!(db, |tx| leases::finish_provisioning(
-                    &mut tx, id, lease, name, name, data
-                ))
-            }
+            let node = NodeRow {
+                hostname: Some(name.into()),
+                ipaddr: Some(name.into()),
+                ..stolen[0].clone()
+            };
+            async move { tx!(db, |tx| leases::finish_provisioning(&mut tx, &node, lease)) }
         };
         assert!(!finish("rest", "late").await);
         assert!(finish("thief", "quick").await);
@@ -437,27 +534,54 @@ async fn a_lease_is_one_owners_until_it_ends() {
         assert_eq!(node.attempts, 0);
 
         // Postponed: not before its time.
-        let other = stolen[1].id;
+        let other = &stolen[1];
         assert!(tx!(db, |tx| leases::postpone_node(
-            &mut tx, other, "thief", &data, 3600.0
+            &mut tx, other, "thief", failure
         )));
         assert!(!tx!(db, |tx| leases::postpone_node(
-            &mut tx, other, "thief", &data, 0.0
+            &mut tx, other, "thief", failure
         )));
+        let last = history(db, other.id).await.pop();
+        assert_eq!(
+            last,
+            Some(happened("postponed", "provisioning", "provisioning")),
+            "once, by the lease's owner"
+        );
         assert!(
-            claim(db, NodeState::Provisioning, Some("p"), 100, "x")
+            claim(db, NodeState::Provisioning, Some("p"), Portion::Batch, "x")
                 .await
                 .is_empty()
         );
         // Failed.
-        let failing = mine[0].id;
+        let failing = &mine[0];
         assert!(!tx!(db, |tx| leases::fail_node(
-            &mut tx, failing, "thief", &data
+            &mut tx, failing, "thief", failure
         )));
+        let now = Failure {
+            again_in: Some(-1.0),
+            ..failure
+        };
         assert!(tx!(db, |tx| leases::fail_node(
-            &mut tx, failing, "mine", &data
+            &mut tx, failing, "mine", now
         )));
-        assert_eq!(state(db, failing).await, NodeState::Failed);
+        assert_eq!(state(db, failing.id).await, NodeState::Failed);
+        let never = Failure {
+            again_in: None,
+            ..failure
+        };
+        assert!(tx!(db, |tx| leases::fail_node(
+            &mut tx, &mine[1], "mine", never
+        )));
+        assert_eq!(
+            tx!(db, |tx| nodes::list_repairable(&mut tx, 10)),
+            [failing.id]
+        );
+        assert!(tx!(db, |tx| nodes::repair_node(&mut tx, failing.id)));
+        assert!(!tx!(db, |tx| nodes::repair_node(&mut tx, failing.id)));
+        assert!(!tx!(db, |tx| nodes::repair_node(&mut tx, mine[1].id)));
+        let row = tx!(db, |tx| nodes::find_node(&mut tx, failing.id)).unwrap();
+        assert_eq!((row.state.0, row.repairs), (NodeState::Deprovisioning, 1));
+        tx!(db, |tx| nodes::stop_repairs(&mut tx, mine[1].id, "why"));
     }
 }
 
@@ -466,76 +590,77 @@ async fn a_deprovisioned_node_is_unused_or_done() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let (_, session, first) = reserve(db).await;
-        let second = insert(db, new_node(2, Some("p"), true)).await;
-        tx!(db, |tx| nodes::reserve_node(
-            &mut tx,
-            second.id,
-            &second.data,
-            "lease",
-            60.0
-        ));
-        tx!(db, |tx| sessions::insert_session_node(
-            &mut tx,
-            session.id,
-            second.id,
-            "p",
-            &second.data
-        ));
+        let second = NewNode {
+            reusable: false,
+            ..new_node(2, Some("p"), true)
+        };
+        let second = insert(db, second).await;
+        lend(db, &session, &second).await;
         let third = insert(db, new_node(3, Some("p"), true)).await;
         tx!(db, |tx| nodes::reserve_node(
-            &mut tx,
-            third.id,
-            &third.data,
-            "lease",
-            60.0
+            &mut tx, &third, &session, "lease", 60.0
         ));
-        assert!(tx!(db, |tx| leases::return_to_ready(
-            &mut tx,
-            third.id,
-            "lease",
-            &third.data
-        )));
-        assert!(!tx!(db, |tx| leases::return_to_ready(
-            &mut tx,
-            third.id,
-            "lease",
-            &third.data
-        )));
+        let give_back = async || {
+            tx!(db, |tx| leases::return_to_ready(
+                &mut tx,
+                &third,
+                &session,
+                "lease",
+                &third.data
+            ))
+        };
+        assert!(give_back().await);
+        assert!(!give_back().await);
         assert_eq!(state(db, third.id).await, NodeState::Ready);
-        tx!(db, |tx| nodes::reserve_node(
-            &mut tx,
-            third.id,
-            &third.data,
-            "lease",
-            60.0
-        ));
-        tx!(db, |tx| sessions::insert_session_node(
+        lend(db, &session, &third).await;
+        tx!(db, |tx| sessions::retire_session(
             &mut tx,
             session.id,
-            third.id,
-            "p",
-            &third.data
+            Cause::Retired
         ));
-        tx!(db, |tx| sessions::retire_session(&mut tx, session.id));
         assert_eq!(state(db, third.id).await, NodeState::Deprovisioning);
         // Whoever was putting keys on them holds them until it hands them back.
         assert!(
-            claim(db, NodeState::Deprovisioning, Some("p"), 100, "l")
-                .await
-                .is_empty()
+            claim(
+                db,
+                NodeState::Deprovisioning,
+                Some("p"),
+                Portion::Batch,
+                "l"
+            )
+            .await
+            .is_empty()
         );
         assert_eq!(tx!(db, |tx| leases::hand_back_lease(&mut tx, "lease")), 3);
-        let claimed = claim(db, NodeState::Deprovisioning, Some("p"), 100, "l").await;
+        let claimed = claim(
+            db,
+            NodeState::Deprovisioning,
+            Some("p"),
+            Portion::Batch,
+            "l",
+        )
+        .await;
         assert_eq!(
             claimed.iter().map(|node| node.id).collect::<Vec<_>>(),
             [first.id, second.id, third.id]
         );
         let data = JsonObject::default();
-        assert!(tx!(db, |tx| leases::finish_reusable(
-            &mut tx, first.id, "l", &data
-        )));
-        assert!(tx!(db, |tx| leases::finish_done(&mut tx, second.id, "l")));
-        assert!(!tx!(db, |tx| leases::finish_done(&mut tx, second.id, "l")));
+        let finish = async |node: &NodeRow| {
+            tx!(db, |tx| leases::finish_deprovisioning(
+                &mut tx, node, "l", &data
+            ))
+        };
+        assert!(finish(&claimed[0]).await);
+        assert!(finish(&claimed[1]).await);
+        assert!(!finish(&claimed[1]).await);
+        assert_eq!(
+            history(db, second.id).await.split_off(3),
+            [
+                happened("handed-back", "deprovisioning", "deprovisioning"),
+                happened("claimed", "deprovisioning", "deprovisioning"),
+                happened("deprovisioned", "deprovisioning", "done"),
+            ]
+        );
         let unused = tx!(db, |tx| nodes::find_node(&mut tx, first.id)).unwrap();
         assert_eq!(
             (unused.state.0, unused.pool, unused.retired_at),
@@ -571,7 +696,14 @@ async fn claims_do_not_overlap() {
                 start.wait().await;
                 let mut mine = Vec::new();
                 loop {
-                    let claimed = claim(&db, NodeState::Provisioning, Some("p"), 3, &lease).await;
+                    let claimed = claim(
+                        &db,
+                        NodeState::Provisioning,
+                        Some("p"),
+                        Portion::One,
+                        &lease,
+                    )
+                    .await;
                     if claimed.is_empty() {
                         return mine;
                     }

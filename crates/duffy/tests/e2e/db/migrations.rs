@@ -31,7 +31,7 @@ async fn a_schema_is_made_once() {
         migrate::check(db).await.unwrap();
         let again = migrate::setup_db(db).await;
         assert!(
-            matches!(&again, Err(MigrateError::TablesPresent(tables)) if tables.len() == 5),
+            matches!(&again, Err(MigrateError::TablesPresent(tables)) if tables.len() == 8),
             "{again:?}"
         );
         let hashes = ["a".to_owned(), "b".to_owned()];
@@ -258,17 +258,15 @@ async fn a_file_of_the_original_goes_up_and_down_with_its_rows() {
     let db = open(&format!("sqlite:///{}", copy.display())).await;
     migrate::upgrade(&db, "head").await.unwrap();
     assert_eq!(contents_of_file(&copy).await, before);
-    for revision in Revision::all()
-        .take(4)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .rev()
-    {
+    let earlier: Vec<_> = Revision::all()
+        .filter(|revision| *revision < Revision::HEAD)
+        .collect();
+    for revision in earlier.iter().rev() {
         migrate::downgrade(&db, "-1").await.unwrap();
-        assert_eq!(migrate::current(&db).await.unwrap(), revision);
+        assert_eq!(migrate::current(&db).await.unwrap(), *revision);
         assert_eq!(contents_of_file(&copy).await, before, "{revision}");
     }
-    for _ in 0..4 {
+    for _ in &earlier {
         migrate::upgrade(&db, "+1").await.unwrap();
         assert_eq!(contents_of_file(&copy).await, before);
     }

@@ -1,0 +1,72 @@
+//! Failed nodes: after a while they are deprovisioned, to be used again or to be gone.
+//!
+//! A failed node may hide a machine, so none is left alone for good by itself. The pauses grow, and
+//! who was repaired in vain often enough is left to the operator.
+
+use std::time::Duration;
+
+use super::rules;
+use crate::context::{Ctx, Policy};
+use crate::db::{DbError, nodes};
+
+/// So many nodes are taken in one transaction.
+const BATCH: u32 = 50;
+
+/// The pause before a node that was repaired so often is repaired again, if it is.
+pub(super) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
+    let repairs = u32::try_from(repairs).unwrap_or(0);
+    let (min, max) = (policy.repair_min, policy.repair_max);
+    let again = repairs < policy.repairs;
+    again.then(|| rules::back_off(repairs + 1, min, max, rand::random()))
+}
+
+/// Hands over to be deprovisioned the failed nodes whose pause is over. Returns how many.
+pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
+    let due = ctx
+        .db
+        .read(|mut tx| async move {
+            let due = nodes::list_repairable(&mut tx, BATCH).await?;
+            Ok::<_, DbError>((tx, due))
+        })
+        .await?;
+    let mut repaired = 0;
+    for id in due {
+        match repair(ctx, id).await {
+            Ok(true) => {
+                repaired += 1;
+                tracing::info!(node.id = id, "failed node is deprovisioned");
+            }
+            Ok(false) => {}
+            Err(error @ DbError::Unavailable(_)) => return Err(error),
+            // Its machine is somebody else's now, it seems: to touch it would be worse.
+            Err(DbError::NotUnique(_)) => {
+                tracing::error!(
+                    node.id = id,
+                    "failed node is left alone: another one has its name or address"
+                );
+                leave_alone(ctx, id).await?;
+            }
+            Err(error) => tracing::error!(node.id = id, %error, "cannot repair a node"),
+        }
+    }
+    Ok(repaired)
+}
+
+async fn repair(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let repaired = nodes::repair_node(&mut tx, id).await?;
+            Ok((tx, repaired))
+        })
+        .await
+}
+
+async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let detail = "another active node has its name or address; see to it by hand";
+            nodes::stop_repairs(&mut tx, id, detail).await?;
+            Ok((tx, ()))
+        })
+        .await
+}

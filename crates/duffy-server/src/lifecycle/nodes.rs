@@ -91,6 +91,7 @@ pub fn ssh_target(node: &NodeRow) -> Option<Target> {
         host,
         port,
         host_keys,
+        fence: None,
     })
 }
 

@@ -27,7 +27,7 @@ use identities::KeyRing;
 pub use keygen::generate_key;
 use profile::Profile;
 use russh::keys::PublicKey;
-use script::{OVERTAKEN, Script};
+use script::{FENCED_OFF, OVERTAKEN, READ_LIMIT, Script, number_in, tenant_part};
 
 use crate::process::find_program;
 
@@ -41,6 +41,9 @@ pub struct Target {
     /// Public host keys in OpenSSH's form, one line each, if the mechanism named any. Then the node must
     /// have one of them; otherwise any key will do, as nodes are made anew all the time.
     pub host_keys: Vec<String>,
+    /// The number of the work that this is for, if it has one: of two works on a node the later has the
+    /// higher. The node keeps it, and nothing is changed there for a work that has a lower one.
+    pub fence: Option<i64>,
 }
 
 /// Which client is used.
@@ -165,15 +168,37 @@ impl Ssh {
     /// there, or, on an error, what was there before; only when the connection breaks at the very end can
     /// it be either.
     pub async fn install_keys(&self, target: &Target, tenant_keys: &str) -> Result<(), SshError> {
-        self.run(target, Script::install(tenant_keys)?).await
+        let script = Script::install(tenant_keys, target.fence)?;
+        self.run(target, script).await.map(drop)
     }
 
     /// Takes all tenants' keys off a node. That there are none, or no such file, is fine.
     pub async fn remove_keys(&self, target: &Target) -> Result<(), SshError> {
-        self.run(target, Script::remove()).await
+        let script = Script::remove(target.fence)?;
+        self.run(target, script).await.map(drop)
     }
 
-    async fn run(&self, target: &Target, script: Script) -> Result<(), SshError> {
+    /// Reads the tenants' keys on a node, for a check. `None` where there are none, or no such file.
+    ///
+    /// # Errors
+    /// Also when the file is longer than a mebibyte: its end is not looked at then.
+    pub async fn read_tenant_keys(&self, target: &Target) -> Result<Option<String>, SshError> {
+        let script = Script::read();
+        let what = script.what;
+        let content = self.run(target, script).await?;
+        if content.len() > READ_LIMIT {
+            return Err(SshError::Command {
+                host: target.host.clone(),
+                what,
+                exit: "too much output".to_owned(),
+                stderr: format!("authorized_keys is longer than {READ_LIMIT} bytes"),
+            });
+        }
+        Ok(tenant_part(&String::from_utf8_lossy(&content)))
+    }
+
+    /// Runs a command on a node, and tells the beginning of its output.
+    async fn run(&self, target: &Target, script: Script) -> Result<Vec<u8>, SshError> {
         let started = Instant::now();
         let inner = &*self.0;
         let within = inner.settings.timeout;
@@ -184,7 +209,7 @@ impl Ssh {
                     Err(SshError::Command { exit, .. }) if exit == OVERTAKEN => {
                         tokio::time::sleep(overtaken_pause()).await;
                     }
-                    result => return result,
+                    result => return result.map_err(|error| find_fence(target, error)),
                 }
             }
         };
@@ -198,7 +223,7 @@ impl Ssh {
         };
         let duration_ms = started.elapsed().as_millis();
         match &result {
-            Ok(()) => {
+            Ok(_) => {
                 tracing::debug!(host = %target.host, what = script.what, duration_ms, "ssh done");
             }
             Err(error) => {
@@ -213,7 +238,7 @@ impl Ssh {
         target: &Target,
         script: &Script,
         started: Instant,
-    ) -> Result<(), SshError> {
+    ) -> Result<Vec<u8>, SshError> {
         let inner = &*self.0;
         check_host(&target.host)?;
         let host_keys = parse_host_keys(target)?;
@@ -251,6 +276,24 @@ impl Ssh {
             Some(program) => openssh::run(program, &destination, script, left).await,
             None => native::run(&inner.keys, &destination, script, left).await,
         }
+    }
+}
+
+/// Tells apart what failed from what came too late.
+fn find_fence(target: &Target, error: SshError) -> SshError {
+    let SshError::Command {
+        host, exit, stderr, ..
+    } = &error
+    else {
+        return error;
+    };
+    match (target.fence, number_in(stderr)) {
+        (Some(fence), Some(kept)) if exit == FENCED_OFF => SshError::FencedOff {
+            host: host.clone(),
+            fence,
+            kept,
+        },
+        _ => error,
     }
 }
 
@@ -328,6 +371,7 @@ mod tests {
             host: "h".to_owned(),
             port: None,
             host_keys: lines.iter().map(ToString::to_string).collect(),
+            fence: None,
         };
         let scanned = format!("# h:22 SSH-2.0\n[h]:22 {key}\n\n{key} root@h");
         assert_eq!(parse_host_keys(&target(&[&scanned, key])).unwrap().len(), 3);

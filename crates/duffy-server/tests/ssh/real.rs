@@ -52,6 +52,79 @@ async fn keys_come_and_go_and_all_else_stays() {
 }
 
 #[tokio::test]
+async fn work_that_comes_late_changes_nothing() {
+    for client in BOTH {
+        let node = Node::start();
+        let ssh = node.ssh_as(client, "admin");
+        let at = |fence: i64| Target {
+            fence: Some(fence),
+            ..node.target()
+        };
+        let check = |fence: i64, keys: &str| {
+            let content = fs::read_to_string(node.authorized_keys()).unwrap();
+            let then = format!("{SEPARATOR}\n# duffy fence {fence}\n{keys}");
+            assert_eq!(content, then, "{client:?}");
+        };
+        let late = |error: SshError| {
+            assert!(error.is_own_fault(), "{client:?}: {error:?}");
+            match error {
+                SshError::FencedOff { fence, kept, .. } => (fence, kept),
+                other => panic!("{client:?}: {other:?}"),
+            }
+        };
+        assert_eq!(ssh.read_tenant_keys(&node.target()).await.unwrap(), None);
+        ssh.install_keys(&at(41), "new\nkeys").await.unwrap();
+        ssh.install_keys(&at(41), "new\nkeys").await.unwrap();
+        let error = ssh.install_keys(&at(40), "late").await.unwrap_err();
+        assert_eq!(late(error), (40, 41));
+        let error = ssh.remove_keys(&at(39)).await.unwrap_err();
+        assert_eq!(late(error), (39, 41));
+        check(41, "new\nkeys\n");
+        let read = ssh.read_tenant_keys(&at(40)).await.unwrap();
+        assert_eq!(read.as_deref(), Some("new\nkeys"));
+        ssh.remove_keys(&at(42)).await.unwrap();
+        let error = ssh.install_keys(&at(41), "late").await.unwrap_err();
+        assert_eq!(late(error), (41, 42));
+        check(42, "");
+        assert_eq!(ssh.read_tenant_keys(&node.target()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_whose_number_is_written_in_is_still_let_in() {
+    for client in BOTH {
+        let node = Node::start();
+        let target = Target {
+            fence: Some(7),
+            ..node.target()
+        };
+        let key = node.new_key("tenant", Algorithm::Ed25519);
+        let admin = node.ssh_as(client, "admin");
+        admin.install_keys(&target, &key).await.unwrap();
+        let tenant = node.ssh_as(client, "tenant");
+        let read = tenant.read_tenant_keys(&target).await.unwrap();
+        assert_eq!(read, Some(key), "{client:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_an_end_is_not_read_to_it() {
+    for client in BOTH {
+        let node = Node::start();
+        let ssh = node.ssh_as(client, "admin");
+        let long = format!("{SEPARATOR}\n{}\n", "k".repeat((1 << 20) - 30));
+        fs::write(node.authorized_keys(), &long).unwrap();
+        let read = ssh.read_tenant_keys(&node.target()).await.unwrap();
+        assert_eq!(read.map(|keys| keys.len()), Some((1 << 20) - 30));
+        fs::write(node.authorized_keys(), long.replace('k', "kk")).unwrap();
+        let error = ssh.read_tenant_keys(&node.target()).await.unwrap_err();
+        assert!(error.to_string().contains("longer than"), "{error}");
+        fs::remove_file(node.authorized_keys()).unwrap();
+        assert_eq!(ssh.read_tenant_keys(&node.target()).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
 async fn commands_that_meet_all_succeed() {
     for client in BOTH {
         let node = Node::start();
@@ -229,6 +302,7 @@ async fn nodes_that_do_not_answer_are_given_up_in_time() {
             host: "127.0.0.1".to_owned(),
             port: Some(silent.local_addr().unwrap().port()),
             host_keys: Vec::new(),
+            fence: None,
         };
         let settings = SshSettings {
             timeout: Duration::from_secs(1),

@@ -55,6 +55,7 @@ fn target(machine: &Machine) -> Target {
         host: machine.ipaddr.to_string(),
         port: Some(machine.ssh_port),
         host_keys: vec![machine.host_key.clone()],
+        fence: None,
     }
 }
 
@@ -81,6 +82,44 @@ async fn keys_come_and_go() {
             matches!(error, SshError::HostKey { .. }),
             "{client:?}: {error:?}"
         );
+    }
+    world.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn work_that_comes_late_changes_nothing() {
+    let world = World::new().await;
+    for client in BOTH {
+        let ssh = world.ssh(client, Duration::from_secs(30));
+        let machine = world.cloud.create_machine("node").await.unwrap();
+        let own = world.keys_of(&machine);
+        let at = |fence: i64| Target {
+            fence: Some(fence),
+            ..target(&machine)
+        };
+        ssh.install_keys(&at(2), "key").await.unwrap();
+        for result in [
+            ssh.install_keys(&at(1), "late").await,
+            ssh.remove_keys(&at(1)).await,
+        ] {
+            assert!(
+                matches!(result, Err(SshError::FencedOff { kept: 2, .. })),
+                "{client:?}: {result:?}"
+            );
+        }
+        let now = format!("{own}{SEPARATOR}\n# duffy fence 2\nkey\n");
+        assert_eq!(world.keys_of(&machine), now);
+        let read = ssh.read_tenant_keys(&target(&machine)).await.unwrap();
+        assert_eq!(read.as_deref(), Some("key"));
+        // A machine that is made anew knows nothing of what was before.
+        world.cloud.destroy_machine("node").await.unwrap();
+        let machine = world.cloud.create_machine("node").await.unwrap();
+        let anew = Target {
+            fence: Some(1),
+            ..target(&machine)
+        };
+        ssh.install_keys(&anew, "key").await.unwrap();
+        world.cloud.destroy_machine("node").await.unwrap();
     }
     world.cloud.shutdown().await;
 }

@@ -129,6 +129,7 @@ impl Node {
             host: self.address.to_string(),
             port: Some(self.port),
             host_keys: Vec::new(),
+            fence: None,
         }
     }
 

@@ -81,6 +81,16 @@ pub enum SshError {
         /// The last that the command said, in one line.
         stderr: String,
     },
+    /// Somebody else has worked on the node since, or so it says; it is as it was.
+    #[error("{host} has been worked on since: it has number {kept}, and this work {fence}")]
+    FencedOff {
+        /// Node.
+        host: String,
+        /// The number of this work.
+        fence: i64,
+        /// The number that the node has.
+        kept: i64,
+    },
     /// The `ssh` program could not be run.
     #[error("cannot run ssh for {host}: {reason}")]
     Program {
@@ -92,10 +102,13 @@ pub enum SshError {
 }
 
 impl SshError {
-    /// Whether the node was not even reached, for a reason that lies with Duffy itself and
-    /// would be the same with any other node.
+    /// Whether nothing is wrong with the node: it was not even reached, for a reason that lies with Duffy
+    /// itself and would be the same with any other node, or Duffy came too late.
     pub fn is_own_fault(&self) -> bool {
-        matches!(self, SshError::Config(_) | SshError::Program { .. })
+        matches!(
+            self,
+            SshError::Config(_) | SshError::Program { .. } | SshError::FencedOff { .. }
+        )
     }
 }
 

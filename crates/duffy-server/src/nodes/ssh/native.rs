@@ -45,13 +45,13 @@ impl Stage {
     }
 }
 
-/// Runs the script on the node within this time.
+/// Runs the script on the node within this time, and tells the beginning of its output.
 pub(super) async fn run(
     keys: &KeyRing,
     destination: &Destination<'_>,
     script: &Script,
     within: Duration,
-) -> Result<(), SshError> {
+) -> Result<Vec<u8>, SshError> {
     let stage = Stage::default();
     match timeout(within, run_unhurried(keys, destination, script, &stage)).await {
         Ok(result) => result,
@@ -68,7 +68,7 @@ async fn run_unhurried(
     destination: &Destination<'_>,
     script: &Script,
     stage: &Stage,
-) -> Result<(), SshError> {
+) -> Result<Vec<u8>, SshError> {
     let lost = |error: &dyn std::fmt::Display| SshError::Lost {
         host: destination.name(),
         during: stage.name(),
@@ -240,7 +240,7 @@ async fn run_script(
     destination: &Destination<'_>,
     script: &Script,
     lost: &(dyn Fn(&dyn std::fmt::Display) -> SshError + Sync),
-) -> Result<(), SshError> {
+) -> Result<Vec<u8>, SshError> {
     let channel = handle
         .channel_open_session()
         .await
@@ -258,11 +258,16 @@ async fn run_script(
         let _ = requests.eof().await;
         std::future::pending::<()>().await;
     };
+    let mut stdout = Vec::new();
     let mut stderr = Vec::new();
     let reading = async {
         let mut exit = None;
         while let Some(message) = replies.wait().await {
             match message {
+                ChannelMsg::Data { data } => {
+                    let room = script.output_limit - stdout.len();
+                    stdout.extend_from_slice(&data[..room.min(data.len())]);
+                }
                 ChannelMsg::ExtendedData { data, ext: 1 } => {
                     stderr.extend_from_slice(&data);
                     let excess = stderr.len().saturating_sub(STDERR_LIMIT);
@@ -283,7 +288,7 @@ async fn run_script(
         () = feeding => None,
     };
     let exit = match exit {
-        Some(Ok(0)) => return Ok(()),
+        Some(Ok(0)) => return Ok(stdout),
         Some(Ok(status)) => format!("status {status}"),
         Some(Err(signal)) => signal,
         None => return Err(lost(&"it was closed before the command had ended")),

@@ -41,13 +41,13 @@ const OPTIONS: [&str; 19] = [
     "VerifyHostKeyDNS=no",
 ];
 
-/// Runs the script on the node within this time.
+/// Runs the script on the node within this time, and tells the beginning of its output.
 pub(super) async fn run(
     program: &Path,
     destination: &Destination<'_>,
     script: &Script,
     within: Duration,
-) -> Result<(), SshError> {
+) -> Result<Vec<u8>, SshError> {
     let known_hosts = write_known_hosts(destination)?;
     let spec = Spec::new(program)
         .args(arguments(
@@ -61,7 +61,8 @@ pub(super) async fn run(
         .stdin(script.input.clone())
         .deadline(within)
         .grace(Duration::from_secs(1))
-        .tail_lines(20);
+        .tail_lines(20)
+        .capture_stdout(script.output_limit);
     let output = process::run(spec, &CancellationToken::new())
         .await
         .map_err(|error| match error {
@@ -76,7 +77,7 @@ pub(super) async fn run(
             },
         })?;
     match output.status.code() {
-        Some(0) => Ok(()),
+        Some(0) => Ok(output.stdout),
         Some(OWN_FAILURE) => Err(explain(destination, &output.tail)),
         code => Err(SshError::Command {
             host: destination.name(),

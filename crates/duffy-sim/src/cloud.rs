@@ -58,9 +58,13 @@ impl Cloud {
         let mut machines = BTreeMap::new();
         for record in records {
             let name = record.machine.name.clone();
-            let started = record
-                .listen()
-                .and_then(|listener| Server::start(record, listener, faults.clone()));
+            let started = if record.is_dead() {
+                Ok(Server::dead(record, faults.clone()))
+            } else {
+                record
+                    .listen()
+                    .and_then(|listener| Server::start(record, listener, faults.clone()))
+            };
             match started {
                 Ok(server) => machines.insert(name, Arc::new(server)),
                 Err(error) => {
@@ -162,7 +166,7 @@ impl Cloud {
         .await
     }
 
-    /// The machines that exist, by name.
+    /// The machines that exist, by name, also those that have died.
     pub fn machines(&self) -> Vec<Machine> {
         lock(&self.machines)
             .values()
@@ -171,7 +175,7 @@ impl Cloud {
     }
 
     /// Makes a machine misbehave, or behave again. It does when this returns; what is already
-    /// connected stays so.
+    /// connected stays so. A machine that has died stays dead.
     ///
     /// # Errors
     /// When there is no such machine, or its port was taken while it refused connections.

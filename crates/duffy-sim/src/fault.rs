@@ -61,4 +61,24 @@ pub enum Fault {
     FailCommand(u8),
     /// The server waits this long before it speaks.
     Delay(Duration),
+    /// Connections are accepted and reset at once.
+    Reset,
+    /// Commands run, and nothing is ever told of their output and their end.
+    StallDuringCommand,
+    /// The machine dies at its next command: it is still one of the cloud's machines, but nothing runs
+    /// on it and nobody answers there, whatever it is told and though the cloud is opened anew, until it
+    /// is destroyed.
+    Die(Moment),
+}
+
+/// When a machine dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// When the command has been asked for, and is not run.
+    BeforeCommand,
+    /// While the command runs, at the end of its input or at its own end, whichever comes first. Its
+    /// client is not told of its end.
+    DuringCommand,
+    /// After a command that succeeded, when its client has been told so.
+    AfterCommand,
 }

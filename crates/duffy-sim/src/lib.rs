@@ -16,5 +16,5 @@ mod store;
 
 pub use cloud::{Cloud, CloudSettings};
 pub use error::SimError;
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, Moment};
 pub use store::Machine;

@@ -5,6 +5,7 @@
 //! <directory>/next-address       where to look for the next free address
 //! <directory>/<name>/machine.json
 //! <directory>/<name>/host_key    the SSH server's, private
+//! <directory>/<name>/dead        there when the machine has died
 //! <directory>/<name>/root/       home of the machine's root
 //! ```
 
@@ -58,6 +59,16 @@ impl Record {
 
     pub fn home(&self) -> PathBuf {
         self.directory.join("root")
+    }
+
+    /// Whether the machine has died.
+    pub fn is_dead(&self) -> bool {
+        self.directory.join("dead").exists()
+    }
+
+    /// Notes that the machine has died.
+    pub fn mark_dead(&self) -> Result<(), SimError> {
+        write_private(&self.directory.join("dead"), b"")
     }
 
     /// Listens on the machine's address, without waiting for connections to end that it had before.

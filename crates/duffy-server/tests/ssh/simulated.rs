@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings, Target};
-use duffy_sim::{Cloud, CloudSettings, Fault, Faults, Machine};
+use duffy_sim::{Cloud, CloudSettings, Fault, Faults, Machine, Moment};
 use russh::keys::Algorithm;
 use tempfile::TempDir;
 
@@ -186,6 +186,42 @@ async fn machines_that_misbehave_are_told_apart() {
         let ssh = world.ssh(client, Duration::from_secs(30));
         ssh.remove_keys(&target(&machine)).await.unwrap();
         assert_eq!(world.keys_of(&machine), own);
+    }
+    world.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn machines_that_die_or_fall_silent_are_told_apart() {
+    let world = World::new().await;
+    for client in BOTH {
+        let install = async |fault: Fault, timeout: Duration| {
+            let machine = world.cloud.create_machine("node").await.unwrap();
+            world.cloud.set_fault("node", Some(fault)).unwrap();
+            let ssh = world.ssh(client, timeout);
+            let result = ssh.install_keys(&target(&machine), "key").await;
+            let keys = world.keys_of(&machine);
+            world.cloud.destroy_machine("node").await.unwrap();
+            (result, keys.contains("key\n"))
+        };
+        let long = Duration::from_secs(30);
+        for fault in [
+            Fault::Reset,
+            Fault::Die(Moment::BeforeCommand),
+            Fault::Die(Moment::DuringCommand),
+        ] {
+            let (result, _) = install(fault, long).await;
+            assert!(
+                matches!(result, Err(SshError::Lost { .. })),
+                "{client:?} {fault:?}: {result:?}"
+            );
+        }
+        let (result, there) = install(Fault::Die(Moment::AfterCommand), long).await;
+        assert!(result.is_ok() && there, "{client:?}: {result:?}");
+        let (result, there) = install(Fault::StallDuringCommand, Duration::from_secs(2)).await;
+        assert!(
+            matches!(result, Err(SshError::Timeout { .. })) && there,
+            "{client:?}: {result:?}"
+        );
     }
     world.cloud.shutdown().await;
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::processes::{MARK, signal_of};
-use super::streams::{Client, run_in_terminal, run_piped};
+use super::streams::{Client, Ending, run_in_terminal, run_piped};
 use crate::store::Record;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -64,6 +64,7 @@ fn cell_count(count: u32) -> u16 {
 /// A command that has not been started yet.
 pub(super) struct Command<'a> {
     pub work: Work,
+    pub ending: Ending,
     pub variables: Vec<(String, String)>,
     pub terminal: Option<Terminal>,
     pub record: &'a Record,
@@ -76,6 +77,8 @@ pub(super) struct Running {
     input: mpsc::UnboundedSender<Input>,
     room: Arc<Semaphore>,
     orders: mpsc::UnboundedSender<Order>,
+    /// Whether the machine dies when the client has sent all.
+    pub dies_at_end_of_input: bool,
     _hang_up: tokio_util::sync::DropGuard,
 }
 
@@ -142,9 +145,15 @@ impl Command<'_> {
             input,
             room: Arc::new(Semaphore::new(INPUT_UNITS)),
             orders,
+            dies_at_end_of_input: matches!(self.ending, Ending::Die(_)),
             _hang_up: hang_up.clone().drop_guard(),
         };
-        let client = Client { client, channel };
+        let client = Client {
+            connection: client,
+            channel,
+            ending: self.ending.clone(),
+            gone: hang_up.clone(),
+        };
         match &self.terminal {
             None => {
                 let child = self.spawn_piped()?;

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::processes::kill_processes;
 use super::session::Session;
 use crate::fault::happens;
 use crate::store::Record;
@@ -50,6 +51,19 @@ impl Shared {
         self.door().fault
     }
 
+    /// Ends the machine for good: its listener, its connections, and all that runs on it.
+    pub fn die(&self) {
+        if let Err(error) = self.record.mark_dead() {
+            tracing::warn!(%error, "a simulated machine that dies now will come back");
+        }
+        // The connections first: nobody is to be told that a command was killed.
+        self.off.cancel();
+        self.door().listener = None;
+        let directory = self.record.directory.clone();
+        self.tasks
+            .spawn_blocking(move || kill_processes(&[directory]));
+    }
+
     fn door(&self) -> MutexGuard<'_, Door> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -79,21 +93,33 @@ impl Server {
         faults: Faults,
     ) -> Result<Self, SimError> {
         let listener = adopt(&record, listener)?;
-        let shared = Arc::new(Shared {
-            record,
-            off: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            faults,
-            door: Mutex::new(Door {
-                listener: Some(listener),
-                ..Door::default()
+        let server = Self::with(record, Some(listener), faults);
+        let accepting = accept_connections(Arc::clone(&server.shared));
+        server.shared.tasks.spawn(accepting);
+        Ok(server)
+    }
+
+    /// A machine that has died. Must be called on a Tokio runtime.
+    pub fn dead(record: Record, faults: Faults) -> Self {
+        let server = Self::with(record, None, faults);
+        server.shared.off.cancel();
+        server
+    }
+
+    fn with(record: Record, listener: Option<TcpListener>, faults: Faults) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                record,
+                off: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+                faults,
+                door: Mutex::new(Door {
+                    listener,
+                    ..Door::default()
+                }),
             }),
-        });
-        shared.tasks.spawn(accept_connections(Arc::clone(&shared)));
-        Ok(Self {
-            shared,
             runtime: Handle::current(),
-        })
+        }
     }
 
     pub fn record(&self) -> &Record {
@@ -189,6 +215,9 @@ async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Result<(), russh::Error> {
+    if shared.fault() == Some(Fault::Reset) {
+        return Ok(stream.set_zero_linger()?);
+    }
     stream.set_nodelay(true)?;
     let (stream, line) = Line::new(stream)?;
     if happens(shared.faults.ssh_failure_rate) {

@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::authorized_keys::is_authorized;
 use super::command::{Command, Running, Terminal, Work};
 use super::server::Shared;
-use crate::Fault;
+use super::streams::Ending;
+use crate::{Fault, Moment};
 
 /// Channels at a time on one connection, as OpenSSH's `MaxSessions`.
 const CHANNEL_LIMIT: usize = 10;
@@ -89,8 +90,20 @@ impl Session {
             session.eof(id)?;
             return session.close(id);
         }
+        let fault = self.shared.fault();
+        let ending = match fault {
+            Some(Fault::Die(Moment::BeforeCommand)) => {
+                self.shared.die();
+                return Ok(());
+            }
+            Some(Fault::Die(Moment::DuringCommand)) => Ending::Die(Arc::clone(&self.shared)),
+            Some(Fault::Die(Moment::AfterCommand)) => Ending::TellAndDie(Arc::clone(&self.shared)),
+            Some(Fault::StallDuringCommand) => Ending::Silence,
+            _ => Ending::Tell,
+        };
         let command = Command {
             work,
+            ending,
             variables: std::mem::take(&mut state.variables),
             terminal: state.terminal.take(),
             record: &self.shared.record,
@@ -107,7 +120,7 @@ impl Session {
                 session.channel_failure(id)?;
             }
         }
-        if self.shared.fault() == Some(Fault::DropDuringCommand) {
+        if fault == Some(Fault::DropDuringCommand) {
             self.cut.cancel();
         }
         Ok(())
@@ -176,6 +189,9 @@ impl Handler for Session {
             .get(&id)
             .and_then(|state| state.running.as_ref())
         {
+            if running.dies_at_end_of_input {
+                self.shared.die();
+            }
             running.feed_end();
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -17,16 +18,36 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{Input, Order};
 use super::processes::{name_of, signal_group};
+use super::server::Shared;
 
 /// How long commands have to end by themselves when the client is gone.
 const HANGUP_GRACE: Duration = Duration::from_secs(2);
 /// How long a terminal may stay quiet after its shell's end until its last output counts as read.
 const TERMINAL_QUIET: Duration = Duration::from_millis(100);
 
+/// How long a client may take to leave, when its machine dies then.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What comes of a command that ends.
+#[derive(Clone)]
+pub(super) enum Ending {
+    /// Its client is told.
+    Tell,
+    /// Its client is told nothing, of its output neither.
+    Silence,
+    /// The machine dies, and nobody is told.
+    Die(Arc<Shared>),
+    /// If it succeeded, the machine dies when the client has been told.
+    TellAndDie(Arc<Shared>),
+}
+
 /// The channel of the client that asked for the command.
 pub(super) struct Client {
-    pub client: Handle,
+    pub connection: Handle,
     pub channel: ChannelId,
+    pub ending: Ending,
+    /// Cancelled when the client has left the channel.
+    pub gone: CancellationToken,
 }
 
 impl Client {
@@ -41,35 +62,54 @@ impl Client {
     }
 
     async fn send(&self, data: &[u8], errors: bool) -> bool {
+        if matches!(self.ending, Ending::Silence) {
+            return true;
+        }
         let sent = if errors {
-            self.client
+            self.connection
                 .extended_data(self.channel, 1, data.to_vec())
                 .await
         } else {
-            self.client.data(self.channel, data.to_vec()).await
+            self.connection.data(self.channel, data.to_vec()).await
         };
         sent.is_ok()
     }
 
     async fn finish(&self, status: io::Result<ExitStatus>) {
-        let _ = self.client.eof(self.channel).await;
+        let succeeded = status.as_ref().is_ok_and(ExitStatus::success);
+        match &self.ending {
+            Ending::Tell => self.tell(status).await,
+            Ending::Silence => {}
+            Ending::Die(machine) => machine.die(),
+            Ending::TellAndDie(machine) => {
+                self.tell(status).await;
+                if succeeded {
+                    let _ = timeout(FAREWELL, self.gone.cancelled()).await;
+                    machine.die();
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, status: io::Result<ExitStatus>) {
+        let _ = self.connection.eof(self.channel).await;
         let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
         let _ = match (signal.map(Signal::try_from), status) {
             (Some(Ok(signal)), Ok(status)) => {
                 let name = name_of(signal);
                 let core = status.core_dumped();
-                self.client
+                self.connection
                     .exit_signal_request(self.channel, name, core, String::new(), String::new())
                     .await
             }
             (_, status) => {
                 let code = status.ok().and_then(|status| status.code()).unwrap_or(255);
-                self.client
+                self.connection
                     .exit_status_request(self.channel, code.cast_unsigned())
                     .await
             }
         };
-        let _ = self.client.close(self.channel).await;
+        let _ = self.connection.close(self.channel).await;
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{DEADLINE, World, wait_until};
-use duffy_sim::{Fault, Faults, Machine, SimError};
+use duffy_sim::{Fault, Faults, Machine, Moment, SimError};
 use russh::ChannelMsg;
 use russh::client::{Config, Handle, Handler};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
@@ -128,6 +128,102 @@ async fn a_connection_drops_under_its_command() {
         .unwrap();
     assert_eq!(run(&handle, "exec sleep 1000").await, None);
     wait_until("the client has noticed", || handle.is_closed()).await;
+    world.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn connections_are_reset() {
+    let world = World::new().await;
+    let machine = world.cloud.create_machine("node").await.unwrap();
+    world.cloud.set_fault("node", Some(Fault::Reset)).unwrap();
+    let mut stream = TcpStream::connect((machine.ipaddr, machine.ssh_port))
+        .await
+        .unwrap();
+    let read = tokio::time::timeout(DEADLINE, stream.read(&mut [0]))
+        .await
+        .unwrap();
+    let error = read.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    world.cloud.set_fault("node", None).unwrap();
+    connect(&world, &machine).await.unwrap();
+    world.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_command_runs_and_its_end_is_not_told() {
+    let world = World::new().await;
+    let machine = world.cloud.create_machine("node").await.unwrap();
+    let handle = connect(&world, &machine).await.unwrap();
+    let stall = Some(Fault::StallDuringCommand);
+    world.cloud.set_fault("node", stall).unwrap();
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel.exec(true, "echo; touch ran").await.unwrap();
+    let ran = world.cloud.home_of("node").unwrap().join("ran");
+    wait_until("the command has run", || ran.exists()).await;
+    let silence = async {
+        while let Some(message) = channel.wait().await {
+            let harmless = matches!(
+                message,
+                ChannelMsg::Success | ChannelMsg::WindowAdjusted { .. }
+            );
+            assert!(harmless, "{message:?}");
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_millis(300), silence).await;
+    assert!(ended.is_err(), "the channel was closed");
+    world.cloud.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_machine_dies_for_good() {
+    for (moment, ran, told) in [
+        (Moment::BeforeCommand, Some(false), None),
+        (Moment::DuringCommand, None, None),
+        (Moment::AfterCommand, Some(true), Some(0)),
+    ] {
+        let mut world = World::new().await;
+        let machine = world.cloud.create_machine("node").await.unwrap();
+        let handle = connect(&world, &machine).await.unwrap();
+        let die = Some(Fault::Die(moment));
+        world.cloud.set_fault("node", die).unwrap();
+        let status = run(&handle, "touch ran").await;
+        assert_eq!(status, told, "{moment:?}");
+        wait_until("the client has noticed", || handle.is_closed()).await;
+        if let Some(ran) = ran {
+            let home = world.cloud.home_of("node").unwrap();
+            assert_eq!(home.join("ran").exists(), ran, "{moment:?}");
+        }
+        // Nothing brings it back, and it is there to be destroyed.
+        world.cloud.set_fault("node", None).unwrap();
+        assert!(connect(&world, &machine).await.is_err(), "{moment:?}");
+        world.reopen().await;
+        assert_eq!(world.cloud.machines(), std::slice::from_ref(&machine));
+        assert_eq!(world.cloud.create_machine("node").await.unwrap(), machine);
+        assert!(connect(&world, &machine).await.is_err(), "{moment:?}");
+        world.cloud.destroy_machine("node").await.unwrap();
+        let anew = world.cloud.create_machine("node").await.unwrap();
+        connect(&world, &anew).await.unwrap();
+        world.cloud.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_machine_dies_while_its_command_runs() {
+    let world = World::new().await;
+    let machine = world.cloud.create_machine("node").await.unwrap();
+    let handle = connect(&world, &machine).await.unwrap();
+    let die = Some(Fault::Die(Moment::DuringCommand));
+    world.cloud.set_fault("node", die).unwrap();
+    let channel = handle.channel_open_session().await.unwrap();
+    let command = "trap : HUP TERM; touch began; while :; do sleep 0.01; touch last; done";
+    channel.exec(true, command).await.unwrap();
+    let home = world.cloud.home_of("node").unwrap();
+    wait_until("the command runs", || home.join("began").exists()).await;
+    assert!(!handle.is_closed());
+    channel.eof().await.unwrap();
+    wait_until("the client has noticed", || handle.is_closed()).await;
+    world.cloud.destroy_machine("node").await.unwrap();
+    assert!(!home.exists());
     world.cloud.shutdown().await;
 }
 

@@ -11,6 +11,7 @@ pub mod migrate;
 pub mod nodes;
 pub mod pools;
 pub mod sessions;
+pub mod snapshot;
 pub mod tenants;
 mod wake;
 
@@ -286,6 +287,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         nodes::STATEMENTS,
         pools::STATEMENTS,
         sessions::STATEMENTS,
+        snapshot::STATEMENTS,
         tenants::STATEMENTS,
         wake::STATEMENTS,
     ];

@@ -3,6 +3,7 @@
 //! Each function is a whole step of the trade. State changes, and what follows from them,
 //! share one transaction; nothing but SQL happens inside one.
 
+pub mod check;
 #[cfg(feature = "app")]
 mod contextualize;
 #[cfg(feature = "tasks")]

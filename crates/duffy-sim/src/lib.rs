@@ -17,4 +17,4 @@ mod store;
 pub use cloud::{Cloud, CloudSettings};
 pub use error::SimError;
 pub use fault::{Fault, Faults, Moment};
-pub use store::Machine;
+pub use store::{Machine, list_machines};

@@ -89,6 +89,24 @@ struct Description {
     ssh_port: u16,
 }
 
+/// The names of the machines that are kept in a directory, whether a process serves it or not. None where there is no
+/// such directory.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn list_machines(directory: &Path) -> Result<Vec<String>, SimError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(SimError::file("read", directory)(error)),
+    };
+    let names = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| check_name(name).is_ok())
+        .filter(|name| directory.join(name).join("machine.json").exists());
+    Ok(names.collect())
+}
+
 /// The directory of a cloud. All functions block on the file system.
 #[derive(Debug)]
 pub(crate) struct Store {

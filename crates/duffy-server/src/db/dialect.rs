@@ -26,6 +26,11 @@ macro_rules! postgres_word {
             "))"
         )
     };
+    // Milliseconds since 1970, so that the number grows for a machine whichever row it has.
+    (next_fence) => {
+        "greatest(nodes.fence + 1, \
+         CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
+    };
     (for_update) => {
         " FOR UPDATE"
     };
@@ -43,6 +48,9 @@ macro_rules! postgres_word {
     };
     (no_timeouts) => {
         "SET LOCAL statement_timeout = 0"
+    };
+    (snapshot) => {
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
     };
     // Any fixed number that nobody else is likely to use.
     (schema_lock) => {
@@ -73,6 +81,9 @@ macro_rules! sqlite_word {
             " || ' seconds')"
         )
     };
+    (next_fence) => {
+        "max(nodes.fence + 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))"
+    };
     (for_update) => {
         ""
     };
@@ -89,6 +100,10 @@ macro_rules! sqlite_word {
         "SELECT $1 IS NOT NULL OR $2"
     };
     (no_timeouts) => {
+        "SELECT 1"
+    };
+    // What a transaction reads first is what it goes on reading.
+    (snapshot) => {
         "SELECT 1"
     };
     (schema_lock) => {

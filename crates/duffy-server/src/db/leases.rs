@@ -54,7 +54,7 @@ statements! {
          AND (retry_at IS NULL OR retry_at <= " now ") AND repairs + attempts < $6 \
          ORDER BY repairs + attempts, id LIMIT $2" skip_locked ") \
          UPDATE nodes SET lease = $3, lease_expires_at = " [now + "$4"] ", \
-         attempts = nodes.attempts + 1, fence = nodes.fence + 1, retry_at = NULL FROM picked \
+         attempts = nodes.attempts + 1, fence = " next_fence ", retry_at = NULL FROM picked \
          WHERE nodes.id = picked.id RETURNING " node_columns
     ];
     RENEW = [

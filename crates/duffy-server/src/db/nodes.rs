@@ -35,7 +35,7 @@ pub struct NodeRow {
     /// How often the work on its present state was begun.
     pub attempts: i32,
     /// Grows with each claim and reservation: whoever acts on the node by an older number is late.
-    pub fence: i32,
+    pub fence: i64,
     /// How often it was repaired since it was last lent.
     pub repairs: i32,
     /// Since when an operator keeps it as it is.
@@ -171,7 +171,7 @@ statements! {
     RESERVE_NODE = [
         "UPDATE nodes SET state = 'contextualizing', data = $2, lease = $3, \
          lease_expires_at = " [now + "$4"] ", attempts = 1, retry_at = NULL, \
-         fence = fence + 1, state_since = " now " WHERE id = $1"
+         fence = " next_fence ", state_since = " now " WHERE id = $1 RETURNING fence"
     ];
 }
 
@@ -423,18 +423,19 @@ pub async fn stop_repairs(tx: &mut Tx, id: i64, detail: &str) -> Result<(), DbEr
 }
 
 /// Takes a ready node that this transaction has locked for a session, for `seconds` under `lease`.
+/// Returns its new fence.
 pub async fn reserve_node(
     tx: &mut Tx,
     node: &NodeRow,
     session: &SessionRow,
     lease: &str,
     seconds: f64,
-) -> Result<(), DbError> {
-    run!(
+) -> Result<i64, DbError> {
+    let fence = run!(
         tx,
         RESERVE_NODE,
-        query,
-        execute,
+        query_scalar::<i64>,
+        fetch_optional,
         node.id,
         &node.data,
         lease,
@@ -444,5 +445,6 @@ pub async fn reserve_node(
     let event = Event::of_node(Cause::Reserved, node.id, from, to)
         .in_pool(node.pool.as_deref())
         .in_session(session.id, session.tenant_id);
-    events::record(tx, &event).await
+    events::record(tx, &event).await?;
+    fence.ok_or_else(|| DbError::Corrupt("a locked node is not there".into()))
 }

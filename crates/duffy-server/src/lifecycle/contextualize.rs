@@ -21,6 +21,7 @@ use crate::db::events::{self, Cause, Event};
 use crate::db::nodes::{NodeRow, State};
 use crate::db::sessions::SessionRow;
 use crate::db::{DbError, Tx, leases, nodes, sessions};
+use crate::nodes::ssh::SshError;
 
 /// How many nodes are reached at the same time for one request.
 const AT_ONCE: usize = 64;
@@ -132,7 +133,11 @@ async fn install_keys(
             }
             Err(error) => {
                 tracing::warn!(node.id = reserved.node.id, %error, "cannot install key");
-                Err(fail(reserved, error.to_string(), error.is_own_fault()))
+                // With the lease held nobody can have been at the node since: then it is the node
+                // that has a wrong number.
+                let fenced = matches!(error, SshError::FencedOff { .. }) && keeper.is_fresh();
+                let unharmed = error.is_own_fault() && !fenced;
+                Err(fail(reserved, error.to_string(), unharmed))
             }
         }
     });

@@ -91,7 +91,7 @@ pub fn ssh_target(node: &NodeRow) -> Option<Target> {
         host,
         port,
         host_keys,
-        fence: None,
+        fence: Some(node.fence),
     })
 }
 

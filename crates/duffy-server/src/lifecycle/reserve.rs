@@ -272,8 +272,6 @@ pub(super) async fn take_node(
 ) -> Result<NodeRow, DbError> {
     node.data.0.insert("nodes_spec".into(), json!(spec));
     let seconds = ctx.policy.lease.as_secs_f64();
-    nodes::reserve_node(tx, &node, session, lease, seconds).await?;
-    // As the database has it now.
-    node.fence += 1;
+    node.fence = nodes::reserve_node(tx, &node, session, lease, seconds).await?;
     Ok(node)
 }

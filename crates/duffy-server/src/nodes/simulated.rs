@@ -1,6 +1,7 @@
 //! Simulated nodes: a machine of duffy-sim for each, in this process.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ impl SimulatedMechanism {
         if happens(self.settings.provision_failure_rate) {
             return Err("simulated failure of provisioning".into());
         }
-        let name = machine_name(node);
+        let name = machine_name(node.id);
         let hostname = (self.name_host)(node, &name)?;
         let machine = self
             .cloud
@@ -78,7 +79,7 @@ impl SimulatedMechanism {
         if happens(self.settings.deprovision_failure_rate) {
             return Err("simulated failure of deprovisioning".into());
         }
-        let name = machine_name(node);
+        let name = machine_name(node.id);
         self.cloud
             .destroy_machine(&name)
             .await
@@ -87,8 +88,21 @@ impl SimulatedMechanism {
     }
 }
 
-fn machine_name(node: &MechanismNode) -> String {
-    format!("node-{}", node.id)
+/// The name of a node's machine.
+pub fn machine_name(id: i64) -> String {
+    format!("node-{id}")
+}
+
+/// Where the machines of a pool are kept. `None` when it is not set and there is no home directory.
+pub fn simulated_directory(settings: &duffy_config::Simulated) -> Option<PathBuf> {
+    settings.directory.clone().or_else(|| {
+        let home = || std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+        let state = std::env::var_os("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| Some(home()?.join(".local/state")))?;
+        Some(state.join("duffy/simulated"))
+    })
 }
 
 fn happens(rate: f64) -> bool {

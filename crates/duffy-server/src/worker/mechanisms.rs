@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::nodes::ansible::{AnsibleMechanism, AnsibleSettings, Playbook, PlaybookKind};
 use crate::nodes::mechanism::{Mechanism, MechanismError};
-use crate::nodes::simulated::{SimulatedMechanism, SimulatedSettings};
+use crate::nodes::simulated::{SimulatedMechanism, SimulatedSettings, simulated_directory};
 use crate::nodes::ssh::home_directory;
 
 /// A mechanism, and whether it may run for several nodes of the pool at the same time.
@@ -188,10 +188,7 @@ impl Clouds<'_> {
         settings: &Simulated,
     ) -> Result<Arc<Cloud>, MechanismsError> {
         let name = || pool.name.clone();
-        let directory = settings
-            .directory
-            .clone()
-            .or_else(default_directory)
+        let directory = simulated_directory(settings)
             .ok_or_else(|| MechanismsError::NoDirectory { pool: name() })?;
         if let Some(cloud) = self.open.get(&directory) {
             return Ok(cloud.clone());
@@ -226,10 +223,8 @@ impl Clouds<'_> {
             Settings::Simulated(settings) => Some(settings),
             Settings::Ansible(_) => None,
         });
-        let own = |settings: &&Simulated| {
-            let own = settings.directory.clone().or_else(default_directory);
-            own.as_deref() == Some(directory)
-        };
+        let own =
+            |settings: &&Simulated| simulated_directory(settings).as_deref() == Some(directory);
         settings
             .filter(own)
             .fold(Faults::default(), |faults, settings| Faults {
@@ -238,18 +233,6 @@ impl Clouds<'_> {
                 ..faults
             })
     }
-}
-
-fn home() -> Option<PathBuf> {
-    std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
-}
-
-fn default_directory() -> Option<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(|| Some(home()?.join(".local/state")))?;
-    Some(state.join("duffy/simulated"))
 }
 
 /// Duffy's own public keys: of the configured identities, or of the usual ones.

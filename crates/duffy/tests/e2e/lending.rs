@@ -131,10 +131,7 @@ fn machines_of_playbooks_are_lent() {
     for ip in &lent {
         let node = lab.site.node(ip);
         assert!(!node.lets_in(&key), "{ip} was taken back");
-        assert_eq!(
-            node.authorized_keys(),
-            format!("{}\n", service_key.public())
-        );
+        assert_eq!(node.own_keys(), format!("{}\n", service_key.public()));
     }
     assert_eq!((lab.site.taken("metal"), lab.site.taken("virtual")), (2, 1));
 

@@ -222,7 +222,7 @@ pub(super) const STEPS: [Step; 5] = [
         title: "history, pools that fail, repair of nodes, idempotency keys",
         up: Script {
             postgres: &[
-                "ALTER TABLE nodes ADD COLUMN fence INTEGER DEFAULT 0 NOT NULL",
+                "ALTER TABLE nodes ADD COLUMN fence BIGINT DEFAULT 0 NOT NULL",
                 "ALTER TABLE nodes ADD COLUMN repairs INTEGER DEFAULT 0 NOT NULL",
                 "ALTER TABLE nodes ADD COLUMN held_at TIMESTAMP WITHOUT TIME ZONE",
                 "CREATE TABLE events (id BIGSERIAL NOT NULL, \
@@ -245,7 +245,7 @@ pub(super) const STEPS: [Step; 5] = [
                 KEYS_SESSION_INDEX,
             ],
             sqlite: &[
-                "ALTER TABLE nodes ADD COLUMN fence INTEGER DEFAULT 0 NOT NULL",
+                "ALTER TABLE nodes ADD COLUMN fence BIGINT DEFAULT 0 NOT NULL",
                 "ALTER TABLE nodes ADD COLUMN repairs INTEGER DEFAULT 0 NOT NULL",
                 "ALTER TABLE nodes ADD COLUMN held_at DATETIME",
                 "CREATE TABLE events (id INTEGER NOT NULL, created_at DATETIME NOT NULL, \

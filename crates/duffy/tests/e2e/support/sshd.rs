@@ -100,6 +100,15 @@ impl SshNode {
         fs::read_to_string(self.authorized_keys_file()).unwrap()
     }
 
+    /// Of that what is not the fence that stays behind when a tenant's keys are taken off.
+    pub fn own_keys(&self) -> String {
+        let keys = self.authorized_keys();
+        let lines = keys.lines().filter(|line| {
+            *line != "### DUFFY tenant credentials" && !line.starts_with("# duffy fence ")
+        });
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+
     /// What its sshd has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.join("sshd.log")).unwrap_or_default()

@@ -1,0 +1,50 @@
+//! All that is at stake, as it is at one moment: for looking whether it fits together.
+
+use super::dialect::{run, statements};
+use super::{Db, DbError, Timestamp};
+use crate::db::nodes::{self, NodeRow};
+use crate::db::pools::{self, PoolStateRow};
+use crate::db::sessions::{self, SessionNodeRow, SessionRow};
+use crate::db::tenants::{self, TenantRow};
+
+/// What the tables say at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The moment, by the database's clock.
+    pub now: Timestamp,
+    /// The nodes that are not retired.
+    pub nodes: Vec<NodeRow>,
+    /// The running sessions.
+    pub sessions: Vec<SessionRow>,
+    /// Their nodes.
+    pub uses: Vec<SessionNodeRow>,
+    /// All tenants.
+    pub tenants: Vec<TenantRow>,
+    /// What there is to say of pools.
+    pub pools: Vec<PoolStateRow>,
+}
+
+statements! {
+    BEGIN_SNAPSHOT = [snapshot];
+    /// The first table decides the moment.
+    READ_NOW = ["SELECT " now];
+}
+
+/// Reads all of it.
+pub async fn take_snapshot(db: &Db) -> Result<Snapshot, DbError> {
+    db.read(|mut tx| async move {
+        run!(tx, BEGIN_SNAPSHOT, query, execute)?;
+        let nodes = nodes::list_active_nodes(&mut tx).await?;
+        let now = run!(tx, READ_NOW, query_scalar::<Timestamp>, fetch_optional)?;
+        let snapshot = Snapshot {
+            now: now.ok_or_else(|| DbError::Corrupt("the database has no time".into()))?,
+            nodes,
+            sessions: sessions::list_active_sessions(&mut tx, None).await?,
+            uses: sessions::list_nodes_of_active_sessions(&mut tx, None).await?,
+            tenants: tenants::list_tenants(&mut tx, None).await?,
+            pools: pools::list_pool_states(&mut tx).await?,
+        };
+        Ok((tx, snapshot))
+    })
+    .await
+}

@@ -1,0 +1,244 @@
+//! What the tables alone can tell, as functions of a snapshot.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use duffy_api::NodeState;
+
+use super::{CheckReport, Finding};
+use crate::db::Timestamp;
+use crate::db::nodes::NodeRow;
+use crate::db::pools::PoolStateRow;
+use crate::db::snapshot::Snapshot;
+use crate::db::tenants::TenantRow;
+
+/// What is promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invariant {
+    /// No node is on its way longer than its lease and pause say.
+    NothingStuck = 1,
+    /// No node is in two running sessions.
+    LentOnce = 2,
+    /// Each deployed node has its session, and each session its nodes.
+    NodesAndSessionsAgree = 3,
+    /// No ready node carries a tenant's key, a deployed one its tenant's only.
+    KeysAreRight = 4,
+    /// No tenant holds more nodes than it may.
+    WithinQuota = 5,
+    /// Pools are full, or the reason is on record.
+    PoolsFull = 7,
+    /// Machines and rows agree.
+    NoMachineLost = 8,
+}
+
+impl Invariant {
+    /// As it is numbered in docs/reliability.md.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// By what a snapshot is judged.
+pub(super) struct Expected<'a> {
+    pub(super) at_rest: bool,
+    pub(super) lease: Duration,
+    pub(super) quota: &'a dyn Fn(&TenantRow) -> i64,
+    pub(super) fill_levels: &'a BTreeMap<String, u32>,
+}
+
+/// How long a node may wait for a worker to take it: a poll, and others before it.
+const PATIENCE: TimeDelta = TimeDelta::seconds(60);
+
+pub(super) fn judge(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
+    nothing_stuck(snapshot, expected, report);
+    lent_once(snapshot, report);
+    nodes_and_sessions_agree(snapshot, report);
+    within_quota(snapshot, expected, report);
+    pools_full(snapshot, expected, report);
+}
+
+fn state_of<'s>(snapshot: &'s Snapshot, node: &NodeRow) -> Option<&'s PoolStateRow> {
+    let of_node =
+        |row: &&PoolStateRow| Some(&row.pool) == node.pool.as_ref() && row.work.0 == node.state.0;
+    snapshot.pools.iter().find(of_node)
+}
+
+fn is_transient(state: NodeState) -> bool {
+    matches!(
+        state,
+        NodeState::Provisioning | NodeState::Contextualizing | NodeState::Deprovisioning
+    )
+}
+
+fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
+    let lease = TimeDelta::from_std(expected.lease).unwrap_or(PATIENCE);
+    let nodes = snapshot.nodes.iter();
+    for node in nodes.filter(|node| is_transient(node.state.0)) {
+        let state = node.state.0;
+        if node.held_at.is_some() {
+            let message = format!("is {state}, and an operator holds it there");
+            report.note(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
+            continue;
+        }
+        let pool = state_of(snapshot, node);
+        let waits_until = [node.retry_at, pool.and_then(|pool| pool.retry_at)];
+        let due = waits_until.into_iter().flatten().max();
+        let in_work = node.lease_expires_at.filter(|until| *until > snapshot.now);
+        let paused = due.is_some_and(|due| due.0 + lease + PATIENCE > snapshot.now.0);
+        if in_work.is_some() && !expected.at_rest || paused {
+            continue;
+        }
+        let since = [
+            node.state_since.or(Some(node.created_at)),
+            node.lease_expires_at,
+            due,
+        ];
+        let since = since.into_iter().flatten().max().unwrap_or(node.created_at);
+        let waited = snapshot.now.0 - since.0;
+        if expected.at_rest || waited > lease + PATIENCE {
+            let seconds = waited.num_seconds();
+            let message = if in_work.is_some() {
+                format!("is {state}, and somebody is at work on it")
+            } else {
+                format!("is {state}, and nobody has been at work on it for {seconds} s")
+            };
+            report.find(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
+        }
+    }
+}
+
+fn lent_once(snapshot: &Snapshot, report: &mut CheckReport) {
+    let mut sessions_of: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for row in &snapshot.uses {
+        sessions_of
+            .entry(row.node.id)
+            .or_default()
+            .push(row.session_id);
+    }
+    for (node, sessions) in sessions_of {
+        if sessions.len() > 1 {
+            let message = format!("is in the running sessions {sessions:?}");
+            report.find(Finding::new(Invariant::LentOnce, message).of_node(node));
+        }
+    }
+}
+
+fn nodes_and_sessions_agree(snapshot: &Snapshot, report: &mut CheckReport) {
+    let broken = Invariant::NodesAndSessionsAgree;
+    let in_session: HashSet<i64> = snapshot.uses.iter().map(|row| row.node.id).collect();
+    for node in &snapshot.nodes {
+        let in_use = matches!(
+            node.state.0,
+            NodeState::Deployed | NodeState::Contextualizing
+        );
+        if in_use && !in_session.contains(&node.id) {
+            let message = format!("is {}, but in no running session", node.state.0);
+            report.find(Finding::new(broken, message).of_node(node.id));
+        }
+    }
+    for row in &snapshot.uses {
+        let node = &row.node;
+        let in_making = node.state.0 == NodeState::Contextualizing;
+        if node.retired_at.is_some() || !(in_making || node.state.0 == NodeState::Deployed) {
+            let message = format!("has a node that is {}", node.state.0);
+            let finding = Finding::new(broken, message).of_session(row.session_id);
+            report.find(finding.of_node(node.id));
+        }
+    }
+    let has_nodes: HashSet<i64> = snapshot.uses.iter().map(|row| row.session_id).collect();
+    for session in &snapshot.sessions {
+        if !has_nodes.contains(&session.id) {
+            let finding = Finding::new(broken, "is running, but has no nodes");
+            report.find(finding.of_session(session.id));
+        }
+    }
+}
+
+fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
+    let tenant_of: HashMap<i64, i64> = snapshot
+        .sessions
+        .iter()
+        .map(|session| (session.id, session.tenant_id))
+        .collect();
+    let mut held: HashMap<i64, i64> = HashMap::new();
+    for row in &snapshot.uses {
+        if let Some(tenant) = tenant_of.get(&row.session_id) {
+            *held.entry(*tenant).or_default() += 1;
+        }
+    }
+    for tenant in snapshot.tenants.iter().filter(|tenant| !tenant.is_admin) {
+        let (held, quota) = (
+            held.get(&tenant.id).copied().unwrap_or(0),
+            (expected.quota)(tenant),
+        );
+        if held > quota {
+            let message = format!(
+                "tenant {} holds {held} nodes and may hold {quota}; was its quota lowered?",
+                tenant.name
+            );
+            report.find(Finding::new(Invariant::WithinQuota, message));
+        }
+    }
+}
+
+fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
+    let full = Invariant::PoolsFull;
+    for (pool, level) in expected.fill_levels {
+        let counts = |node: &&NodeRow| {
+            let state = node.state.0;
+            let coming = !expected.at_rest && state == NodeState::Provisioning;
+            node.pool.as_ref() == Some(pool)
+                && node.held_at.is_none()
+                && (state == NodeState::Ready || coming)
+        };
+        let filled = snapshot.nodes.iter().filter(counts).count();
+        if filled >= *level as usize {
+            continue;
+        }
+        let short = format!("has {filled} of {level} nodes");
+        match shortage_on_record(snapshot, pool) {
+            Some(reason) => {
+                report.note(Finding::new(full, format!("{short}: {reason}")).of_pool(pool));
+            }
+            None => report.find(Finding::new(full, short).of_pool(pool)),
+        }
+    }
+}
+
+/// Why a pool may be short of nodes.
+fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
+    let of_pool = |row: &&PoolStateRow| row.pool == pool && row.work.0 == NodeState::Provisioning;
+    if let Some(row) = snapshot.pools.iter().find(of_pool) {
+        if row.drained_at.is_some() {
+            let reason = row.reason.clone().unwrap_or_default();
+            return Some(format!("it is drained: {reason}"));
+        }
+        if row.retry_at.is_some() {
+            let detail = row.detail.clone().unwrap_or_default();
+            return Some(format!(
+                "its mechanism failed {} times in a row: {detail}",
+                row.failures
+            ));
+        }
+    }
+    let waits = |node: &&NodeRow| {
+        let paused = node.retry_at.is_some_and(|at: Timestamp| at > snapshot.now);
+        let on_its_way = is_transient(node.state.0) && paused;
+        node.pool.as_deref() == Some(pool) && (on_its_way || node.state.0 == NodeState::Failed)
+    };
+    let node = snapshot.nodes.iter().find(waits)?;
+    let error = node
+        .data
+        .0
+        .get("error")
+        .and_then(|error| error.get("detail"));
+    let error = error
+        .and_then(|detail| detail.as_str())
+        .unwrap_or("unknown");
+    Some(format!("node {} is {}: {error}", node.id, node.state.0))
+}
+
+#[cfg(test)]
+#[path = "invariants_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ mod bad_nodes;
 mod bad_playbooks;
 mod crashes;
 mod db;
+mod failures;
 mod legacy;
 mod lending;
 mod outages;

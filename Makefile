@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help quickstart run test schemathesis test-deps lint fmt
+.PHONY: help quickstart run test schemathesis test-deps lint fmt fuzz
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -27,5 +27,9 @@ schemathesis: ## Send a server all that the description of its API allows; part 
 lint: ## Check format, lints, docs, features, dependencies and scripts
 	@scripts/lint
 
+fuzz: ## Fuzz all targets of fuzz/, or T: make fuzz T=config SECONDS=600
+	@scripts/fuzz '$(T)' '$(or $(SECONDS),600)'
+
 fmt: ## Format the sources
 	@$(CARGO) fmt --all
+	@cd fuzz && $(CARGO) fmt

@@ -126,6 +126,16 @@ pub fn load_files(paths: &[PathBuf]) -> Result<Config, ConfigError> {
     decode(merged, warnings, files)
 }
 
+/// Reads the configuration from a text, which errors call `file`.
+///
+/// # Errors
+/// As [`load`], of the text.
+pub fn load_text(text: &str, file: &str) -> Result<Config, ConfigError> {
+    let mut merged = Map::new();
+    let warnings = files::merge_text(&mut merged, text, file)?;
+    decode(merged, warnings, Vec::new())
+}
+
 fn decode(merged: Map, warnings: Vec<String>, files: Vec<PathBuf>) -> Result<Config, ConfigError> {
     let sections = merged.keys().cloned().collect();
     let tree = Value::Object(map_to_json(&merged));

@@ -63,26 +63,36 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<(Map, Vec<String>), ConfigError>
     let mut warnings = Vec::new();
     for file in files {
         let text = read_text(file)?;
-        let (documents, mut odd) = yaml::parse_nodes(&text, &file.display().to_string())?;
-        warnings.append(&mut odd);
-        for document in documents {
-            match &document.data {
-                Data::Map(map) => merge(&mut merged, map, "")?,
-                _ if document.is_empty() => {}
-                _ => {
-                    return Err(ConfigError::Conflict(Problem {
-                        mark: Some(document.mark.clone()),
-                        path: String::new(),
-                        message: format!(
-                            "a document must be a mapping of sections such as app: or nodepools:, not {}",
-                            document.describe()
-                        ),
-                    }));
-                }
+        let name = file.display().to_string();
+        warnings.append(&mut merge_text(&mut merged, &text, &name)?);
+    }
+    Ok((merged, warnings))
+}
+
+/// Merges all documents of a text, in order, and says what is odd in them.
+pub(crate) fn merge_text(
+    merged: &mut Map,
+    text: &str,
+    file: &str,
+) -> Result<Vec<String>, ConfigError> {
+    let (documents, odd) = yaml::parse_nodes(text, file)?;
+    for document in documents {
+        match &document.data {
+            Data::Map(map) => merge(merged, map, "")?,
+            _ if document.is_empty() => {}
+            _ => {
+                return Err(ConfigError::Conflict(Problem {
+                    mark: Some(document.mark.clone()),
+                    path: String::new(),
+                    message: format!(
+                        "a document must be a mapping of sections such as app: or nodepools:, not {}",
+                        document.describe()
+                    ),
+                }));
             }
         }
     }
-    Ok((merged, warnings))
+    Ok(odd)
 }
 
 fn read_text(file: &Path) -> Result<String, ConfigError> {

@@ -15,7 +15,7 @@ mod sections;
 mod template;
 pub mod yaml;
 
-pub use config::{Config, dump_yaml, load, load_files};
+pub use config::{Config, dump_yaml, load, load_files, load_text};
 pub use database_url::{DatabaseUrl, PostgresUrl, SslMode};
 pub use error::{ConfigError, Mark, Problem, YamlError};
 pub use files::default_paths;

@@ -280,6 +280,20 @@ fn describe_node(node: &MechanismNode) -> Value {
     json!({ "id": node.id, "hostname": node.hostname, "ipaddr": node.ipaddr })
 }
 
+/// What a playbook that left these events, this end of its output and this exit status comes to. A door for fuzzing.
+#[cfg(feature = "fuzzing")]
+pub fn judge_events(events: &[u8], tail: String, code: u8) -> Result<Vec<Value>, MechanismError> {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    let output = process::Output {
+        status: std::process::ExitStatus::from_raw(i32::from(code) << 8),
+        stdout: Vec::new(),
+        tail,
+    };
+    let events = Events::read_from(events).map_err(|error| setup(error.to_string()))?;
+    judge_run(Path::new("fuzz.yml"), output, events)
+}
+
 /// A run's own directory: variables in, events out. Nobody else may look into it, and it is removed in any case but
 /// our sudden death.
 struct Workdir(TempDir);

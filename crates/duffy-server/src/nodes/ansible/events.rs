@@ -60,7 +60,7 @@ impl Events {
         }
     }
 
-    fn read_from(mut file: impl io::BufRead) -> io::Result<Self> {
+    pub(super) fn read_from(mut file: impl io::BufRead) -> io::Result<Self> {
         let mut events = Self::default();
         let mut line = Vec::new();
         loop {

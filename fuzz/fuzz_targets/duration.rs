@@ -1,0 +1,49 @@
+//! Lengths and points of time: any text or number is understood or refused, what was understood is within bounds, and
+//! goes over the wire and back.
+#![no_main]
+
+use chrono::TimeDelta;
+use duffy_api::duration::{display, from_seconds, parse_lifetime, parse_offset, to_seconds};
+use duffy_config::yaml;
+use duffy_server::http::validate::{Errors, read_body, session_change, tenant_create};
+use libfuzzer_sys::fuzz_target;
+use serde_json::json;
+
+/// Twice the longest length of time of the original's language, in days.
+const MOST_DAYS: i64 = 2 * 999_999_999;
+
+fn check(delta: TimeDelta) {
+    assert!(delta.num_days().abs() <= MOST_DAYS);
+    assert!(!display(delta).is_empty());
+    let seconds = to_seconds(delta);
+    let Ok(again) = from_seconds(seconds) else {
+        panic!("{seconds}");
+    };
+    // A float holds less than all microseconds of such lengths.
+    let lost = (again - delta).num_microseconds().map(i64::abs);
+    assert!(lost.is_some_and(|lost| lost as f64 <= seconds.abs() / 1e9 + 1.0));
+}
+
+fuzz_target!(|text: &str| {
+    parse_lifetime(text).map(check).unwrap_or_default();
+    parse_offset(text).map(check).unwrap_or_default();
+    if let Ok(seconds) = text.parse::<f64>() {
+        from_seconds(seconds).map(check).unwrap_or_default();
+    }
+    if let Some(bytes) = text.as_bytes().first_chunk() {
+        from_seconds(f64::from_le_bytes(*bytes))
+            .map(check)
+            .unwrap_or_default();
+    }
+    // As a number, if it is one, and as a text.
+    for time in [text.to_owned(), json!(text).to_string()] {
+        let body = format!(
+            r#"{{"expires_at": {time}, "session_lifetime": {time}, "session_lifetime_max": {time}}}"#
+        );
+        if let Ok(body) = read_body(None, body.as_bytes()) {
+            let _ = session_change(&body, &mut Errors::new());
+            let _ = tenant_create(&body, &mut Errors::new());
+        }
+    }
+    let _ = yaml::parse(text, "fuzz.yaml");
+});

@@ -1,0 +1,72 @@
+//! What a playbook gives back: any events come to results or to a reason in one line, and results are matched with
+//! nodes so that each node has one or a reason, and no two have the same machine.
+#![no_main]
+
+use std::collections::HashSet;
+
+use duffy_server::nodes::ansible::judge_events;
+use duffy_server::nodes::mechanism::{
+    MechanismNode, match_deprovisioned, match_provisioned, result_hostname, result_ssh_port,
+};
+use libfuzzer_sys::fuzz_target;
+use serde_json::json;
+
+const NODES: i64 = 3;
+
+fn nodes() -> Vec<MechanismNode> {
+    (1..=NODES)
+        .map(|id| MechanismNode {
+            id,
+            hostname: Some(format!("node{id}")),
+            ipaddr: Some(format!("192.0.2.{id}")),
+            data: json!({"provision": {
+                "hostname": format!("node{id}"), "ipaddr": format!("192.0.2.{id}"), "n": id, "b": id == 1, "l": [id, {}],
+            }}),
+        })
+        .collect()
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((code, data)) = data.split_first() else {
+        return;
+    };
+    // Mostly a playbook that ended well; what it printed comes after a byte that is in no text.
+    let code = code.saturating_sub(200);
+    let mut parts = data.splitn(2, |byte| *byte == 0xff);
+    let events = parts.next().unwrap_or_default();
+    let tail = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    let results = match judge_events(events, tail, code) {
+        Ok(results) => results,
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
+            return;
+        }
+    };
+    let nodes = nodes();
+    let matched = match_provisioned(&nodes, &results);
+    assert_eq!(matched.len(), nodes.len());
+    let mut machines = HashSet::new();
+    for result in matched {
+        match result {
+            Ok(result) => {
+                let port = result_ssh_port(&result);
+                assert!(port.is_ok());
+                let address = result["ipaddr"].as_str().map(str::to_owned);
+                assert!(address.is_some());
+                assert!(machines.insert((address, port.ok().flatten().unwrap_or(22))));
+                let _ = result_hostname(&result);
+                let Ok(text) = serde_json::to_string(&result) else {
+                    panic!("cannot be stored: {result:?}");
+                };
+                assert!(!text.contains("\\u0000"));
+                assert!(
+                    serde_json::from_str::<serde_json::Value>(&text).is_ok(),
+                    "{text}"
+                );
+            }
+            Err(reason) => assert!(!reason.is_empty() && !reason.contains('\n'), "{reason:?}"),
+        }
+    }
+    assert_eq!(match_deprovisioned(&nodes, &results).len(), nodes.len());
+});

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::extract::Request;
+use axum::routing::{get, post};
 use duffy_server::http::bind::bind;
 use duffy_server::http::server::{Limits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +31,7 @@ const SLOW_REQUEST: &[u8] = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n";
 struct Server {
     address: SocketAddr,
     stop: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
     /// Says that the slow request runs.
     started: Arc<Notify>,
     /// Lets the slow request end.
@@ -61,10 +62,19 @@ async fn start(limits: Limits) -> Server {
             "slow"
         }
     };
+    let body = {
+        let (started, over) = (Arc::clone(&started), Arc::clone(&over));
+        move |request: Request| async move {
+            let _over = NotifyOnDrop(over);
+            started.notify_one();
+            axum::body::to_bytes(request.into_body(), 1000).await.ok();
+        }
+    };
     let router = Router::new()
         .route("/quick", get(|| async { "quick" }))
         .route("/large", get(|| async { vec![b'x'; 64 << 20] }))
-        .route("/slow", get(slow));
+        .route("/slow", get(slow))
+        .route("/body", post(body));
     let listener = bind("127.0.0.1", 0).await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
@@ -88,7 +98,6 @@ impl Server {
         timeout(DEADLINE, self.task)
             .await
             .expect("the server ends")
-            .unwrap()
             .unwrap();
     }
 }
@@ -127,6 +136,7 @@ fn short() -> Limits {
         idle: Duration::from_millis(900),
         connections: 2,
         shutdown: Duration::from_millis(300),
+        ..Limits::default()
     }
 }
 
@@ -207,6 +217,78 @@ async fn connections_beyond_the_cap_wait() {
     expect(&mut third, "quick").await;
     server.finish.notify_one();
     expect(&mut second, "slow").await;
+    server.stop.cancel();
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn who_has_been_idle_for_longest_makes_room() {
+    let server = start(Limits {
+        header_read: DEADLINE,
+        idle: DEADLINE,
+        connections: 3,
+        ..short()
+    })
+    .await;
+    let mut busy = server.connect().await;
+    busy.write_all(SLOW_REQUEST).await.unwrap();
+    timeout(DEADLINE, server.started.notified()).await.unwrap();
+    let mut silent = server.connect().await;
+    silent
+        .write_all(b"GET /quick HTTP/1.1\r\nHos")
+        .await
+        .unwrap();
+    let mut used = server.connect().await;
+    used.write_all(REQUEST).await.unwrap();
+    expect(&mut used, "quick").await;
+    let mut next = server.connect().await;
+    next.write_all(REQUEST).await.unwrap();
+    expect(&mut next, "quick").await;
+    expect_close(&mut silent).await;
+    let mut another = server.connect().await;
+    another.write_all(REQUEST).await.unwrap();
+    expect(&mut another, "quick").await;
+    expect_close(&mut used).await;
+    server.finish.notify_one();
+    expect(&mut busy, "slow").await;
+    server.stop.cancel();
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_makes_room() {
+    let server = start(Limits {
+        header_read: DEADLINE,
+        idle: DEADLINE,
+        connections: 1,
+        ..short()
+    })
+    .await;
+    let mut slow = server.connect().await;
+    let begin = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc";
+    slow.write_all(begin).await.unwrap();
+    timeout(DEADLINE, server.started.notified()).await.unwrap();
+    let mut next = server.connect().await;
+    next.write_all(REQUEST).await.unwrap();
+    expect(&mut next, "quick").await;
+    expect_close(&mut slow).await;
+    timeout(DEADLINE, server.over.notified()).await.unwrap();
+    server.stop.cancel();
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_refused_in_the_middle_of_its_body_sees_why() {
+    let server = start(Limits::default()).await;
+    let mut stream = server.connect().await;
+    let begin = b"POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n";
+    stream.write_all(begin).await.unwrap();
+    // It reads only when all is sent, as simple clients do.
+    stream.write_all(&vec![b'x'; 4_000_000]).await.unwrap();
+    let mut reply = String::new();
+    let read = timeout(DEADLINE, stream.read_to_string(&mut reply)).await;
+    read.unwrap().unwrap();
+    assert!(reply.starts_with("HTTP/1.1 405"), "{reply}");
     server.stop.cancel();
     server.ended().await;
 }

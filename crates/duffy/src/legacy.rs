@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
+use crate::open_files;
 use crate::permissions;
 
 /// What the command line says otherwise than the configuration.
@@ -73,7 +74,9 @@ impl Listening {
         let legacy: Arc<Legacy> =
             Legacy::new(self.settings, &dest, Times::default()).map_err(Failure::new)?;
         tracing::info!(%local, docs = format!("http://{local}/docs"), dest, "serving the old API");
-        let serve = duffy_legacy::serve(self.listener, legacy, Limits::default(), stop);
+        let limits = Limits::default();
+        open_files::raise_limit(limits.connections);
+        let serve = duffy_legacy::serve(self.listener, legacy, limits, stop);
         Ok(async move {
             at_once.run_until_cancelled_owned(serve).await;
         })

@@ -10,6 +10,8 @@ mod format;
 #[cfg(feature = "legacy")]
 mod legacy;
 mod logging;
+#[cfg(any(feature = "app", feature = "tasks", feature = "legacy"))]
+mod open_files;
 mod output;
 mod permissions;
 #[cfg(all(feature = "app", feature = "tasks", feature = "sqlite"))]

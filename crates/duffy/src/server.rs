@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::failure::Failure;
 #[cfg(feature = "legacy")]
 use crate::legacy::{Checked, Overrides};
+use crate::open_files;
 use crate::signals::Signals;
 
 /// What runs in this process.
@@ -86,6 +87,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let signals = Signals::new()?;
+    open_files::raise_limit(0);
     let ctx = Context::open(config).await.map_err(Failure::new)?;
     let at_once = CancellationToken::new();
     let mut running = JoinSet::new();
@@ -182,6 +184,7 @@ fn start_app(
         .map_err(|error| Failure(format!("cannot tell the address listened on: {error}")))?;
     tracing::info!(%address, docs = format!("http://{address}/docs"), "serving the web API");
     let app = ctx.config.app.clone().unwrap_or_default();
+    open_files::raise_limit(app.max_connections);
     let limits = Limits {
         connections: app.max_connections,
         header_read: app.header_timeout,
@@ -199,9 +202,7 @@ fn start_app(
         tokio::pin!(drained);
         tokio::pin!(serve);
         tokio::select! {
-            result = &mut serve => if let Err(error) = result {
-                tracing::error!(%error, "the web API ended");
-            },
+            () = &mut serve => {}
             () = &mut drained => return,
             () = at_once.cancelled() => {}
         }

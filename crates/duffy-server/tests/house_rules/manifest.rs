@@ -35,8 +35,18 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "duffy-legacy",
-        may_use: &["duffy-api", "duffy-client", "duffy-config"],
+        may_use: &[
+            "duffy-api",
+            "duffy-client",
+            "duffy-config",
+            "duffy-listener",
+        ],
         without: &["sqlx", "russh"],
+    },
+    Rule {
+        name: "duffy-listener",
+        may_use: &[],
+        without: &["axum", "sqlx", "russh"],
     },
     Rule {
         name: "duffy-sim",
@@ -45,7 +55,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "duffy-server",
-        may_use: &["duffy-api", "duffy-config", "duffy-sim"],
+        may_use: &["duffy-api", "duffy-config", "duffy-listener", "duffy-sim"],
         without: &["clap", "ureq"],
     },
     Rule {

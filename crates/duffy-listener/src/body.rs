@@ -1,0 +1,65 @@
+//! A request's body. It notes whether its client lets the server wait for it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use crate::activity::{Activity, Receiving};
+
+/// A request's body.
+#[derive(Debug)]
+pub struct RequestBody {
+    body: Incoming,
+    receiving: Receiving,
+    ended: bool,
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: Incoming, activity: &Arc<Activity>) -> Self {
+        Self {
+            body,
+            receiving: Receiving::begin(activity),
+            ended: false,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Pending => self.receiving.wait(),
+            Poll::Ready(None | Some(Err(_))) => {
+                self.ended = true;
+                self.receiving.end();
+            }
+            Poll::Ready(Some(Ok(_))) => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            self.receiving.leave_unread();
+        }
+    }
+}

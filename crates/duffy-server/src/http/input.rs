@@ -1,15 +1,17 @@
 //! What handlers are handed of a request: the row's number in the path, and the body.
 
-use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body as HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
-use bytes::Bytes;
-use http_body_util::LengthLimitError;
+use axum::http::{HeaderMap, Method};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use super::auth::Authenticated;
 use super::error::ApiError;
@@ -19,6 +21,12 @@ use crate::db::tenants::TenantRow;
 
 /// Most bytes of a body.
 const MAX_BODY: usize = 1024 * 1024;
+
+/// Most bytes of a body that needs no place among the large ones.
+const SMALL_BODY: usize = 16 * 1024;
+
+/// Most bodies at once that are larger.
+const LARGE_BODIES: usize = 16;
 
 /// Time in which a body has to come.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
@@ -58,64 +66,158 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Where bodies are received. Small ones, which are nearly all, come in at any time; of others
+/// only some at once, so that a flood of them does not fill the memory.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    large: Arc<Semaphore>,
+}
+
+/// A body that was received, or why it was not; an extension of its request.
+#[derive(Debug, Clone)]
+struct Received(
+    Arc<Result<Bytes, Refused>>,
+    #[expect(dead_code, reason = "held")] LargePlace,
+);
+
+/// A large body's place among others.
+type LargePlace = Option<Arc<OwnedSemaphorePermit>>;
+
+/// Why a body was not received.
+#[derive(Debug, Clone, Copy)]
+enum Refused {
+    TooLarge,
+    TooLate,
+    TooMany,
+    BrokenOff,
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooLarge => ApiError::BodyTooLarge,
+            Refused::TooLate => ApiError::BodyTimeout,
+            Refused::TooMany => ApiError::Unavailable {
+                detail: "Too many large bodies are being received",
+                retry_after: BODY_DEADLINE,
+            },
+            // The client broke off: nobody reads this.
+            Refused::BrokenOff => ApiError::UnreadableBody,
+        }
+    }
+}
+
+impl Intake {
+    /// Nothing received yet.
+    pub fn new() -> Self {
+        Self {
+            large: Arc::new(Semaphore::new(LARGE_BODIES)),
+        }
+    }
+
+    /// Receives the body of a request that may have one. What comes of it is told when a handler
+    /// asks for it. Until it is there the request takes up nothing but this.
+    pub async fn receive(&self, request: Request) -> Request {
+        if ![Method::POST, Method::PUT].contains(request.method()) {
+            return request;
+        }
+        let (mut parts, body) = request.into_parts();
+        let mut place = None;
+        let received = self.collect(&parts.headers, body, &mut place).await;
+        let received = Received(Arc::new(received), place.map(Arc::new));
+        parts.extensions.insert(received);
+        Request::from_parts(parts, HttpBody::empty())
+    }
+
+    async fn collect(
+        &self,
+        headers: &HeaderMap,
+        mut body: HttpBody,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Bytes, Refused> {
+        let deadline = Instant::now() + BODY_DEADLINE;
+        let announced = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|length| length > MAX_BODY as u64) {
+            return Err(Refused::TooLarge);
+        }
+        let mut bytes = BytesMut::new();
+        loop {
+            let frame = timeout_at(deadline, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| Refused::TooLate)? else {
+                return Ok(bytes.freeze());
+            };
+            let frame = frame.map_err(|_| Refused::BrokenOff)?;
+            let Some(data) = frame.data_ref() else {
+                continue;
+            };
+            let length = bytes.len() + data.len();
+            if length > MAX_BODY {
+                return Err(Refused::TooLarge);
+            }
+            if length > SMALL_BODY && place.is_none() {
+                let taken = timeout_at(deadline, Arc::clone(&self.large).acquire_owned()).await;
+                let taken = taken.map_err(|_| Refused::TooMany)?;
+                *place = Some(taken.map_err(|_| Refused::TooMany)?);
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+}
+
 /// A request that changes something: who asks, and for what.
 ///
 /// The body is read first, then the credentials are looked at, then the fields: in this order the
-/// original finds what is wrong.
+/// original finds what is wrong. What was read is not kept meanwhile, but read again: it takes
+/// many times the room of the text.
 #[derive(Debug)]
 pub struct Submission {
     /// Who asks.
     pub tenant: TenantRow,
-    body: Body,
+    content_type: Option<String>,
+    received: Received,
 }
 
 impl FromRequest<Ctx> for Submission {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let bytes = tokio::time::timeout(BODY_DEADLINE, receive(&parts.headers, body))
-            .await
-            .map_err(|_| ApiError::BodyTimeout)??;
+        let (mut parts, _) = request.into_parts();
+        let received = parts.extensions.remove().ok_or(ApiError::UnreadableBody)?;
         let content_type = parts.headers.get(CONTENT_TYPE);
-        let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
-        let body = read_body(content_type.as_deref(), &bytes).map_err(|error| match error {
-            Unreadable::Json(error) => ApiError::Invalid(vec![*error]),
-            Unreadable::Encoding => ApiError::UnreadableBody,
-        })?;
+        let content_type =
+            content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        parse(&received, content_type.as_deref())?;
         let Authenticated(tenant) = Authenticated::from_request_parts(&mut parts, ctx).await?;
-        Ok(Self { tenant, body })
+        Ok(Self {
+            tenant,
+            content_type,
+            received,
+        })
     }
 }
 
-async fn receive(headers: &HeaderMap, body: HttpBody) -> Result<Bytes, ApiError> {
-    let announced = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY as u64) {
-        return Err(ApiError::BodyTooLarge);
-    }
-    axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
-        if error
-            .source()
-            .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
-        {
-            ApiError::BodyTooLarge
-        } else {
-            // The client broke off: nobody reads this.
-            ApiError::UnreadableBody
-        }
+fn parse(received: &Received, content_type: Option<&str>) -> Result<Body, ApiError> {
+    let bytes = received.0.as_ref().as_ref().map_err(|refused| *refused)?;
+    read_body(content_type, bytes).map_err(|error| match error {
+        Unreadable::Json(error) => ApiError::Invalid(vec![*error]),
+        Unreadable::Encoding => ApiError::UnreadableBody,
     })
 }
 
 impl Submission {
+    fn body(&self) -> Result<Body, ApiError> {
+        parse(&self.received, self.content_type.as_deref())
+    }
+
     /// Reads the body's fields.
     pub fn read<T>(
         self,
         read: impl FnOnce(&Body, &mut Errors) -> Read<T>,
     ) -> Result<(TenantRow, T), ApiError> {
         let mut errors = Errors::new();
-        let value = read(&self.body, &mut errors);
+        let value = read(&self.body()?, &mut errors);
         let value = errors.finish(value).map_err(ApiError::Invalid)?;
         Ok((self.tenant, value))
     }
@@ -128,7 +230,7 @@ impl Submission {
     ) -> Result<(TenantRow, i64, T), ApiError> {
         let mut errors = Errors::new();
         let id = path_id(&id.0, &mut errors);
-        let value = read(&self.body, &mut errors);
+        let value = read(&self.body()?, &mut errors);
         let both = id.and_then(|id| Ok((id, value?)));
         let (id, value) = errors.finish(both).map_err(ApiError::Invalid)?;
         Ok((self.tenant, id.ok_or(ApiError::NotFound)?, value))

@@ -1,7 +1,7 @@
 //! What is done around every request: its id, its place in the log, its deadline, and a reply
 //! even when a handler panics.
 //!
-//! A request runs in a task of the server's own. When its client hangs up, it runs to its end all
+//! A request whose body is there runs in a task of the server's own. When its client hangs up, it runs to its end all
 //! the same: nothing is left half done, and no wait for a database connection is broken off.
 
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::ApiError;
+use super::input::Intake;
 use crate::actor;
 
 /// In every reply.
@@ -32,6 +33,12 @@ const SESSION_DEADLINE: Duration = Duration::from_mins(15);
 /// Most requests that run at once, those counted whose clients have gone.
 const MAX_RUNNING: usize = 1024;
 
+/// Most requests for sessions among them: these wait for nodes, and others shall not wait for them.
+const MAX_SESSIONS: usize = MAX_RUNNING / 2;
+
+/// How long a request for a session waits for one of the others to end.
+const SESSION_QUEUE: Duration = Duration::from_secs(5);
+
 /// Longest id that is taken over into the log from a request.
 const MAX_GIVEN_ID: usize = 64;
 
@@ -39,8 +46,11 @@ const MAX_GIVEN_ID: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Desk {
     tasks: TaskTracker,
+    intake: Intake,
     places: Arc<Semaphore>,
+    sessions: Arc<Semaphore>,
     deadline: Duration,
+    session_queue: Duration,
 }
 
 impl Desk {
@@ -48,8 +58,11 @@ impl Desk {
     pub fn new(tasks: TaskTracker) -> Self {
         Self {
             tasks,
+            intake: Intake::new(),
             places: Arc::new(Semaphore::new(MAX_RUNNING)),
+            sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             deadline: DEADLINE,
+            session_queue: SESSION_QUEUE,
         }
     }
 }
@@ -74,6 +87,25 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
         tenant.name = tracing::field::Empty,
     );
     let begun = Instant::now();
+    let request = desk.intake.receive(request).await;
+    let session_place = if is_for_session {
+        let place = Arc::clone(&desk.sessions).acquire_owned();
+        let Ok(place) = tokio::time::timeout(desk.session_queue, place).await else {
+            let _in_span = span.entered();
+            tracing::warn!("too many sessions are being requested, one is refused");
+            return with_id(
+                id,
+                ApiError::Unavailable {
+                    detail: "Too many sessions are being requested",
+                    retry_after: desk.session_queue,
+                }
+                .into_response(),
+            );
+        };
+        Some(place)
+    } else {
+        None
+    };
     let place = Arc::clone(&desk.places).acquire_owned().await;
     let work = async move {
         let reply = next.run(request).await;
@@ -82,12 +114,12 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
             duration_ms = begun.elapsed().as_millis() as u64,
             "answered"
         );
-        drop(place);
+        drop((place, session_place));
         reply
     };
     let work = actor::acting(format!("request {id}").into(), work);
     let task = desk.tasks.spawn(work.instrument(span.clone()));
-    let mut reply = match tokio::time::timeout(deadline, task).await {
+    let reply = match tokio::time::timeout(deadline, task).await {
         Ok(Ok(reply)) => reply,
         Ok(Err(error)) => {
             let _in_span = span.entered();
@@ -104,6 +136,10 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
             .into_response()
         }
     };
+    with_id(id, reply)
+}
+
+fn with_id(id: String, mut reply: Response) -> Response {
     if let Ok(id) = HeaderValue::try_from(id) {
         reply.headers_mut().insert(REQUEST_ID, id);
     }
@@ -122,7 +158,7 @@ fn given_id(request: &Request) -> Option<&str> {
 mod tests {
     use axum::Router;
     use axum::body::Body;
-    use axum::routing::get;
+    use axum::routing::{get, post};
     use tokio::sync::Notify;
     use tower::ServiceExt;
 
@@ -190,6 +226,39 @@ mod tests {
         let body = axum::body::to_bytes(reply.into_body(), 1000).await.unwrap();
         assert_eq!(body, r#"{"detail":"Internal Server Error"}"#);
         assert_eq!(desk.places.available_permits(), MAX_RUNNING);
+    }
+
+    #[tokio::test]
+    async fn requests_for_sessions_leave_places_to_others() {
+        let desk = Desk {
+            session_queue: Duration::from_millis(20),
+            ..Desk::new(TaskTracker::new())
+        };
+        let finish = Arc::new(Notify::new());
+        let waiting = Arc::clone(&finish);
+        let router = Router::new()
+            .route(
+                "/sessions",
+                post(move || async move { waiting.notified().await }).get(|| async { "list" }),
+            )
+            .layer(axum::middleware::from_fn_with_state(desk.clone(), handle));
+        let ask = |method| {
+            let request = Request::builder().method(method).uri("/sessions");
+            router.clone().oneshot(request.body(Body::empty()).unwrap())
+        };
+        let mut asked: Vec<_> = (0..MAX_SESSIONS).map(|_| Box::pin(ask("POST"))).collect();
+        for reply in &mut asked {
+            assert!(futures::poll!(reply).is_pending());
+        }
+        let refused = ask("POST").await.unwrap();
+        assert_eq!(refused.status(), 503);
+        assert!(refused.headers().contains_key("retry-after"));
+        assert!(refused.headers().contains_key(REQUEST_ID));
+        assert_eq!(ask("GET").await.unwrap().status(), 200);
+        finish.notify_one();
+        let (ended, _, _running) = futures::future::select_all(asked).await;
+        assert_eq!(ended.unwrap().status(), 200);
+        assert_eq!(desk.sessions.available_permits(), 1);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod bad_playbooks;
 mod crashes;
 mod db;
 mod failures;
+mod flood;
 mod legacy;
 mod lending;
 mod outages;

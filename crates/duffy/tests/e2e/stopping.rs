@@ -1,10 +1,10 @@
-//! A worker that is told to stop: its playbook may end, unless it is told twice.
+//! A worker or server that is told to stop: its playbooks and requests may end, unless it is told twice.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Lab, Pool, wait_for_log};
+use crate::support::{Api, Lab, Pool, Program, Reply, Wire, eventually, wait_for_log};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -61,4 +61,94 @@ fn a_worker_lets_its_playbook_end_or_hands_the_nodes_back() {
         program.terminate();
         assert_eq!(program.wait_exit(SOON), 0);
     }
+}
+
+/// A pool of two nodes that take long on SSH, their worker, and a server.
+fn slow_nodes() -> (Lab, Program, Program) {
+    let pool = Pool::simulated("pool", 2, &json!({"ssh-delay": "8s"}));
+    let lab = Lab::on_postgres(&[pool], &json!({}));
+    let worker = lab.start(&["worker"]);
+    let serve = lab.start(&["serve"]);
+    lab.tenant().wait_filled("pool", 2);
+    (lab, worker, serve)
+}
+
+/// Nodes that keys are being put on, or have been.
+fn lent(lab: &Lab) -> String {
+    lab.sql("SELECT state FROM nodes WHERE state IN ('contextualizing', 'deployed')")
+}
+
+/// Asks for both nodes, does something while keys are being put on them, and returns the answer.
+fn while_requested(lab: &Lab, act: impl FnOnce()) -> Result<Reply, String> {
+    let tenant: Api = lab.tenant();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| tenant.ask(&[("pool", 2)]));
+        eventually(SOON, "a session in the making", || {
+            let states = lent(lab);
+            if states == "contextualizing\ncontextualizing" {
+                Ok(())
+            } else {
+                Err(states)
+            }
+        });
+        act();
+        asked.join().unwrap()
+    })
+}
+
+#[test]
+fn a_server_answers_what_it_has_begun_and_takes_no_more() {
+    let (lab, _worker, serve) = slow_nodes();
+    let mut idle = Wire::connect(lab.port()).unwrap();
+    idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    idle.wait_answered();
+    let reply = while_requested(&lab, || {
+        serve.terminate();
+        eventually(
+            SOON,
+            "idle connections to be closed, and no new ones",
+            || {
+                if idle.is_closed() && Wire::connect(lab.port()).is_err() {
+                    Ok(())
+                } else {
+                    Err("not yet".to_owned())
+                }
+            },
+        );
+        assert_eq!(
+            lent(&lab),
+            "contextualizing\ncontextualizing",
+            "at once, not with the last request"
+        );
+    });
+    let reply = reply.unwrap();
+    assert_eq!(reply.status, 201, "{reply:?}");
+    assert_eq!(serve.wait_exit(SOON), 0);
+    assert_eq!(lent(&lab), "deployed\ndeployed");
+    lab.assert_consistent();
+}
+
+#[test]
+fn what_a_stopped_server_leaves_undone_is_undone() {
+    let (lab, _worker, serve) = slow_nodes();
+    let reply = while_requested(&lab, || {
+        serve.terminate();
+        wait_for_log(&serve, "a second signal stops at once");
+        serve.terminate();
+        let told = Instant::now();
+        assert_eq!(serve.wait_exit(SOON), 0);
+        assert!(
+            told.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            told.elapsed()
+        );
+    });
+    assert!(reply.is_err(), "{reply:?}");
+    // The worker takes the nodes back, without anybody's help.
+    let _serve = lab.start(&["serve"]);
+    lab.tenant().wait_filled("pool", 2);
+    let active = lab.sql("SELECT CAST(count(*) AS TEXT) FROM sessions WHERE retired_at IS NULL");
+    assert_eq!(active, "0");
+    lab.assert_consistent();
 }

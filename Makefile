@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help quickstart run test schemathesis test-deps lint fmt fuzz
+.PHONY: help quickstart run test schemathesis chaos fuzz test-deps lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,13 @@ test: ## Run all tests, or those with T in their name: make test T=expire
 
 schemathesis: ## Send a server all that the description of its API allows; part of `make test`
 	@$(MAKE) --no-print-directory test T=every_reply_conforms
+
+chaos: ## Break everything for MINUTES (default 5) and check that nothing is lost: SEED=... ENGINE=postgres|sqlite|both
+	@scripts/test-deps
+	@. target/test-env; \
+	case '$(ENGINE)' in both|'') tests=chaos:: ;; *) tests='chaos::on_$(ENGINE)' ;; esac; \
+	DUFFY_CHAOS_SEED='$(SEED)' DUFFY_CHAOS_MINUTES='$(or $(MINUTES),5)' \
+		$(CARGO) test --package duffy --test e2e -- "$$tests" --nocapture --test-threads=1
 
 lint: ## Check format, lints, docs, features, dependencies and scripts
 	@scripts/lint

@@ -8,6 +8,7 @@
 
 mod bad_nodes;
 mod bad_playbooks;
+mod chaos;
 mod crashes;
 mod db;
 mod failures;

@@ -93,6 +93,11 @@ impl Duffy {
         )
     }
 
+    /// The same with a log of this name, which goes on when it is started again.
+    pub fn spawn_named(&self, name: &str, args: &[&str]) -> Program {
+        Program::start(&self.scratch, name, self.command(args))
+    }
+
     /// A name for the logs that tells this run from others.
     fn next_name(kind: &str, args: &[&str]) -> String {
         static RUNS: AtomicU32 = AtomicU32::new(1);

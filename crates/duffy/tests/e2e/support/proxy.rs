@@ -1,10 +1,12 @@
-//! A way to a server that can be cut off without a word, as a network does it.
+//! A way to a server that can be cut off without a word, broken, or made slow, as a network does it.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Passes connections on to a server, until it is told to stall. Its threads end with the test's process.
+/// Passes connections on to a server, until it is told otherwise. Its threads end with the test's process.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -13,15 +15,36 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct Gate {
-    stalled: Mutex<bool>,
+    road: Mutex<Road>,
     opened: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct Road {
+    stalled: bool,
+    lag: Duration,
+    /// Both ends of each connection, by its number.
+    open: BTreeMap<u64, [TcpStream; 2]>,
+    next: u64,
+}
+
 impl Gate {
+    fn road(&self) -> MutexGuard<'_, Road> {
+        self.road.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns when nothing is in the way.
     fn pass(&self) {
-        let stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
-        let _open = self.opened.wait_while(stalled, |stalled| *stalled);
+        let road = self.road();
+        let lag = road.lag;
+        let road = if lag.is_zero() {
+            road
+        } else {
+            // Longer only if a stall ends meanwhile: a lag is no exact thing.
+            let waited = self.opened.wait_timeout(road, lag);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        };
+        let _open = self.opened.wait_while(road, |road| road.stalled);
     }
 }
 
@@ -38,11 +61,7 @@ impl Proxy {
                 let Ok(server) = TcpStream::connect(address) else {
                     continue;
                 };
-                let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                for (from, into) in [(client, server), (server2, client2)] {
-                    let gate = Arc::clone(&theirs);
-                    std::thread::spawn(move || pass_on(from, into, &gate));
-                }
+                connect(&theirs, client, server);
             }
         });
         Self { port, gate }
@@ -55,13 +74,51 @@ impl Proxy {
 
     /// From now on nothing gets through, in either direction; connections stay open.
     pub fn stall(&self) {
-        *self.gate.stalled.lock().unwrap() = true;
+        self.gate.road().stalled = true;
     }
 
     /// Lets everything through that has waited.
     pub fn resume(&self) {
-        *self.gate.stalled.lock().unwrap() = false;
+        self.gate.road().stalled = false;
         self.gate.opened.notify_all();
+    }
+
+    /// From now on whatever is sent arrives so much later.
+    pub fn lag(&self, by: Duration) {
+        self.gate.road().lag = by;
+    }
+
+    /// Breaks all connections. New ones get through.
+    pub fn cut(&self) {
+        for stream in self.gate.road().open.values().flatten() {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+fn connect(gate: &Arc<Gate>, client: TcpStream, server: TcpStream) {
+    for stream in [&client, &server] {
+        stream.set_nodelay(true).ok();
+    }
+    let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let number = {
+        let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
+        let mut road = gate.road();
+        road.next += 1;
+        let number = road.next;
+        road.open.insert(number, ends);
+        number
+    };
+    let both = Arc::new(());
+    for (from, into) in [(client, server), (server2, client2)] {
+        let (gate, both) = (Arc::clone(gate), Arc::clone(&both));
+        std::thread::spawn(move || {
+            pass_on(from, into, &gate);
+            // The last of both lets go of the connection.
+            if Arc::into_inner(both).is_some() {
+                gate.road().open.remove(&number);
+            }
+        });
     }
 }
 

@@ -13,7 +13,7 @@ pub const LATE_SSH_IS_FENCED: bool = false;
 
 /// Whether failed nodes are repaired, or deprovisioned and replaced, without an operator. Until they are, the run plays
 /// the operator.
-pub const FAILED_NODES_ARE_REPAIRED: bool = false;
+pub const FAILED_NODES_ARE_REPAIRED: bool = true;
 
 /// What the run does about failed nodes while Duffy does nothing.
 pub fn repair_failed_nodes(base: &Base) {
@@ -29,7 +29,7 @@ pub fn repair_failed_nodes(base: &Base) {
 /// Columns of a node: see `Node`.
 const NODES: &str = "SELECT CAST(id AS TEXT), CAST(state AS TEXT), pool, ipaddr, \
     CASE WHEN reusable THEN 'yes' ELSE '' END, CASE WHEN retired_at IS NULL THEN '' ELSE 'yes' END, \
-    CAST(data AS TEXT) FROM nodes ORDER BY id";
+    CASE WHEN retry_at IS NULL THEN '' ELSE 'yes' END, CAST(data AS TEXT) FROM nodes ORDER BY id";
 /// Session, tenant, whether it is over, node.
 const LENT: &str = "SELECT CAST(sessions.id AS TEXT), tenants.name, \
     CASE WHEN sessions.retired_at IS NULL THEN '' ELSE 'yes' END, CAST(node_id AS TEXT) \
@@ -45,6 +45,8 @@ pub struct Node {
     pub ipaddr: String,
     pub reusable: bool,
     pub retired: bool,
+    /// Somebody will do something about it, later.
+    pub waits: bool,
     pub data: serde_json::Value,
 }
 
@@ -90,7 +92,8 @@ impl Tables {
         let mut unrest = Vec::new();
         for node in self.nodes.iter().filter(|node| !node.retired) {
             let transient = ["provisioning", "contextualizing", "deprovisioning"];
-            let in_repair = node.state == "failed";
+            // Those that were repaired too often are the operator's.
+            let in_repair = node.state == "failed" && node.waits;
             if transient.contains(&node.state.as_str()) || in_repair {
                 unrest.push(format!("node {} is {}", node.id, node.state));
             }
@@ -133,7 +136,8 @@ fn read_node(row: &[String]) -> Node {
         ipaddr: row[3].clone(),
         reusable: !row[4].is_empty(),
         retired: !row[5].is_empty(),
-        data: serde_json::from_str(&row[6]).unwrap_or_default(),
+        waits: !row[6].is_empty(),
+        data: serde_json::from_str(&row[7]).unwrap_or_default(),
     }
 }
 
@@ -364,6 +368,8 @@ pub fn rows_of(base: &Base, findings: &[Finding]) -> Vec<String> {
     // By node, and by session: who had what.
     list("lent, by node", &nodes, base.ask(LENT_BY_NODE));
     list("lent, by session", &sessions, base.ask(LENT_BY_SESSION));
+    list("event, by node", &nodes, base.ask(EVENTS_BY_NODE));
+    list("event, by session", &sessions, base.ask(EVENTS_BY_SESSION));
     lines
 }
 
@@ -377,3 +383,9 @@ const LENT_BY_NODE: &str = "SELECT CAST(node_id AS TEXT), CAST(session_id AS TEX
     FROM sessions_nodes ORDER BY session_id";
 const LENT_BY_SESSION: &str = "SELECT CAST(session_id AS TEXT), CAST(node_id AS TEXT), pool \
     FROM sessions_nodes ORDER BY node_id";
+const EVENTS_BY_NODE: &str = "SELECT CAST(node_id AS TEXT), CAST(created_at AS TEXT), \
+    CAST(session_id AS TEXT), cause, from_state, to_state, actor, detail \
+    FROM events WHERE node_id IS NOT NULL ORDER BY node_id, id";
+const EVENTS_BY_SESSION: &str = "SELECT CAST(session_id AS TEXT), CAST(created_at AS TEXT), \
+    CAST(node_id AS TEXT), cause, from_state, to_state, actor, detail \
+    FROM events WHERE session_id IS NOT NULL ORDER BY session_id, id";

@@ -108,8 +108,13 @@ impl<'a> Client<'a> {
     }
 
     fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Option<Reply> {
-        let api = &self.apis[self.dice.below(2)];
-        let reply = api.call(method, path, body);
+        let first = self.dice.below(2);
+        let mut reply = self.apis[first].call(method, path, body);
+        // Nobody took it: the other server may.
+        if reply.as_ref().is_err_and(|error| error.contains("refused")) {
+            self.record.count("connection refused");
+            reply = self.apis[1 - first].call(method, path, body);
+        }
         let name = self.tenant.name;
         let what = format!("{method} {}", without_numbers(path));
         match reply {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use duffy_sim::Fault as SshFault;
+use duffy_sim::{Fault as SshFault, Moment};
 
 use super::checks;
 use super::crew::Crew;
@@ -46,6 +46,10 @@ enum Deed {
     Stall(usize, Duration),
     /// A machine's SSH server misbehaves for a while.
     Ssh(usize, SshFault, Duration),
+    /// One machine in three does.
+    Quake(SshFault, Duration),
+    /// All machines are slow, so that requests are in the middle of it when a process is killed or frozen.
+    Ambush(usize, Option<Duration>),
     /// A machine dies for good.
     Die(usize),
     /// Most playbooks go wrong for a while.
@@ -105,16 +109,24 @@ fn roll_deed(dice: &mut Dice, on_postgres: bool, freezes: bool) -> Deed {
         (1, SshFault::FailCommand(255)),
         (2, SshFault::Delay(Duration::from_millis(1500))),
         (1, SshFault::Delay(Duration::from_millis(3800))),
+        (2, SshFault::Reset),
+        (3, SshFault::StallDuringCommand),
+        (1, SshFault::Die(Moment::BeforeCommand)),
+        (2, SshFault::Die(Moment::DuringCommand)),
+        (1, SshFault::Die(Moment::AfterCommand)),
     ]);
     let mut deeds = vec![
         (5, Deed::Kill(post, down)),
         (3, Deed::Restart(post, down)),
         (10, Deed::Ssh(machine, fault, some)),
+        (1, Deed::Quake(fault, some)),
+        (2, Deed::Ambush(post, None)),
         (1, Deed::Die(machine)),
         (2, Deed::BadTimes(some)),
     ];
     if freezes {
         deeds.push((3, Deed::Freeze(post, long)));
+        deeds.push((2, Deed::Ambush(post, Some(long))));
     }
     if on_postgres {
         let lag = dice.millis(20, 400);
@@ -137,6 +149,8 @@ enum Undo {
     Stall(usize),
     BadTimes,
     Start,
+    /// Not to be undone, but done, if it is time for that.
+    Strike(Deed),
 }
 
 /// Does what the schedule says, and undoes it.
@@ -258,8 +272,26 @@ impl<'a> Director<'a> {
                     return false;
                 }
                 let name = &machines[number % machines.len()].name;
-                self.stage.room.set_fault(name, Some(fault));
-                self.undo.push((later(time), Undo::Ssh(name.clone())));
+                self.disturb(name, fault, time)
+            }
+            Deed::Quake(fault, time) => {
+                let machines = self.stage.room.machines();
+                for machine in machines.iter().step_by(3) {
+                    self.disturb(&machine.name, fault, time);
+                }
+                true
+            }
+            Deed::Ambush(post, freeze) => {
+                let slow = SshFault::Delay(Duration::from_millis(1200));
+                for machine in self.stage.room.machines() {
+                    self.disturb(&machine.name, slow, Duration::from_secs(3));
+                }
+                let strike = match freeze {
+                    Some(time) => Deed::Freeze(post, time),
+                    None => Deed::Kill(post, Duration::from_millis(200)),
+                };
+                let soon = Duration::from_millis(900 + (post as u64) * 300);
+                self.undo.push((later(soon), Undo::Strike(strike)));
                 true
             }
             Deed::Die(number) => {
@@ -276,6 +308,15 @@ impl<'a> Director<'a> {
                 true
             }
         }
+    }
+
+    fn disturb(&mut self, name: &str, fault: SshFault, time: Duration) -> bool {
+        let done = self.stage.room.set_fault(name, Some(fault));
+        if done && !matches!(fault, SshFault::Die(_)) {
+            let undo = Undo::Ssh(name.to_owned());
+            self.undo.push((Instant::now() + time, undo));
+        }
+        done
     }
 
     fn terminate_backends(&self, quantity: usize) -> bool {
@@ -296,7 +337,11 @@ impl<'a> Director<'a> {
         let due = self.undo.extract_if(.., |(until, _)| all || *until <= now);
         for (_, undo) in due.collect::<Vec<_>>() {
             match undo {
-                Undo::Ssh(name) => self.stage.room.set_fault(&name, None),
+                Undo::Ssh(name) => {
+                    self.stage.room.set_fault(&name, None);
+                }
+                Undo::Strike(deed) if !all => self.act(deed),
+                Undo::Strike(_) => {}
                 Undo::Lag(post) => {
                     if let Some(proxy) = &self.crew.posts[post].proxy {
                         proxy.lag(Duration::ZERO);

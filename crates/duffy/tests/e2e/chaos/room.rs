@@ -47,7 +47,7 @@ struct State {
     counts: BTreeMap<String, u64>,
     /// Machines that stay, whatever is done to their nodes.
     metal: BTreeMap<IpAddr, Machine>,
-    /// Machines that died for good.
+    /// Machines that died for good, or will at their next command.
     dead: BTreeSet<String>,
     /// A turnstile for each node: what concerns its machine happens in the order in which it was asked for.
     turns: BTreeMap<i64, Arc<tokio::sync::Mutex<()>>>,
@@ -118,11 +118,20 @@ impl Room {
         self.floor.cloud.machines()
     }
 
-    /// Makes a machine misbehave, or behave again. That it is gone by now is no matter.
-    pub fn set_fault(&self, name: &str, fault: Option<Fault>) {
+    /// Makes a machine misbehave, or behave again. That it is gone by now is no matter. Metal does not die: it would
+    /// never come back.
+    pub fn set_fault(&self, name: &str, fault: Option<Fault>) -> bool {
+        if let Some(Fault::Die(_)) = fault {
+            if !name.starts_with("node-") {
+                return false;
+            }
+            let mut state = self.floor.state.lock().unwrap();
+            state.dead.insert(name.to_owned());
+        }
         let done = self.floor.cloud.set_fault(name, fault);
         self.floor
             .note(&format!("machine {name}: fault {fault:?}: {done:?}"));
+        done.is_ok()
     }
 
     /// Destroys a machine that nobody asked to be destroyed. Metal only stumbles: it is there for good.
@@ -149,12 +158,15 @@ impl Room {
         self.floor.state.lock().unwrap().dead.contains(name)
     }
 
-    /// The tenant's keys on the machine with this address; `None` when there is no such machine.
+    /// The tenant's keys on the machine with this address; `None` when there is no such machine, or it died.
     pub fn tenant_keys(&self, ipaddr: &str) -> Option<Vec<String>> {
         let machines = self.machines();
         let machine = machines
             .iter()
             .find(|machine| machine.ipaddr.to_string() == ipaddr)?;
+        if self.is_dead(&machine.name) {
+            return None;
+        }
         let home = self.floor.cloud.home_of(&machine.name)?;
         let text = std::fs::read_to_string(home.join(".ssh/authorized_keys")).ok()?;
         let mut lines = text.lines().skip_while(|line| *line != SEPARATOR);

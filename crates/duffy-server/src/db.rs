@@ -6,6 +6,7 @@
 mod connect;
 pub(crate) mod dialect;
 pub mod events;
+pub mod idempotency;
 pub mod leases;
 pub mod migrate;
 pub mod nodes;
@@ -282,6 +283,7 @@ impl Tx {
 pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
     let modules = [
         events::STATEMENTS,
+        idempotency::STATEMENTS,
         leases::STATEMENTS,
         migrate::STATEMENTS,
         nodes::STATEMENTS,

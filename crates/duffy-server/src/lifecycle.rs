@@ -12,6 +12,8 @@ pub mod deprovision;
 pub mod expire;
 #[cfg(feature = "tasks")]
 pub mod fill;
+#[cfg(feature = "app")]
+pub mod idempotency;
 #[cfg(any(feature = "app", feature = "tasks"))]
 pub mod lease;
 pub mod nodes;

@@ -235,6 +235,13 @@ impl From<SessionError> for ApiError {
                     retry_after: Duration::ZERO,
                 }
             }
+            SessionError::OtherRequest => ApiError::Unprocessable(
+                "this Idempotency-Key came with another request before: choose another key".into(),
+            ),
+            SessionError::FirstStillRuns => ApiError::Unavailable {
+                detail: "The first request with this Idempotency-Key is still running",
+                retry_after: SOON,
+            },
             SessionError::Stopping => ApiError::Unavailable {
                 detail: "The server is stopping",
                 retry_after: SOON,

@@ -247,9 +247,62 @@ impl LastSegment {
     }
 }
 
+/// By which a repeated request is known.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Longest key, in characters.
+const MAX_KEY: usize = 255;
+
+/// The key by which a repeated request is known, if it has one.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let key = value.to_str().ok().filter(|key| {
+        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+        (1..=MAX_KEY).contains(&key.len()) && visible
+    });
+    match (key, values.next()) {
+        (Some(key), None) => Ok(Some(key.to_owned())),
+        (_, Some(_)) => Err(ApiError::Unprocessable(
+            "there is more than one Idempotency-Key".into(),
+        )),
+        (None, None) => Err(ApiError::Unprocessable(format!(
+            "an Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters"
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_short_and_visible() {
+        let read = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(IDEMPOTENCY_KEY, (*value).try_into().unwrap());
+            }
+            idempotency_key(&headers)
+        };
+        let longest = [b'k'; MAX_KEY];
+        assert!(matches!(read(&[]), Ok(None)));
+        for good in [&b"k"[..], b"8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
+            let key = read(&[good]).unwrap().unwrap();
+            assert_eq!(key.as_bytes(), good);
+        }
+        let too_long = [b'k'; MAX_KEY + 1];
+        for bad in [&b""[..], b" ", b"a b", b"a\tb", b"\xc3\xa9", &too_long] {
+            let refused = matches!(read(&[bad]), Err(ApiError::Unprocessable(_)));
+            assert!(refused, "{bad:?}");
+        }
+        assert!(matches!(
+            read(&[b"a", b"a"]),
+            Err(ApiError::Unprocessable(_))
+        ));
+    }
 
     #[test]
     fn any_path_is_decoded() {

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use duffy_api::{Action, SessionCreate, SessionResult, SessionResultCollection, SessionUpdate};
 
 use super::auth::{Authenticated, MaybeAuthenticated};
 use super::error::ApiError;
 use super::grant;
-use super::input::{LastSegment, Submission};
+use super::input::{LastSegment, Submission, idempotency_key};
 use super::openapi::{AuthErrors, InputErrors, NotFoundError, ServerErrors};
 use super::validate::{session_change, session_create};
 use crate::context::Ctx;
@@ -67,22 +68,33 @@ pub async fn show_session(
 /// Request a session.
 ///
 /// All nodes are granted or none. The reply comes when the tenant's SSH keys are on all of them.
+///
+/// With an `Idempotency-Key` the request can be repeated when its reply was lost: it gets the
+/// first one's reply, also while that one still runs. Only what was granted is remembered, for 24
+/// hours at least: what was refused changed nothing, and may be asked for again with its key.
 #[utoipa::path(
     post, path = "/api/v1/sessions", tag = "sessions",
     operation_id = "create_session_api_v1_sessions_post",
     request_body(content = SessionCreate, example = json!({
         "nodes_specs": [{"pool": "virtual-centos9stream-x86_64-small", "quantity": 1}]
     })),
-    responses((status = 201, description = "The session, its nodes deployed", body = SessionResult),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+        pattern = "^[!-~]+$", description = "What tells this request from others of the tenant: \
+        drawn at random, and the same when the request is repeated")),
+    responses((status = 201, description = "The session, its nodes deployed", body = SessionResult,
+            headers(("Idempotent-Replayed" = Option<bool>,
+                description = "`true` when this is the reply to an earlier request"))),
         AuthErrors, InputErrors, ServerErrors),
     security(("HTTPBasic" = [])),
 )]
 pub async fn create_session(
     State(ctx): State<Ctx>,
+    headers: HeaderMap,
     submission: Submission,
 ) -> Result<Response, ApiError> {
     let (tenant, create) = submission.read(session_create)?;
-    grant::request_session(ctx, tenant, create).await
+    let key = idempotency_key(&headers)?;
+    grant::request_session(ctx, tenant, create, key).await
 }
 
 /// Extend, shorten or retire a session.

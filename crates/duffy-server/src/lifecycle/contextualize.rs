@@ -8,6 +8,7 @@ use futures::stream::{self, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::idempotency::reply_of;
 use super::lease::{self, LeaseKeeper};
 use super::nodes::ssh_target;
 use super::repair;
@@ -20,7 +21,7 @@ use crate::context::Ctx;
 use crate::db::events::{self, Cause, Event};
 use crate::db::nodes::{NodeRow, State};
 use crate::db::sessions::SessionRow;
-use crate::db::{DbError, Tx, leases, nodes, sessions};
+use crate::db::{DbError, Tx, idempotency, leases, nodes, sessions};
 use crate::nodes::ssh::SshError;
 
 /// How many nodes are reached at the same time for one request.
@@ -66,6 +67,7 @@ async fn grant(
         session,
         tenant,
         nodes: mut waiting,
+        keyed,
     } = reserved;
     let mut done: Vec<ReservedNode> = Vec::new();
     for round in 0.. {
@@ -102,7 +104,7 @@ async fn grant(
             }
         }
     }
-    deploy(ctx, session.id, keeper, done.len()).await
+    deploy(ctx, session.id, keeper, done.len(), keyed).await
 }
 
 async fn install_keys(
@@ -254,12 +256,13 @@ async fn deploy(
     id: i64,
     keeper: &LeaseKeeper,
     quantity: usize,
+    keyed: bool,
 ) -> Result<Session, SessionError> {
     keeper.expect_fewer(quantity);
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_deploy(ctx, id, keeper.lease(), quantity).await {
+        match try_deploy(ctx, id, keeper.lease(), quantity, keyed).await {
             // It may have been committed all the same: doing it again tells.
             Err(SessionError::Db(DbError::Unavailable(error))) if tries < DEPLOY_TRIES => {
                 tracing::warn!(session.id = id, %error, "cannot tell whether it is granted");
@@ -280,6 +283,7 @@ async fn try_deploy(
     id: i64,
     lease: &str,
     quantity: usize,
+    keyed: bool,
 ) -> Result<Session, SessionError> {
     ctx.db
         .transaction(|mut tx| async move {
@@ -292,6 +296,10 @@ async fn try_deploy(
             if view.active && view.nodes.len() == quantity && view.nodes.iter().all(deployed) {
                 let event = Event::of_session(Cause::Granted, id, view.tenant.id);
                 events::record(&mut tx, &event).await?;
+                if keyed {
+                    let reply = reply_of(&view)?;
+                    idempotency::write_reply(&mut tx, id, &reply).await?;
+                }
                 Ok((tx, view))
             } else {
                 // Retired, expired or rolled back meanwhile; whoever did it sees to the nodes.

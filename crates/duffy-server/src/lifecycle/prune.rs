@@ -1,9 +1,9 @@
-//! Forgetting: history that is older than the configuration has it kept.
+//! Forgetting: history that is older than the configuration has it kept, and old idempotency keys.
 
 use std::time::Duration;
 
 use crate::context::Ctx;
-use crate::db::{DbError, events};
+use crate::db::{DbError, events, idempotency};
 
 /// So many rows are looked at in one transaction.
 const BATCH: u32 = 1000;
@@ -18,20 +18,45 @@ pub async fn prune_history(ctx: &Ctx) -> Result<u64, DbError> {
 
 /// Removes history older than this. Returns how many rows.
 pub async fn remove_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
+    let removed = in_batches(|| {
+        ctx.db.transaction(|mut tx| async move {
+            let removed = events::delete_old_events(&mut tx, age.as_secs_f64(), BATCH).await?;
+            Ok((tx, removed))
+        })
+    })
+    .await?;
+    if removed > 0 {
+        tracing::info!(rows = removed, "old history removed");
+    }
+    Ok(removed)
+}
+
+/// How long the answer to a request with a key is kept at least; longer while its session runs.
+const KEEP_KEYS: Duration = Duration::from_hours(24);
+
+/// Forgets the keys of old requests. Returns how many.
+pub async fn prune_keys(ctx: &Ctx) -> Result<u64, DbError> {
+    in_batches(|| {
+        ctx.db.transaction(|mut tx| async move {
+            let age = KEEP_KEYS.as_secs_f64();
+            let removed = idempotency::delete_old_keys(&mut tx, age, BATCH).await?;
+            Ok((tx, removed))
+        })
+    })
+    .await
+}
+
+/// Removes a batch of rows after the other, each in a transaction of its own.
+async fn in_batches<F, Fut>(remove: F) -> Result<u64, DbError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<u64, DbError>>,
+{
     let mut removed = 0;
     loop {
-        let batch = ctx
-            .db
-            .transaction(|mut tx| async move {
-                let removed = events::delete_old_events(&mut tx, age.as_secs_f64(), BATCH).await?;
-                Ok::<_, DbError>((tx, removed))
-            })
-            .await?;
+        let batch = remove().await?;
         removed += batch;
         if batch < u64::from(BATCH) {
-            if removed > 0 {
-                tracing::info!(rows = removed, "old history removed");
-            }
             return Ok(removed);
         }
     }

@@ -3,10 +3,12 @@
 use duffy_api::{NodesSpec, SessionCreate};
 use serde_json::json;
 
+use super::idempotency::{self, Standing};
 use super::rules;
 use super::session_error::SessionError;
 use super::views;
 use crate::context::Ctx;
+use crate::db::idempotency::NewKey;
 use crate::db::nodes::{self, NodeRow, PoolLock};
 use crate::db::sessions::{self, SessionRow};
 use crate::db::tenants::{self, TenantRow};
@@ -18,6 +20,8 @@ pub(super) struct Reserved {
     pub(super) session: SessionRow,
     pub(super) tenant: TenantRow,
     pub(super) nodes: Vec<ReservedNode>,
+    /// Whether the answer is to be remembered.
+    pub(super) keyed: bool,
 }
 
 /// One of its nodes.
@@ -27,26 +31,34 @@ pub(super) struct ReservedNode {
     pub(super) spec: NodesSpec,
 }
 
-/// Reserves for the tenant of this number what it asks for.
+/// Who asks for a session, and for what.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    /// For which tenant.
+    pub(super) tenant_id: i64,
+    /// What.
+    pub(super) create: &'a SessionCreate,
+    /// By which it is the same request when it comes again.
+    pub(super) key: Option<&'a NewKey>,
+}
+
+/// Reserves what is wanted. `None` when another request with the same key was faster.
 pub(super) async fn reserve(
     ctx: &Ctx,
-    tenant_id: i64,
-    create: &SessionCreate,
+    wanted: &Wanted<'_>,
     lease: &str,
-) -> Result<Reserved, SessionError> {
-    match try_reserve(ctx, tenant_id, create, lease, Hurry::TakeWhatIsFree).await {
-        // Enough are ready, but others are about to take them, or to let go of them again:
-        // only with them out of the way can it be told.
-        Err(ReserveError::HeldByOthers) => {
-            try_reserve(ctx, tenant_id, create, lease, Hurry::WaitForOthers)
-                .await
-                .map_err(|error| match error {
-                    ReserveError::HeldByOthers => cannot_reserve(create.nodes_specs.first()),
-                    ReserveError::Refused(error) => error,
-                })
-        }
+) -> Result<Option<Reserved>, SessionError> {
+    let mut result = try_reserve(ctx, wanted, lease, Hurry::TakeWhatIsFree).await;
+    // Enough are ready, but others are about to take them, or to let go of them again: only
+    // with them out of the way can it be told.
+    if matches!(result, Err(ReserveError::HeldByOthers)) {
+        result = try_reserve(ctx, wanted, lease, Hurry::WaitForOthers).await;
+    }
+    match result {
+        Ok(reserved) => Ok(Some(reserved)),
+        Err(ReserveError::HeldByOthers) => Err(cannot_reserve(wanted.create.nodes_specs.first())),
+        Err(ReserveError::Repeated) => Ok(None),
         Err(ReserveError::Refused(error)) => Err(error),
-        Ok(reserved) => Ok(reserved),
     }
 }
 
@@ -56,6 +68,9 @@ enum ReserveError {
     /// Enough nodes are ready, but other requests are about to take them.
     #[error("other requests hold the nodes")]
     HeldByOthers,
+    /// Another request with the same key came first.
+    #[error("another request has the same idempotency key")]
+    Repeated,
     /// For good.
     #[error(transparent)]
     Refused(#[from] SessionError),
@@ -71,7 +86,7 @@ impl TransactionError for ReserveError {
     fn database_error(&self) -> Option<&DbError> {
         match self {
             ReserveError::Refused(error) => error.database_error(),
-            ReserveError::HeldByOthers => None,
+            ReserveError::HeldByOthers | ReserveError::Repeated => None,
         }
     }
 }
@@ -91,15 +106,29 @@ enum Hurry {
 
 async fn try_reserve(
     ctx: &Ctx,
-    tenant_id: i64,
-    create: &SessionCreate,
+    wanted: &Wanted<'_>,
     lease: &str,
     hurry: Hurry,
 ) -> Result<Reserved, ReserveError> {
+    let &Wanted {
+        tenant_id,
+        create,
+        key,
+    } = wanted;
     ctx.db
         .transaction(|mut tx| async move {
             let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
             let tenant = tenant.ok_or(SessionError::UnknownTenant { id: tenant_id })?;
+            // First of all: what a repeated request asks for it may hold already.
+            let before = match key {
+                None => None,
+                Some(key) => match idempotency::stand(&mut tx, key).await? {
+                    Standing::First(before) => before,
+                    Standing::Second | Standing::Answered(..) => {
+                        return Err(ReserveError::Repeated);
+                    }
+                },
+            };
             if tenant.retired_at.is_some() {
                 return Err(SessionError::InactiveTenant { name: tenant.name }.into());
             }
@@ -110,6 +139,11 @@ async fn try_reserve(
                 .insert("nodes_specs".into(), json!(create.nodes_specs));
             let lifetime = Interval(views::effective_lifetime(ctx, &tenant));
             let session = sessions::insert_session(&mut tx, tenant.id, &data, lifetime).await?;
+            if let Some(key) = key
+                && !idempotency::claim(&mut tx, key, before, session.id).await?
+            {
+                return Err(ReserveError::Repeated);
+            }
 
             let taken = take_all(&mut tx, &create.nodes_specs, hurry).await?;
             let mut reserved = Vec::with_capacity(taken.len());
@@ -128,6 +162,7 @@ async fn try_reserve(
                     session,
                     tenant,
                     nodes: reserved,
+                    keyed: key.is_some(),
                 },
             ))
         })

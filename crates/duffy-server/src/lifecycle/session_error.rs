@@ -65,6 +65,12 @@ pub enum SessionError {
         /// Its number.
         id: i64,
     },
+    /// The idempotency key came with another request before.
+    #[error("the idempotency key was used with another request")]
+    OtherRequest,
+    /// The first request with this idempotency key has no answer yet.
+    #[error("the first request with this idempotency key still runs")]
+    FirstStillRuns,
     /// The server is about to stop.
     #[error("the server is stopping")]
     Stopping,

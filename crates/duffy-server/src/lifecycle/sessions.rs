@@ -5,8 +5,9 @@ use duffy_api::{Session, SessionCreate};
 use tokio::time::Instant;
 
 use super::contextualize::contextualize;
+use super::idempotency;
 use super::lease::{LeaseKeeper, new_lease};
-use super::reserve::reserve;
+use super::reserve::{Wanted, reserve};
 use super::rules;
 use super::views;
 use crate::context::Ctx;
@@ -14,6 +15,7 @@ use crate::db::events::Cause;
 use crate::db::tenants::{self, TenantRow};
 use crate::db::{Timestamp, sessions};
 
+pub use super::idempotency::Promise;
 pub use super::rules::NewExpiry;
 pub use super::session_error::SessionError;
 
@@ -26,13 +28,29 @@ pub struct SessionChange {
     pub expires_at: Option<NewExpiry>,
 }
 
+/// A session, granted.
+#[derive(Debug)]
+pub struct Granted {
+    /// Its number.
+    pub id: i64,
+    /// What the client is told: a `SessionResult`.
+    pub reply: String,
+    /// Whether an earlier request with the same key was granted it.
+    pub replayed: bool,
+    /// The request's key, by which it can be repeated.
+    pub promise: Option<Promise>,
+}
+
 /// Grants a session: reserves nodes, puts the tenant's key on them, and gives them over. All
 /// of what was asked for, or nothing. Takes as long as SSH to the slowest node does.
+///
+/// A request with the `key` of an earlier one gets that one's session.
 pub async fn request_session(
     ctx: &Ctx,
     by: &TenantRow,
     create: SessionCreate,
-) -> Result<Session, SessionError> {
+    key: Option<String>,
+) -> Result<Granted, SessionError> {
     if ctx.stop.is_cancelled() {
         return Err(SessionError::Stopping);
     }
@@ -41,9 +59,47 @@ pub async fn request_session(
         Some(id) => id,
         None => by.id,
     };
+    let key = key.map(|key| idempotency::new_key(by.id, key, tenant_id, &create));
+    let key = key.transpose()?;
+    let wanted = Wanted {
+        tenant_id,
+        create: &create,
+        key: key.as_ref(),
+    };
+    let (id, reply, replayed) = loop {
+        if let Some(key) = wanted.key
+            && let Some((id, reply)) = idempotency::await_answer(ctx, key).await?
+        {
+            tracing::info!(
+                session.id = id,
+                "an earlier request was granted the session"
+            );
+            break (id, reply, true);
+        }
+        if let Some(session) = grant(ctx, &wanted).await? {
+            break (session.id, idempotency::reply_of(&session)?, false);
+        }
+    };
+    let promise = key.map(|key| Promise {
+        tenant_id: key.tenant_id,
+        key: key.key,
+        session_id: id,
+    });
+    Ok(Granted {
+        id,
+        reply,
+        replayed,
+        promise,
+    })
+}
+
+/// Grants what is wanted. `None` when another request with the same key was faster.
+async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, SessionError> {
     let lease = new_lease();
     let taken = Instant::now();
-    let reserved = reserve(ctx, tenant_id, &create, &lease).await?;
+    let Some(reserved) = reserve(ctx, wanted, &lease).await? else {
+        return Ok(None);
+    };
     let id = reserved.session.id;
     let keeper = LeaseKeeper::start(ctx, lease, reserved.nodes.len(), taken);
     match contextualize(ctx, reserved, &keeper).await {
@@ -54,7 +110,7 @@ pub async fn request_session(
                 nodes = session.nodes.len(),
                 "session granted"
             );
-            Ok(session)
+            Ok(Some(session))
         }
         Err(error) => {
             tracing::warn!(session.id = id, %error, "session not granted");

@@ -110,14 +110,18 @@ impl Duties {
             good &= self.fill.settle("fill pools", done);
         }
         if self.prune.take() {
-            let done = prune::prune_history(ctx).await.map(drop);
-            good &= self.prune.settle("remove old history", done);
+            let done = async {
+                prune::prune_history(ctx).await?;
+                prune::prune_keys(ctx).await
+            };
+            let done = done.await.map(drop);
+            good &= self.prune.settle("remove old history and keys", done);
         }
         good
     }
 }
 
-/// How often old history is looked for.
+/// How often old history and keys are looked for.
 const PRUNE: Duration = Duration::from_mins(10);
 /// When a duty that did not succeed is due again.
 const SOON: Duration = Duration::from_secs(2);

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::http::{Reply, http};
+use super::http::{Reply, http, send};
 use super::wait::eventually;
 
 /// How long anything may take that the tests wait for: many of them run at the same time.
@@ -49,11 +51,22 @@ impl Api {
 
     /// Asks for a session with so many nodes of these pools; whatever the answer is.
     pub fn ask(&self, specs: &[(&str, u32)]) -> Result<Reply, String> {
-        let specs: Vec<Value> = specs
-            .iter()
-            .map(|(pool, quantity)| json!({"pool": pool, "quantity": quantity}))
-            .collect();
-        self.call("POST", "sessions", Some(&json!({"nodes_specs": specs})))
+        let body = json!({"nodes_specs": nodes_specs(specs)});
+        self.call("POST", "sessions", Some(&body))
+    }
+
+    /// The same with an `Idempotency-Key`.
+    pub fn ask_with_key(&self, specs: &[(&str, u32)], key: &str) -> Result<Reply, String> {
+        let url = format!("{}/api/v1/sessions", self.base);
+        let pair = STANDARD.encode(format!("{}:{}", self.name, self.key));
+        let headers = [
+            ("authorization", format!("Basic {pair}")),
+            ("content-type", "application/json".to_owned()),
+            ("idempotency-key", key.to_owned()),
+        ];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value));
+        let body = json!({"nodes_specs": nodes_specs(specs)}).to_string();
+        send("POST", &url, &headers, Some(&body))
     }
 
     /// The session with these nodes, which must be granted.
@@ -122,6 +135,11 @@ impl Api {
             }
         });
     }
+}
+
+fn nodes_specs(specs: &[(&str, u32)]) -> Vec<Value> {
+    let spec = |(pool, quantity): &(&str, u32)| json!({"pool": pool, "quantity": quantity});
+    specs.iter().map(spec).collect()
 }
 
 /// Runs `work` so many times at the same moment, each in a thread of its own; what came of each.

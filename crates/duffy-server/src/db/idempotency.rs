@@ -1,0 +1,154 @@
+//! The `idempotency_keys` table: which session a request with a key led to, and what was answered.
+
+use super::dialect::{run, statements};
+use super::{DbError, Timestamp, Tx};
+
+/// A key, as its tenant chose it.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// Who asks: keys of different tenants have nothing to do with each other.
+    pub tenant_id: i64,
+    /// What it chose.
+    pub key: String,
+    /// Digest of what is asked for.
+    pub request: String,
+}
+
+/// What became of a request with a key.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct KeyRow {
+    /// Digest of what was asked for.
+    pub request: String,
+    /// The session that it led to.
+    #[sqlx(try_from = "i32")]
+    pub session_id: i64,
+    /// The answer, once there is one.
+    pub reply: Option<String>,
+    /// When that session was retired.
+    pub retired_at: Option<Timestamp>,
+}
+
+statements! {
+    FIND_KEY = [
+        "SELECT idempotency_keys.request, idempotency_keys.session_id, idempotency_keys.reply, \
+         sessions.retired_at FROM idempotency_keys \
+         JOIN sessions ON sessions.id = idempotency_keys.session_id \
+         WHERE idempotency_keys.tenant_id = $1 AND idempotency_keys.key = $2"
+    ];
+    /// Waits for another transaction that adds the same key, where an administrator acts for
+    /// two tenants at once.
+    INSERT_KEY = [
+        "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
+         VALUES ($1, $2, $3, $4, " now ") ON CONFLICT (tenant_id, key) DO NOTHING"
+    ];
+    TAKE_KEY_OVER = [
+        "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = " now " \
+         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL"
+    ];
+    WRITE_REPLY = [
+        "UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL"
+    ];
+    MARK_FETCHED = [
+        "UPDATE idempotency_keys SET fetched = TRUE \
+         WHERE tenant_id = $1 AND key = $2 AND session_id = $3"
+    ];
+    DELETE_UNFETCHED = [
+        "DELETE FROM idempotency_keys \
+         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched"
+    ];
+    DELETE_OLD = [
+        "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
+         SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
+         JOIN sessions ON sessions.id = old.session_id \
+         WHERE sessions.retired_at IS NOT NULL AND old.created_at < " [now + "$1"] " LIMIT $2)"
+    ];
+}
+
+/// What became of the request with this key of this tenant.
+pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<KeyRow>, DbError> {
+    run!(
+        tx,
+        FIND_KEY,
+        query_as::<KeyRow>,
+        fetch_optional,
+        tenant_id,
+        key
+    )
+}
+
+/// Remembers that a request led to this session. False when the key is there already.
+pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> Result<bool, DbError> {
+    let added = run!(
+        tx,
+        INSERT_KEY,
+        query,
+        execute,
+        new.tenant_id,
+        &new.key,
+        &new.request,
+        session_id,
+    )?;
+    Ok(added > 0)
+}
+
+/// Has a key whose session came to nothing lead to another one. False when somebody else did
+/// so before.
+pub async fn take_key_over(
+    tx: &mut Tx,
+    key: &NewKey,
+    from: i64,
+    session_id: i64,
+) -> Result<bool, DbError> {
+    let changed = run!(
+        tx,
+        TAKE_KEY_OVER,
+        query,
+        execute,
+        key.tenant_id,
+        &key.key,
+        from,
+        session_id,
+    )?;
+    Ok(changed > 0)
+}
+
+/// Remembers the answer, once.
+pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> Result<(), DbError> {
+    run!(tx, WRITE_REPLY, query, execute, session_id, reply)?;
+    Ok(())
+}
+
+/// Remembers that the answer went out to somebody. False when the key was forgotten meanwhile.
+pub async fn mark_fetched(
+    tx: &mut Tx,
+    tenant_id: i64,
+    key: &str,
+    session_id: i64,
+) -> Result<bool, DbError> {
+    let changed = run!(tx, MARK_FETCHED, query, execute, tenant_id, key, session_id,)?;
+    Ok(changed > 0)
+}
+
+/// Forgets a key whose answer went out to nobody. False when it did go out.
+pub async fn delete_unfetched(
+    tx: &mut Tx,
+    tenant_id: i64,
+    key: &str,
+    session_id: i64,
+) -> Result<bool, DbError> {
+    let removed = run!(
+        tx,
+        DELETE_UNFETCHED,
+        query,
+        execute,
+        tenant_id,
+        key,
+        session_id,
+    )?;
+    Ok(removed > 0)
+}
+
+/// Forgets keys older than `seconds` whose sessions are over, up to `limit`. Returns how many.
+pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> Result<u64, DbError> {
+    run!(tx, DELETE_OLD, query, execute, -seconds, i64::from(limit))
+}

@@ -1,0 +1,190 @@
+//! Requests that are repeated: the first one's answer, whoever gave it, or is about to.
+
+use std::time::Duration;
+
+use duffy_api::{Action, Session, SessionCreate, SessionResult};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::session_error::SessionError;
+use crate::context::Ctx;
+use crate::db::events::Cause;
+use crate::db::idempotency::{self, KeyRow, NewKey};
+use crate::db::{DbError, Tx, sessions};
+
+/// How long a repeated request waits for the first one's answer: less than the server waits for
+/// any request for a session.
+const PATIENCE: Duration = Duration::from_mins(14);
+/// The pause between looks, in milliseconds; drawn, so that many who wait do not look at once.
+const LOOKS_MS: std::ops::RangeInclusive<u64> = 100..=500;
+/// How long a session waits for a client that hung up, and promised with its key to come back.
+pub const GRACE: Duration = Duration::from_mins(1);
+
+/// What a request with a key may do.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// It is the first, or those before came to nothing; their session, if they had one.
+    First(Option<i64>),
+    /// Another one is at it.
+    Second,
+    /// Another one was granted this session, and answered this.
+    Answered(i64, String),
+}
+
+/// The key of a request: who asks, and for what.
+pub(super) fn new_key(
+    caller: i64,
+    key: String,
+    tenant_id: i64,
+    create: &SessionCreate,
+) -> Result<NewKey, SessionError> {
+    // With the tenant said or not, it is the same request.
+    let canonical = SessionCreate {
+        tenant_id: Some(tenant_id),
+        nodes_specs: create.nodes_specs.clone(),
+    };
+    let digest = Sha256::digest(to_json(&canonical)?);
+    Ok(NewKey {
+        tenant_id: caller,
+        key,
+        request: format!("{digest:x}"),
+    })
+}
+
+/// Where a request with this key stands at this moment.
+pub(super) async fn stand(tx: &mut Tx, key: &NewKey) -> Result<Standing, SessionError> {
+    match idempotency::find_key(tx, key.tenant_id, &key.key).await? {
+        None => Ok(Standing::First(None)),
+        Some(row) if row.request != key.request => Err(SessionError::OtherRequest),
+        Some(KeyRow {
+            session_id,
+            reply: Some(reply),
+            ..
+        }) => Ok(Standing::Answered(session_id, reply)),
+        // It was undone, or rolled back after a crash: there will be no answer.
+        Some(row) if row.retired_at.is_some() => Ok(Standing::First(Some(row.session_id))),
+        Some(_) => Ok(Standing::Second),
+    }
+}
+
+/// Makes a session that of the key; false when another request was faster.
+pub(super) async fn claim(
+    tx: &mut Tx,
+    key: &NewKey,
+    before: Option<i64>,
+    session_id: i64,
+) -> Result<bool, DbError> {
+    match before {
+        None => idempotency::insert_key(tx, key, session_id).await,
+        Some(before) => idempotency::take_key_over(tx, key, before, session_id).await,
+    }
+}
+
+/// Waits while another request with this key is at work, in this process or in another one. The
+/// answer that it gave; `None` when there is no other one, and nobody's answer to wait for.
+pub(super) async fn await_answer(
+    ctx: &Ctx,
+    key: &NewKey,
+) -> Result<Option<(i64, String)>, SessionError> {
+    let until = Instant::now() + PATIENCE;
+    let mut told = false;
+    loop {
+        let standing = ctx
+            .db
+            .read(|mut tx| async move {
+                let standing = stand(&mut tx, key).await?;
+                Ok::<_, SessionError>((tx, standing))
+            })
+            .await?;
+        match standing {
+            Standing::First(_) => return Ok(None),
+            Standing::Answered(session_id, reply) => return Ok(Some((session_id, reply))),
+            Standing::Second if Instant::now() > until => return Err(SessionError::FirstStillRuns),
+            Standing::Second => {
+                if !told {
+                    tracing::info!("waiting for the answer to the first request with this key");
+                }
+                told = true;
+            }
+        }
+        let pause = Duration::from_millis(rand::random_range(LOOKS_MS));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = ctx.stop.cancelled() => return Err(SessionError::Stopping),
+        }
+    }
+}
+
+/// What the client is told that is granted a session: the bytes that every repeat gets too.
+pub(super) fn reply_of(session: &Session) -> Result<String, SessionError> {
+    to_json(&SessionResult {
+        action: Action::Post,
+        session: session.clone(),
+    })
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, SessionError> {
+    serde_json::to_string(value)
+        .map_err(|error| SessionError::Db(DbError::Corrupt(error.to_string())))
+}
+
+/// A session that was granted to a request with a key.
+#[derive(Debug, Clone)]
+pub struct Promise {
+    /// Whose key.
+    pub tenant_id: i64,
+    /// The key.
+    pub key: String,
+    /// The session.
+    pub session_id: i64,
+}
+
+impl Promise {
+    /// To be said before the answer goes out: from here on the session is somebody's. False when
+    /// it was given back meanwhile.
+    pub async fn keep(&self, ctx: &Ctx) -> Result<bool, DbError> {
+        ctx.db
+            .transaction(|mut tx| async move {
+                let (tenant, key) = (self.tenant_id, &self.key);
+                let kept = idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await?;
+                Ok((tx, kept))
+            })
+            .await
+    }
+
+    /// Its client hung up. Gives it a while to come back, and gives the session back if it does
+    /// not. A server that stops leaves the session to whoever repeats, or to its end.
+    pub async fn wait_and_break(&self, ctx: &Ctx) -> Result<(), DbError> {
+        tokio::select! {
+            () = tokio::time::sleep(GRACE) => {}
+            () = ctx.stop.cancelled() => return Ok(()),
+        }
+        if self.give_up(ctx).await? {
+            tracing::warn!(
+                session.id = self.session_id,
+                "nobody came back for the session, it is retired"
+            );
+        }
+        Ok(())
+    }
+
+    /// Retires the session, and forgets the key, so that a later repeat is a new request. False,
+    /// and nothing is changed, when the answer went out after all, or the session is over.
+    pub async fn give_up(&self, ctx: &Ctx) -> Result<bool, DbError> {
+        ctx.db
+            .transaction(|mut tx| async move {
+                let session = sessions::lock_session(&mut tx, self.session_id).await?;
+                if session.is_none_or(|session| session.retired_at.is_some()) {
+                    return Ok((tx, false));
+                }
+                let (tenant, key) = (self.tenant_id, &self.key);
+                let forgotten =
+                    idempotency::delete_unfetched(&mut tx, tenant, key, self.session_id).await?;
+                if forgotten {
+                    sessions::retire_session(&mut tx, self.session_id, Cause::Retired).await?;
+                }
+                Ok((tx, forgotten))
+            })
+            .await
+    }
+}

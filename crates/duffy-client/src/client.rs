@@ -25,6 +25,7 @@ const BODY_LIMIT: u64 = 64 * 1024 * 1024;
 const IDLE_CONNECTIONS: usize = 64;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Whom to ask, and as whom.
 #[derive(Debug, Clone)]
@@ -130,7 +131,7 @@ impl Client {
 
     /// Whether the server can do its work; [`ClientError::Refused`] or [`ClientError::Unexpected`] when it answers and cannot.
     pub fn check_health(&self) -> Result<Reply, ClientError> {
-        self.send(Method::GET, self.base.health(), None)
+        self.send(Method::GET, self.base.health(), None, None)
     }
 
     /// The tenant's running sessions (an administrator's: everybody's).
@@ -144,17 +145,33 @@ impl Client {
     }
 
     /// Asks for a session: all of these nodes, or none.
-    pub fn request_session(&self, specs: &[NodesSpec]) -> Result<Reply, ClientError> {
+    ///
+    /// Asked again with the same `key` ([`crate::new_key`]), the server answers as it did the
+    /// first time, and grants no second session.
+    pub fn request_session(
+        &self,
+        specs: &[NodesSpec],
+        key: Option<&str>,
+    ) -> Result<Reply, ClientError> {
         let body = SessionCreate {
             tenant_id: None,
             nodes_specs: specs.to_vec(),
         };
-        self.create_session(&body)
+        self.create_session(&body, key)
     }
 
-    /// Asks for a session, for another tenant too.
-    pub fn create_session(&self, body: &SessionCreate) -> Result<Reply, ClientError> {
-        self.call(Method::POST, &["sessions"], Some(&json!(body)))
+    /// Asks for a session, for another tenant too; `key` as in [`Client::request_session`].
+    pub fn create_session(
+        &self,
+        body: &SessionCreate,
+        key: Option<&str>,
+    ) -> Result<Reply, ClientError> {
+        let key = key.map(HeaderValue::from_str).transpose();
+        let key = key.map_err(|_| ClientError::Header {
+            what: "idempotency key",
+        })?;
+        let url = self.base.join(&["sessions"]);
+        self.send(Method::POST, url, Some(&json!(body)), key)
     }
 
     /// Changes when a session ends, or retires it.
@@ -230,7 +247,7 @@ impl Client {
         segments: &[&str],
         body: Option<&Value>,
     ) -> Result<Reply, ClientError> {
-        self.send(method, self.base.join(segments), body)
+        self.send(method, self.base.join(segments), body, None)
     }
 
     fn send(
@@ -238,6 +255,7 @@ impl Client {
         method: Method,
         url: String,
         body: Option<&Value>,
+        key: Option<HeaderValue>,
     ) -> Result<Reply, ClientError> {
         let call = Call {
             url: &url,
@@ -251,6 +269,9 @@ impl Client {
         }
         if let Some(id) = &self.request_id {
             request = request.header(X_REQUEST_ID, id);
+        }
+        if let Some(key) = key {
+            request = request.header(IDEMPOTENCY_KEY, key);
         }
         let sent = match body {
             None => request.body(()).map(|request| self.run(request)),

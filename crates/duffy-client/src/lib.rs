@@ -9,8 +9,10 @@ mod client;
 mod error;
 mod proxy;
 mod reply;
+mod retry;
 mod tls;
 
 pub use client::{Client, Settings};
 pub use error::{ClientError, Refusal};
 pub use reply::Reply;
+pub use retry::{new_key, repeat};

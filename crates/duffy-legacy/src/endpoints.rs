@@ -67,7 +67,13 @@ pub async fn get_nodes(
         .call(
             Kind::Grant,
             &caller,
-            move |client| client.request_session(&[spec]),
+            move |client| {
+                let key = duffy_client::new_key();
+                let ask = |_| client.request_session(std::slice::from_ref(&spec), Some(&key));
+                duffy_client::repeat(ask, |error, pause| {
+                    tracing::warn!(%error, "the answer was lost, asking again in {} s", pause.as_secs());
+                })
+            },
             granted,
         )
         .await;

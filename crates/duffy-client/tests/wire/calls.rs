@@ -36,7 +36,7 @@ fn each_method_asks_its_endpoint() {
         serde_json::from_value(json!({"hostname": "n", "ipaddr": "::1"})).unwrap();
     client.list_sessions().unwrap();
     client.show_session(-7).unwrap();
-    client.request_session(&[spec]).unwrap();
+    client.request_session(&[spec], Some("key-1")).unwrap();
     client.update_session(7, &expiry).unwrap();
     client.retire_session(7).unwrap();
     client.list_pools().unwrap();
@@ -88,6 +88,8 @@ fn each_method_asks_its_endpoint() {
         assert_eq!(request.header("accept"), Some("application/json"));
         assert_eq!(request.header("user-agent"), Some("duffy-test/1"));
         assert_eq!(request.header("x-request-id"), None);
+        let key = request.line().starts_with("POST /api/v1/sessions ");
+        assert_eq!(request.header("idempotency-key"), key.then_some("key-1"));
         let json = (!request.body.is_empty()).then_some("application/json");
         assert_eq!(request.header("content-type"), json);
     }
@@ -201,4 +203,37 @@ fn a_connection_that_the_server_closed_is_replaced() {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// A session that is retired as `active` says, as a reply to `action`.
+fn session(action: &str, active: bool) -> String {
+    json!({"action": action, "session": {"id": 7, "active": active}}).to_string()
+}
+
+#[test]
+fn a_retirement_whose_answer_was_lost_is_found_done() {
+    let retired = r#"{"detail": "session 7 is retired"}"#;
+    let peer = Peer::start(vec![
+        Answer::Last(Vec::new()),
+        reply("422 Whatever", "", retired),
+        reply("200 OK", "", &session("get", false)),
+    ]);
+    let mut pauses = 0;
+    let done = client(&peer.url()).retire_session_surely(7, |_, _| pauses += 1);
+    assert_eq!(
+        done.unwrap().into_json().to_string(),
+        session("put", false),
+        "as the first try would have had it"
+    );
+    assert_eq!(pauses, 1);
+    assert_eq!(peer.finish().len(), 3);
+}
+
+#[test]
+fn retiring_twice_is_refused() {
+    let retired = r#"{"detail": "session 7 is retired"}"#;
+    let peer = Peer::start(vec![reply("422 Whatever", "", retired)]);
+    let refused = client(&peer.url()).retire_session_surely(7, |_, _| {});
+    assert!(matches!(refused, Err(ClientError::Refused(_))));
+    peer.finish();
 }

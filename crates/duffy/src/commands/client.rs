@@ -132,6 +132,7 @@ pub fn main(_: ClientArgs, _: &Loaded) -> ExitCode {
 mod ask {
     use std::path::PathBuf;
     use std::process::ExitCode;
+    use std::time::Duration;
 
     use duffy_client::{Client, ClientError, Reply, Settings};
     use secrecy::SecretString;
@@ -177,11 +178,22 @@ mod ask {
         match command {
             ClientCommand::ListSessions => client.list_sessions(),
             ClientCommand::ShowSession { session_id } => client.show_session(session_id),
-            ClientCommand::RequestSession { nodes_specs } => client.request_session(&nodes_specs),
-            ClientCommand::RetireSession { session_id } => client.retire_session(session_id),
+            ClientCommand::RequestSession { nodes_specs } => {
+                // By this the server knows it when it comes again.
+                let key = duffy_client::new_key();
+                let ask = |_| client.request_session(&nodes_specs, Some(&key));
+                duffy_client::repeat(ask, say_again)
+            }
+            ClientCommand::RetireSession { session_id } => {
+                client.retire_session_surely(session_id, say_again)
+            }
             ClientCommand::ListPools => client.list_pools(),
             ClientCommand::ShowPool { name } => client.show_pool(&name),
         }
+    }
+
+    fn say_again(error: &ClientError, pause: Duration) {
+        tracing::warn!(%error, "the answer was lost, asking again in {} s", pause.as_secs());
     }
 
     /// `{"error": BODY}`, with `detail` first.

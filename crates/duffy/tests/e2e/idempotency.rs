@@ -11,7 +11,9 @@ use duffy_server::context::Context;
 use duffy_server::lifecycle::sessions::Promise;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Lab, Pool, Program, Reply, SshNode, free_port, together, wait_for_log};
+use crate::support::{
+    Api, Duffy, Lab, Pool, Program, Proxy, Reply, SshNode, free_port, together, wait_for_log,
+};
 
 const REPLAYED: &str = "idempotent-replayed";
 
@@ -215,6 +217,36 @@ async fn a_client_that_hangs_up_can_come_back() {
     assert_eq!(fresh.header(REPLAYED), None);
     assert_ne!(fresh.json["session"]["id"], left["id"]);
     lab.assert_consistent();
+}
+
+/// The command asks again by itself, whatever was lost.
+#[test]
+fn the_command_survives_a_lost_answer() {
+    let pool = Pool::simulated("pool", 2, &json!({}));
+    let lab = Lab::on_sqlite(&[pool], &json!({}));
+    let _run = lab.start(&["run"]);
+    let tenant = lab.tenant();
+    tenant.wait_filled("pool", 2);
+    let proxy = Proxy::start(lab.port());
+    let url = format!("http://127.0.0.1:{}/api/v1", proxy.port());
+    let (name, key) = tenant.credentials();
+    let duffy: Duffy = lab.site.duffy().with_env("DUFFY_AUTH_KEY", key);
+    let ask = |arguments: &[&str]| -> Value {
+        let whom = ["client", "--url", &url, "--auth-name", name];
+        proxy.lose_next_answer();
+        let output = duffy.run(&[&whom, arguments].concat());
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(output.stderr.contains("asking again"), "{output:?}");
+        serde_json::from_str(&output.stdout).unwrap()
+    };
+    let granted = ask(&["request-session", "pool=pool,quantity=1"]);
+    assert_eq!(granted["action"], "post");
+    let session = &granted["session"];
+    assert_eq!(tenant.get("sessions")["sessions"], json!([session]));
+    let retired = ask(&["retire-session", &session["id"].to_string()]);
+    assert_eq!(retired["action"], "put");
+    assert_eq!(retired["session"]["active"], false);
+    assert_eq!(sessions(&lab), "1");
 }
 
 /// A key is worth nothing to who waits for a server that stops.

@@ -1,8 +1,9 @@
-//! A way to a server that can be cut off without a word, broken, or made slow, as a network does it.
+//! A way to a server that can be cut off without a word, broken, made slow, as a network does it, or lose an answer.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub struct Proxy {
 struct Gate {
     road: Mutex<Road>,
     opened: Condvar,
+    loses: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +79,11 @@ impl Proxy {
         self.gate.road().stalled = true;
     }
 
+    /// The next answer is taken from the server and thrown away, and its connection broken off.
+    pub fn lose_next_answer(&self) {
+        self.gate.loses.store(true, Ordering::SeqCst);
+    }
+
     /// Lets everything through that has waited.
     pub fn resume(&self) {
         self.gate.road().stalled = false;
@@ -110,10 +117,10 @@ fn connect(gate: &Arc<Gate>, client: TcpStream, server: TcpStream) {
         number
     };
     let both = Arc::new(());
-    for (from, into) in [(client, server), (server2, client2)] {
+    for (from, into, is_answer) in [(client, server, false), (server2, client2, true)] {
         let (gate, both) = (Arc::clone(gate), Arc::clone(&both));
         std::thread::spawn(move || {
-            pass_on(from, into, &gate);
+            pass_on(from, into, &gate, is_answer);
             // The last of both lets go of the connection.
             if Arc::into_inner(both).is_some() {
                 gate.road().open.remove(&number);
@@ -122,10 +129,15 @@ fn connect(gate: &Arc<Gate>, client: TcpStream, server: TcpStream) {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut into: TcpStream, gate: &Gate) {
+fn pass_on(mut from: TcpStream, mut into: TcpStream, gate: &Gate, is_answer: bool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         gate.pass();
+        if is_answer && gate.loses.swap(false, Ordering::SeqCst) {
+            from.shutdown(Shutdown::Both).ok();
+            into.shutdown(Shutdown::Both).ok();
+            return;
+        }
         if into.write_all(&buffer[..read]).is_err() {
             break;
         }

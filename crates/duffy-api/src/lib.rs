@@ -7,16 +7,20 @@
 mod datetime;
 pub mod duration;
 mod error;
+mod event;
 mod node;
 mod pool;
 mod session;
 mod tenant;
 
 pub use error::{Detail, ErrorReply, FieldError, Loc};
+pub use event::{Event, EventResultCollection};
 pub use node::{
     Node, NodeCreate, NodeResult, NodeResultCollection, NodeState, SessionNode, UnknownNodeState,
 };
-pub use pool::{Pool, PoolConcise, PoolLevels, PoolResult, PoolResultCollection};
+pub use pool::{
+    Pool, PoolConcise, PoolDrained, PoolFailing, PoolLevels, PoolResult, PoolResultCollection,
+};
 pub use session::{
     NodesSpec, Session, SessionCreate, SessionResult, SessionResultCollection, SessionUpdate,
 };

@@ -212,6 +212,21 @@ impl Client {
         self.get(&["nodes", &id.to_string()])
     }
 
+    /// What happened to a node: up to `limit` events after the one numbered `after`, oldest first.
+    pub fn list_node_events(&self, id: i64, after: i64, limit: u32) -> Result<Reply, ClientError> {
+        self.events("nodes", id, after, limit)
+    }
+
+    /// The same of a session and its nodes.
+    pub fn list_session_events(
+        &self,
+        id: i64,
+        after: i64,
+        limit: u32,
+    ) -> Result<Reply, ClientError> {
+        self.events("sessions", id, after, limit)
+    }
+
     /// Registers a node (administrators only).
     pub fn create_node(&self, node: &NodeCreate) -> Result<Reply, ClientError> {
         self.call(Method::POST, &["nodes"], Some(&json!(node)))
@@ -239,6 +254,12 @@ impl Client {
 
     fn get(&self, segments: &[&str]) -> Result<Reply, ClientError> {
         self.call(Method::GET, segments, None)
+    }
+
+    fn events(&self, owners: &str, id: i64, after: i64, limit: u32) -> Result<Reply, ClientError> {
+        let url = self.base.join(&[owners, &id.to_string(), "events"]);
+        let url = format!("{url}?after={after}&limit={limit}");
+        self.send(Method::GET, url, None, None)
     }
 
     fn call(

@@ -12,6 +12,7 @@ pub mod deprovision;
 pub mod expire;
 #[cfg(feature = "tasks")]
 pub mod fill;
+pub mod history;
 #[cfg(feature = "app")]
 pub mod idempotency;
 #[cfg(any(feature = "app", feature = "tasks"))]

@@ -22,7 +22,7 @@ fn client(url: &str) -> Client {
 
 #[test]
 fn each_method_asks_its_endpoint() {
-    let peer = Peer::start((0..14).map(|_| reply("200 OK", "", "{}")).collect());
+    let peer = Peer::start((0..16).map(|_| reply("200 OK", "", "{}")).collect());
     let client = client(&format!("{}/", peer.url()));
     let spec = NodesSpec {
         quantity: 2,
@@ -43,6 +43,8 @@ fn each_method_asks_its_endpoint() {
     client.show_pool("a/../b é").unwrap();
     client.list_nodes().unwrap();
     client.show_node(3).unwrap();
+    client.list_node_events(3, 17, 5).unwrap();
+    client.list_session_events(7, 0, 1000).unwrap();
     client.create_node(&node).unwrap();
     client.list_tenants().unwrap();
     client.show_tenant(4).unwrap();
@@ -66,6 +68,8 @@ fn each_method_asks_its_endpoint() {
             "GET /api/v1/pools/a%2F..%2Fb%20%C3%A9 ",
             "GET /api/v1/nodes ",
             "GET /api/v1/nodes/3 ",
+            "GET /api/v1/nodes/3/events?after=17&limit=5 ",
+            "GET /api/v1/sessions/7/events?after=0&limit=1000 ",
             r#"POST /api/v1/nodes {"hostname":"n","ipaddr":"::1","comment":null,"pool":null,"reusable":true,"data":{}}"#,
             "GET /api/v1/tenants ",
             "GET /api/v1/tenants/4 ",

@@ -1,4 +1,5 @@
-//! What handlers are handed of a request: the row's number in the path, and the body.
+//! What handlers are handed of a request: the row's number in the path, the page of a list that is
+//! asked for, and the body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::auth::Authenticated;
 use super::error::ApiError;
-use super::validate::{Body, Errors, Read, Unreadable, path_id, read_body};
+use super::validate::{Body, Errors, Read, Unreadable, path_id, query_number, read_body};
 use crate::context::Ctx;
 use crate::db::tenants::TenantRow;
+use crate::lifecycle::history::Page;
 
 /// Most bytes of a body.
 const MAX_BODY: usize = 1024 * 1024;
@@ -45,6 +47,58 @@ impl<S: Sync> FromRequestParts<S> for LastSegment {
             return Err(ApiError::NotFound);
         }
         Ok(Self(segment))
+    }
+}
+
+/// Whose history is asked for, and which part of it: the last part of the path but one, and the
+/// parameters `after` and `limit`.
+#[derive(Debug)]
+pub struct HistoryOf {
+    owner: LastSegment,
+    query: String,
+}
+
+impl<S: Sync> FromRequestParts<S> for HistoryOf {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let owner = parts.uri.path().rsplit('/').nth(1).unwrap_or_default();
+        Ok(Self {
+            owner: LastSegment(percent_decoded(owner)),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl HistoryOf {
+    /// The row's number and the page; errors in all of them are told.
+    pub fn read(&self) -> Result<(i64, Page), ApiError> {
+        let mut errors = Errors::new();
+        let id = path_id(&self.owner.0, &mut errors);
+        let mut page = Page::default();
+        // Of a parameter that is there twice the last one counts.
+        if let Some(text) = self.parameter("limit") {
+            let limits = 1..=i64::from(Page::MAX_LIMIT);
+            if let Ok(limit) = query_number("limit", &text, &limits, &mut errors) {
+                page.limit = u32::try_from(limit).unwrap_or(Page::MAX_LIMIT);
+            }
+        }
+        if let Some(text) = self.parameter("after")
+            && let Ok(after) = query_number("after", &text, &(0..=i64::MAX), &mut errors)
+        {
+            page.after = after;
+        }
+        let id = errors.finish(id).map_err(ApiError::Invalid)?;
+        Ok((id.ok_or(ApiError::NotFound)?, page))
+    }
+
+    fn parameter(&self, name: &str) -> Option<String> {
+        let decoded = |text: &str| percent_decoded(&text.replace('+', " "));
+        let mut pairs = self.query.rsplit('&').map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        });
+        pairs.find(|(key, _)| key == name).map(|(_, value)| value)
     }
 }
 

@@ -3,15 +3,15 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use duffy_api::{Action, NodeCreate, NodeResult, NodeResultCollection};
+use duffy_api::{Action, EventResultCollection, NodeCreate, NodeResult, NodeResultCollection};
 
 use super::auth::Authenticated;
 use super::error::ApiError;
-use super::input::{LastSegment, Submission};
+use super::input::{HistoryOf, LastSegment, Submission};
 use super::openapi::{AuthErrors, ConflictError, InputErrors, NotFoundError, ServerErrors};
 use super::validate::node_create;
 use crate::context::Ctx;
-use crate::lifecycle::{nodes, views};
+use crate::lifecycle::{history, nodes, views};
 
 /// List the nodes in use.
 ///
@@ -47,6 +47,37 @@ pub async fn show_node(
     Ok(Json(NodeResult {
         action: Action::Get,
         node: node.ok_or(ApiError::NotFound)?,
+    }))
+}
+
+/// List what happened to a node.
+///
+/// Oldest first. A tenant sees what belongs to its own sessions, without `actor` and `detail`.
+#[utoipa::path(
+    get, path = "/api/v1/nodes/{id}/events", tag = "nodes",
+    operation_id = "get_node_events_api_v1_nodes__id__events_get",
+    params(
+        ("id" = i64, Path, description = "Number of the node"),
+        ("limit" = Option<u32>, Query, description = "How many events at most",
+            minimum = 1, maximum = 10000, example = 1000),
+        ("after" = Option<i64>, Query, minimum = 0,
+            description = "Only later ones than the event of this number: for the next page, that of the last one seen"),
+    ),
+    responses((status = 200, description = "The events", body = EventResultCollection),
+        AuthErrors, NotFoundError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn list_node_events(
+    State(ctx): State<Ctx>,
+    Authenticated(tenant): Authenticated,
+    of: HistoryOf,
+) -> Result<Json<EventResultCollection>, ApiError> {
+    let (id, page) = of.read()?;
+    let only = (!tenant.is_admin).then_some(tenant.id);
+    let events = history::list_node_events(&ctx, id, only, page).await?;
+    Ok(Json(EventResultCollection {
+        action: Action::Get,
+        events: events.ok_or(ApiError::NotFound)?,
     }))
 }
 

@@ -27,10 +27,12 @@ fn endpoints() -> OpenApiRouter<Ctx> {
             sessions::show_session,
             sessions::update_session
         )))
+        .routes(closed(routes!(sessions::list_session_events)))
         .routes(closed(routes!(pools::list_pools)))
         .routes(closed(routes!(pools::show_pool)))
         .routes(closed(routes!(nodes::list_nodes, nodes::create_node)))
         .routes(closed(routes!(nodes::show_node)))
+        .routes(closed(routes!(nodes::list_node_events)))
         .routes(closed(routes!(
             tenants::list_tenants,
             tenants::create_tenant

@@ -4,16 +4,20 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use duffy_api::{Action, SessionCreate, SessionResult, SessionResultCollection, SessionUpdate};
+use duffy_api::{
+    Action, EventResultCollection, SessionCreate, SessionResult, SessionResultCollection,
+    SessionUpdate,
+};
 
 use super::auth::{Authenticated, MaybeAuthenticated};
 use super::error::ApiError;
 use super::grant;
-use super::input::{LastSegment, Submission, idempotency_key};
+use super::input::{HistoryOf, LastSegment, Submission, idempotency_key};
 use super::openapi::{AuthErrors, InputErrors, NotFoundError, ServerErrors};
 use super::validate::{session_change, session_create};
 use crate::context::Ctx;
-use crate::lifecycle::{sessions, views};
+use crate::lifecycle::history::SessionHistory;
+use crate::lifecycle::{history, sessions, views};
 
 /// List the running sessions.
 ///
@@ -62,6 +66,41 @@ pub async fn show_session(
     Ok(Json(SessionResult {
         action: Action::Get,
         session,
+    }))
+}
+
+/// List what happened to a session, and to its nodes while it had them.
+///
+/// Oldest first. A tenant sees its own sessions' events, without `actor` and `detail`.
+#[utoipa::path(
+    get, path = "/api/v1/sessions/{id}/events", tag = "sessions",
+    operation_id = "get_session_events_api_v1_sessions__id__events_get",
+    params(
+        ("id" = i64, Path, description = "Number of the session"),
+        ("limit" = Option<u32>, Query, description = "How many events at most",
+            minimum = 1, maximum = 10000, example = 1000),
+        ("after" = Option<i64>, Query, minimum = 0,
+            description = "Only later ones than the event of this number: for the next page, that of the last one seen"),
+    ),
+    responses((status = 200, description = "The events", body = EventResultCollection),
+        AuthErrors, NotFoundError, InputErrors, ServerErrors),
+    security(("HTTPBasic" = [])),
+)]
+pub async fn list_session_events(
+    State(ctx): State<Ctx>,
+    Authenticated(tenant): Authenticated,
+    of: HistoryOf,
+) -> Result<Json<EventResultCollection>, ApiError> {
+    let (id, page) = of.read()?;
+    let only = (!tenant.is_admin).then_some(tenant.id);
+    let events = match history::list_session_events(&ctx, id, only, page).await? {
+        SessionHistory::Unknown => return Err(ApiError::NotFound),
+        SessionHistory::OfAnother => return Err(ApiError::Forbidden),
+        SessionHistory::Events(events) => events,
+    };
+    Ok(Json(EventResultCollection {
+        action: Action::Get,
+        events,
     }))
 }
 

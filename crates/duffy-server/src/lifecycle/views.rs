@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use chrono::TimeDelta;
 use duffy_api::{
-    HIDDEN, Node, NodeState, Pool, PoolConcise, PoolLevels, Session, SessionNode, Tenant,
+    HIDDEN, Node, NodeState, Pool, PoolConcise, PoolDrained, PoolFailing, PoolLevels, Session,
+    SessionNode, Tenant,
 };
 
 use serde_json::{Map, Value};
 
 use crate::context::Ctx;
 use crate::db::nodes::{self, NodeRow};
+use crate::db::pools::{self, PoolStateRow};
 use crate::db::sessions::{self, SessionNodeRow, SessionRow};
 use crate::db::tenants::{self, TenantRow};
 use crate::db::{DbError, Tx};
@@ -274,7 +276,7 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let Some(fill_level) = fill_level else {
         return Ok(PoolView::Unfilled);
     };
-    let (counts, untouched) = ctx
+    let (counts, untouched, states) = ctx
         .db
         .read(|mut tx| async move {
             let counts = nodes::count_by_state(&mut tx, name).await?;
@@ -285,7 +287,8 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
                 Some(_) => nodes::list_untouched_nodes(&mut tx, name).await?,
                 None => Vec::new(),
             };
-            Ok::<_, DbError>((tx, (counts, untouched)))
+            let states = pools::list_pool_states(&mut tx).await?;
+            Ok::<_, DbError>((tx, (counts, untouched, states)))
         })
         .await?;
     let mut levels = PoolLevels::default();
@@ -304,11 +307,25 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let released = untouched.iter().filter(shown_deployed).count() as u64;
     levels.deprovisioning = levels.deprovisioning.saturating_sub(released);
     levels.deployed += released;
+    let states: Vec<_> = states.iter().filter(|state| state.pool == name).collect();
+    let drained = states.iter().find_map(|state| state.drained_at);
     Ok(PoolView::Pool(Pool {
         name: name.to_owned(),
         fill_level,
         levels,
+        drained: drained.map(|since| PoolDrained { since: since.0 }),
+        failing: states.into_iter().filter_map(failing).collect(),
     }))
+}
+
+/// That a mechanism keeps failing. Everybody may see that; why is for operators.
+fn failing(state: &PoolStateRow) -> Option<PoolFailing> {
+    Some(PoolFailing {
+        work: state.work.0,
+        failures: u32::try_from(state.failures).unwrap_or(0),
+        failed_at: state.failed_at.map(|time| time.0),
+        retry_at: state.retry_at?.0,
+    })
 }
 
 /// The number that the next session gets, if nobody else asks first.

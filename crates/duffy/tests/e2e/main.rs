@@ -13,6 +13,7 @@ mod crashes;
 mod db;
 mod failures;
 mod flood;
+mod history;
 mod idempotency;
 mod legacy;
 mod lending;

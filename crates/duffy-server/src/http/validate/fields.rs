@@ -1,5 +1,6 @@
 //! Walks a body and collects what did not fit: all of it, not the first only.
 
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 
 use duffy_api::{FieldError, Loc};
@@ -83,6 +84,11 @@ impl Place {
     /// A part of the path.
     pub fn path(name: &str) -> Self {
         Self::step(Loc::Name("path".into()), None).then(name)
+    }
+
+    /// A parameter of the query.
+    pub fn query(name: &str) -> Self {
+        Self::step(Loc::Name("query".into()), None).then(name)
     }
 
     /// A member, or the name of one of several forms, of what is here.
@@ -247,4 +253,26 @@ pub fn path_id(text: &str, errors: &mut Errors) -> Read<Option<i64>> {
     };
     let number = field.scalar(errors, scalars::integer)?;
     Ok(i64::try_from(number).ok())
+}
+
+/// A parameter of the query that is a number in a range.
+pub fn query_number(
+    name: &str,
+    text: &str,
+    range: &RangeInclusive<i64>,
+    errors: &mut Errors,
+) -> Read<i64> {
+    let value = Json::Text(text.to_owned());
+    let field = Field {
+        value: &value,
+        place: Place::query(name),
+    };
+    let number = field.scalar(errors, scalars::integer)?;
+    if number < i128::from(*range.start()) {
+        return Err(field.refuse(&Problem::Below(*range.start()), errors));
+    }
+    i64::try_from(number)
+        .ok()
+        .filter(|number| range.contains(number))
+        .ok_or_else(|| field.refuse(&Problem::Above(*range.end()), errors))
 }

@@ -1,0 +1,115 @@
+//! History as the API and the operators' commands show it.
+
+use duffy_api::Event;
+
+use crate::context::Ctx;
+use crate::db::events::{self, EventRow};
+use crate::db::{DbError, nodes, sessions};
+
+/// Which part of a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Only what came after the event of this number.
+    pub after: i64,
+    /// So many events at most.
+    pub limit: u32,
+}
+
+impl Page {
+    /// The most events at once.
+    pub const MAX_LIMIT: u32 = 10_000;
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self {
+            after: 0,
+            limit: 1000,
+        }
+    }
+}
+
+/// An event. Who did it and what was said of it, playbooks' last lines and operators' reasons
+/// say, is for operators.
+pub fn event(row: EventRow, for_operators: bool) -> Event {
+    // A state that a later version wrote is left out.
+    let state = |text: Option<String>| text.and_then(|text| text.parse().ok());
+    Event {
+        id: row.id,
+        created_at: row.created_at.0,
+        node_id: row.node_id.map(i64::from),
+        session_id: row.session_id.map(i64::from),
+        tenant_id: row.tenant_id.map(i64::from),
+        pool: row.pool,
+        from_state: state(row.from_state),
+        to_state: state(row.to_state),
+        cause: row.cause,
+        actor: for_operators.then_some(row.actor),
+        detail: row.detail.filter(|_| for_operators),
+    }
+}
+
+/// What happened to a node, oldest first: all of it for operators, else what belongs to the
+/// sessions of `tenant_id`. `None` when there is no such node.
+pub async fn list_node_events(
+    ctx: &Ctx,
+    id: i64,
+    tenant_id: Option<i64>,
+    page: Page,
+) -> Result<Option<Vec<Event>>, DbError> {
+    let rows = ctx
+        .db
+        .read(|mut tx| async move {
+            let rows = match nodes::find_node(&mut tx, id).await? {
+                None => None,
+                Some(_) => Some(
+                    events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await?,
+                ),
+            };
+            Ok::<_, DbError>((tx, rows))
+        })
+        .await?;
+    let shown = |rows: Vec<EventRow>| {
+        let rows = rows.into_iter();
+        rows.map(|row| event(row, tenant_id.is_none())).collect()
+    };
+    Ok(rows.map(shown))
+}
+
+/// What there is to say of a session's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionHistory {
+    /// There is no such session.
+    Unknown,
+    /// It is another tenant's.
+    OfAnother,
+    /// What happened.
+    Events(Vec<Event>),
+}
+
+/// What happened to a session and to its nodes while it had them, oldest first, for operators or
+/// for this tenant.
+pub async fn list_session_events(
+    ctx: &Ctx,
+    id: i64,
+    tenant_id: Option<i64>,
+    page: Page,
+) -> Result<SessionHistory, DbError> {
+    ctx.db
+        .read(|mut tx| async move {
+            let history = match sessions::find_session(&mut tx, id).await? {
+                None => SessionHistory::Unknown,
+                Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
+                    SessionHistory::OfAnother
+                }
+                Some(_) => {
+                    let rows = events::list_of_session(&mut tx, id, page.after, page.limit).await?;
+                    let rows = rows.into_iter();
+                    let shown = rows.map(|row| event(row, tenant_id.is_none()));
+                    SessionHistory::Events(shown.collect())
+                }
+            };
+            Ok((tx, history))
+        })
+        .await
+}

@@ -1,0 +1,157 @@
+//! History: what happened to nodes and sessions, as the API tells it.
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Lab, Pool, http};
+
+fn events(api: &Api, path: &str) -> Vec<Value> {
+    let reply = api.get(path);
+    assert_eq!(reply["action"], "get");
+    reply["events"].as_array().unwrap().clone()
+}
+
+fn causes(events: &[Value]) -> Vec<&str> {
+    let causes = events.iter().map(|event| event["cause"].as_str().unwrap());
+    causes.collect()
+}
+
+/// Lends a node and takes it back, and asks everybody what happened.
+fn tell(lab: &Lab) {
+    let (tenant, admin) = (lab.tenant(), lab.admin());
+    let _run = lab.start(&["run"]);
+    tenant.wait_filled("small", 1);
+    let session = tenant.request(&[("small", 1)]);
+    let node = &session["nodes"][0]["id"];
+    tenant.retire(&session);
+    tenant.wait_state(node, "done");
+
+    let of_node = format!("nodes/{node}/events");
+    let all = events(&admin, &of_node);
+    assert_eq!(
+        causes(&all),
+        [
+            "filled",
+            "claimed",
+            "provisioned",
+            "reserved",
+            "deployed",
+            "retired",
+            "claimed",
+            "deprovisioned"
+        ]
+    );
+    let last = all.last().unwrap();
+    assert_eq!(
+        [&last["from_state"], &last["to_state"], &last["pool"]],
+        ["deprovisioning", "done", "small"]
+    );
+    let of_session = format!("sessions/{}/events", session["id"]);
+    let told = events(&admin, &of_session);
+    for cause in ["granted", "reserved", "deployed", "retired"] {
+        assert!(causes(&told).contains(&cause), "{cause}: {told:?}");
+    }
+    for event in all.iter().chain(&told) {
+        let actor = event["actor"].as_str().unwrap();
+        let word = if event["session_id"].is_null() {
+            "worker "
+        } else {
+            "request "
+        };
+        assert!(actor.starts_with(word), "{event}");
+        assert!(event["created_at"].as_str().unwrap().ends_with('Z'));
+    }
+
+    // Page by page.
+    let mut paged = Vec::new();
+    let mut after = json!(0);
+    loop {
+        let page = events(&admin, &format!("{of_node}?limit=3&after={after}"));
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 3);
+        after = last["id"].clone();
+        paged.extend(page);
+    }
+    assert_eq!(paged, all);
+
+    // The tenant sees what belongs to its session, and not who did it.
+    let own = events(&tenant, &of_node);
+    assert_eq!(causes(&own), ["reserved", "deployed", "retired"]);
+    let own_session = events(&tenant, &of_session);
+    assert_eq!(causes(&own_session), causes(&told));
+    for event in own.iter().chain(&own_session) {
+        assert_eq!(event["tenant_id"], session["tenant"]["id"], "{event}");
+        assert!(event.get("actor").is_none(), "{event}");
+        assert!(event.get("detail").is_none(), "{event}");
+    }
+    let key = lab.site.tenant_key().public();
+    let created = lab
+        .site
+        .duffy()
+        .succeed(&["admin", "create-tenant", "other", key]);
+    let key = created.trim().rsplit(' ').next().unwrap();
+    let other = Api::new(lab.port(), "other", key);
+    assert!(events(&other, &of_node).is_empty());
+    assert_eq!(other.call("GET", &of_session, None).unwrap().status, 403);
+    for path in ["nodes/99/events", "sessions/99/events"] {
+        assert_eq!(other.call("GET", path, None).unwrap().status, 404, "{path}");
+    }
+}
+
+#[test]
+fn what_happened_is_told_to_operators_and_in_part_to_tenants() {
+    let pool = [Pool::simulated("small", 1, &json!({}))];
+    tell(&Lab::on_postgres(&pool, &json!({})));
+}
+
+#[test]
+fn what_happened_is_told_on_sqlite_too() {
+    let pool = [Pool::simulated("small", 1, &json!({}))];
+    tell(&Lab::on_sqlite(&pool, &json!({})));
+}
+
+#[test]
+fn nobody_asks_for_history_without_a_key_or_with_nonsense() {
+    let lab = Lab::on_sqlite(&[Pool::simulated("small", 1, &json!({}))], &json!({}));
+    let _serve = lab.start(&["serve"]);
+    let tenant = lab.tenant();
+    for path in ["nodes/1/events", "sessions/1/events"] {
+        let url = format!("http://127.0.0.1:{}/api/v1/{path}", lab.port());
+        assert_eq!(http("GET", &url, None, None).unwrap().status, 401);
+        assert_eq!(tenant.call("GET", path, None).unwrap().status, 404);
+        let reply = tenant.call("POST", path, None).unwrap();
+        assert_eq!(
+            (reply.status, reply.header("allow")),
+            (405, Some("GET")),
+            "{path}"
+        );
+    }
+    for (path, errors) in [
+        ("nodes/x/events", json!([["int_parsing", ["path", "id"]]])),
+        (
+            "nodes/1/events?limit=0",
+            json!([["greater_than_equal", ["query", "limit"]]]),
+        ),
+        (
+            "nodes/1/events?limit=5&limit=10001",
+            json!([["less_than_equal", ["query", "limit"]]]),
+        ),
+        (
+            "sessions/y/events?limit=&after=%2D1",
+            json!([
+                ["int_parsing", ["path", "id"]],
+                ["int_parsing", ["query", "limit"]],
+                ["greater_than_equal", ["query", "after"]]
+            ]),
+        ),
+        (
+            "nodes/1/events?after=9223372036854775808",
+            json!([["less_than_equal", ["query", "after"]]]),
+        ),
+    ] {
+        let reply = tenant.call("GET", path, None).unwrap();
+        assert_eq!(reply.status, 422, "{path}: {}", reply.text);
+        let fields = reply.json["detail"].as_array().unwrap().iter();
+        let fields: Value = fields.map(|f| json!([f["type"], f["loc"]])).collect();
+        assert_eq!(fields, errors, "{path}");
+    }
+}

@@ -28,9 +28,17 @@ pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
 
 /// The name of a worker: the host's, and the number of the process there.
 pub fn worker() -> Arc<str> {
-    let host = nix::unistd::gethostname().map_or_else(
+    format!("worker {} {}", host(), std::process::id()).into()
+}
+
+/// The name of somebody who acts on the database by hand: theirs, and the host's.
+pub fn operator(user: &str) -> Arc<str> {
+    format!("operator {user}@{}", host()).into()
+}
+
+fn host() -> String {
+    nix::unistd::gethostname().map_or_else(
         |_| "localhost".to_owned(),
         |name| name.to_string_lossy().into_owned(),
-    );
-    format!("worker {host} {}", std::process::id()).into()
+    )
 }

@@ -10,6 +10,7 @@ pub mod idempotency;
 pub mod leases;
 pub mod migrate;
 pub mod nodes;
+pub mod operators;
 pub mod pools;
 pub mod sessions;
 pub mod snapshot;
@@ -287,6 +288,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         leases::STATEMENTS,
         migrate::STATEMENTS,
         nodes::STATEMENTS,
+        operators::STATEMENTS,
         pools::STATEMENTS,
         sessions::STATEMENTS,
         snapshot::STATEMENTS,

@@ -8,6 +8,7 @@ pub mod check;
 mod contextualize;
 #[cfg(feature = "tasks")]
 pub mod deprovision;
+pub mod drain;
 #[cfg(feature = "tasks")]
 pub mod expire;
 #[cfg(feature = "tasks")]
@@ -18,11 +19,11 @@ pub mod idempotency;
 #[cfg(any(feature = "app", feature = "tasks"))]
 pub mod lease;
 pub mod nodes;
+pub mod operator;
 #[cfg(feature = "tasks")]
 pub mod pools;
 #[cfg(feature = "tasks")]
 pub mod provision;
-#[cfg(feature = "tasks")]
 pub mod prune;
 #[cfg(feature = "tasks")]
 pub mod reclaim;
@@ -35,6 +36,7 @@ pub mod rules;
 mod session_error;
 #[cfg(feature = "app")]
 pub mod sessions;
+pub mod standing;
 pub mod tenants;
 pub mod views;
 #[cfg(feature = "tasks")]

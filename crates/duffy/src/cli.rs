@@ -74,7 +74,7 @@ pub enum Command {
     Worker(Box<WorkerArgs>),
     /// Ask a Duffy API: pools, sessions
     Client(ClientArgs),
-    /// Manage tenants in the database
+    /// Manage tenants, nodes and pools in the database
     #[command(subcommand, after_help = AdminCommand::EXAMPLES)]
     Admin(AdminCommand),
     /// Check and show the configuration

@@ -1,10 +1,11 @@
 //! Values of arguments that are more than a text or a number.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use clap::builder::{PathBufValueParser, TypedValueParser};
-use duffy_api::{ApiKeyUpdate, NodesSpec, duration};
+use duffy_api::{ApiKeyUpdate, NodeState, NodesSpec, duration};
 
 /// A value, or `none`/`null` for the configuration's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,36 @@ pub fn parse_interval(text: &str) -> Result<OrDefault<TimeDelta>, String> {
         duration::parse_lifetime(text).map_err(|error| {
             format!("{error}: write 6h, 1d12h, 90m or a number of seconds, or none")
         })
+    })
+}
+
+/// Why something is done: for the history, so it has to say something.
+pub fn parse_reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("say why: it goes into the history".to_owned()),
+        reason => Ok(reason.to_owned()),
+    }
+}
+
+/// An age of history, with a unit: a number alone could be meant as days.
+pub fn parse_age(text: &str) -> Result<Duration, String> {
+    const HINT: &str = "write 90d, 12w or 36h; at least 1h";
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(HINT.to_owned());
+    }
+    let age = duration::parse_lifetime(text).map_err(|error| format!("{error}: {HINT}"))?;
+    let age = age.to_std().map_err(|_| HINT.to_owned())?;
+    if age < Duration::from_hours(1) {
+        return Err(HINT.to_owned());
+    }
+    Ok(age)
+}
+
+/// A state of a node.
+pub fn parse_state(text: &str) -> Result<NodeState, String> {
+    text.parse().map_err(|_| {
+        let states = NodeState::ALL.map(NodeState::as_str);
+        format!("give one of {}", states.join(", "))
     })
 }
 

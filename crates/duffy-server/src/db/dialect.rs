@@ -130,6 +130,14 @@ macro_rules! common_word {
          nodes.retired_at, nodes.attempts, nodes.fence, nodes.repairs, nodes.held_at, \
          nodes.retry_at, nodes.state_since, nodes.lease_expires_at"
     };
+    // To the right of `nodes`: the running session that has the node, and its tenant.
+    (lent_nodes) => {
+        "LEFT JOIN (SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \
+         FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         WHERE sessions.retired_at IS NULL GROUP BY sessions_nodes.node_id) AS lent \
+         ON lent.node_id = nodes.id LEFT JOIN sessions ON sessions.id = lent.session_id \
+         LEFT JOIN tenants ON tenants.id = sessions.tenant_id"
+    };
     (event_columns) => {
         "id, created_at, node_id, session_id, tenant_id, pool, from_state, to_state, cause, \
          actor, detail"

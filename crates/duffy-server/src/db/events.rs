@@ -246,6 +246,9 @@ statements! {
         "SELECT " event_columns " FROM events WHERE session_id = $1 AND id > $2 \
          ORDER BY id LIMIT $3"
     ];
+    LAST_OF_NODE = [
+        "SELECT " event_columns " FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2"
+    ];
     LIST_OF_POOL = [
         "SELECT " event_columns " FROM events WHERE pool = $1 AND node_id IS NULL \
          AND session_id IS NULL ORDER BY id DESC LIMIT $2"
@@ -355,6 +358,18 @@ pub async fn list_of_node(
         node_id,
         after,
         tenant_id,
+        i64::from(limit)
+    )
+}
+
+/// The latest that happened to a node, newest first.
+pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> Result<Vec<EventRow>, DbError> {
+    run!(
+        tx,
+        LAST_OF_NODE,
+        query_as::<EventRow>,
+        fetch_all,
+        node_id,
         i64::from(limit)
     )
 }

@@ -72,10 +72,16 @@ statements! {
          lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = " now " \
          WHERE id = $1 AND lease = $2 AND state = 'provisioning'"
     ];
+    /// An operator has taken it out meanwhile: whoever takes it down has to know what was made.
+    KEEP_MADE = [
+        "UPDATE nodes SET hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
+         lease_expires_at = NULL, attempts = 0, retry_at = NULL \
+         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'"
+    ];
     FINISH_UNUSED = [
         "UPDATE nodes SET state = 'unused', pool = NULL, data = $3, lease = NULL, \
          lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = " now " \
-         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'"
+         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning' AND reusable"
     ];
     FINISH_DONE = [
         "UPDATE nodes SET state = 'done', pool = NULL, lease = NULL, lease_expires_at = NULL, \
@@ -195,31 +201,39 @@ pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError>
 }
 
 /// A provisioned node becomes ready, with the name, address and data in this row. False when the
-/// lease is lost.
+/// lease is lost, or an operator has taken the node out; then it is deprovisioned as this row says.
 pub async fn finish_provisioning(
     tx: &mut Tx,
     node: &NodeRow,
     lease: &str,
 ) -> Result<bool, DbError> {
-    let written = run!(
-        tx,
-        FINISH_READY,
-        query,
-        execute,
-        node.id,
-        lease,
-        &node.hostname,
-        &node.ipaddr,
-        &node.data
-    )? == 1;
-    let (from, to) = (NodeState::Provisioning, NodeState::Ready);
-    note(
-        tx,
-        written,
-        node,
-        Event::of_node(Cause::Provisioned, node.id, from, to),
-    )
-    .await
+    let from = NodeState::Provisioning;
+    for (statement, to) in [
+        (FINISH_READY, NodeState::Ready),
+        (KEEP_MADE, NodeState::Deprovisioning),
+    ] {
+        let written = run!(
+            tx,
+            statement,
+            query,
+            execute,
+            node.id,
+            lease,
+            &node.hostname,
+            &node.ipaddr,
+            &node.data
+        )? == 1;
+        if written {
+            let event = Event::of_node(Cause::Provisioned, node.id, from, to);
+            note(tx, true, node, event).await?;
+            let ready = to == NodeState::Ready;
+            if !ready {
+                tx.wake_workers();
+            }
+            return Ok(ready);
+        }
+    }
+    Ok(false)
 }
 
 /// Writes to the history what was written to a node's row, if it was.
@@ -243,14 +257,15 @@ pub async fn finish_deprovisioning(
     lease: &str,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
-    let (written, to) = if node.reusable {
-        let written = run!(tx, FINISH_UNUSED, query, execute, node.id, lease, data)?;
-        (written == 1, NodeState::Unused)
+    // Not as it was when the work began: an operator may have taken the node out meanwhile.
+    let reused = run!(tx, FINISH_UNUSED, query, execute, node.id, lease, data)? == 1;
+    let written = reused || run!(tx, FINISH_DONE, query, execute, node.id, lease)? == 1;
+    let to = if reused {
+        NodeState::Unused
     } else {
-        let written = run!(tx, FINISH_DONE, query, execute, node.id, lease)?;
-        (written == 1, NodeState::Done)
+        NodeState::Done
     };
-    if written && node.reusable {
+    if reused {
         // A pool may want to pick it again.
         tx.wake_workers();
     }

@@ -83,26 +83,3 @@ pub async fn take_try(
     let pause = ctx.policy.lease.as_secs_f64();
     pools::take_try(tx, pool, state, pause).await
 }
-
-/// Empties drained pools: what they have ready is deprovisioned. Returns how many nodes.
-pub async fn empty_drained(ctx: &Ctx) -> Result<usize, DbError> {
-    let released = ctx
-        .db
-        .transaction(|mut tx| async move {
-            let nodes = pools::release_nodes_of_drained(&mut tx).await?;
-            for node in &nodes {
-                let event = Event {
-                    node_id: Some(node.id),
-                    to: Some(node.state.0),
-                    ..Event::new(Cause::Drained)
-                };
-                events::record(&mut tx, &event.in_pool(node.pool.as_deref())).await?;
-            }
-            Ok::<_, DbError>((tx, nodes.len()))
-        })
-        .await?;
-    if released > 0 {
-        tracing::info!(nodes = released, "emptying drained pools");
-    }
-    Ok(released)
-}

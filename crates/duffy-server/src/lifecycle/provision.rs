@@ -91,7 +91,10 @@ async fn make_ready(
             Ok(())
         }
         Ok(false) => {
-            tracing::warn!(node.id, "provisioned, but the lease is lost");
+            tracing::warn!(
+                node.id,
+                "provisioned, but the lease is lost or the node is not wanted any more"
+            );
             Ok(())
         }
         Err(DbError::NotUnique(unique)) => {

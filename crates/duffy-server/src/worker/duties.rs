@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::context::Ctx;
 use crate::db::DbError;
-use crate::lifecycle::{expire, fill, pools, prune, reclaim, repair};
+use crate::lifecycle::{drain, expire, fill, prune, reclaim, repair};
 
 /// When each duty is due.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Duties {
         }
         if self.fill.take() {
             let done = async {
-                pools::empty_drained(ctx).await?;
+                drain::empty_drained(ctx).await?;
                 fill::fill_pools(ctx).await
             };
             let done = done.await.map(drop);

@@ -1,8 +1,6 @@
 //! The commands: one file each, with its arguments and what it does.
 
 pub mod admin;
-#[cfg(feature = "admin")]
-mod admin_run;
 pub mod client;
 pub mod config;
 pub mod migration;

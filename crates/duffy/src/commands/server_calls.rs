@@ -3,6 +3,8 @@
 #[cfg(feature = "admin")]
 use duffy_api::{Tenant, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
 
+#[cfg(feature = "admin")]
+use duffy_server::actor::{acting, operator};
 use duffy_server::context::open_database;
 #[cfg(feature = "admin")]
 use duffy_server::context::{Context, Ctx};
@@ -96,9 +98,10 @@ impl Server {
         })
     }
 
-    /// With all that the rules need, on the newest schema.
+    /// With all that the rules need, on the newest schema. What is done stands in the history as
+    /// done by whoever runs the command.
     #[cfg(feature = "admin")]
-    fn with_context<T, F, Fut>(&self, call: F) -> Result<T, Failure>
+    pub(super) fn with_context<T, F, Fut>(&self, call: F) -> Result<T, Failure>
     where
         F: FnOnce(Ctx) -> Fut,
         Fut: Future<Output = T>,
@@ -107,11 +110,20 @@ impl Server {
             let ctx = Context::open(self.loaded.config.clone())
                 .await
                 .map_err(Failure::new)?;
-            let result = call(ctx.clone()).await;
+            let result = acting(operator(&user_name()), call(ctx.clone())).await;
             ctx.db.close().await;
             Ok(result)
         })
     }
+}
+
+/// Who runs this: by the name that they logged in with, else by number.
+#[cfg(feature = "admin")]
+fn user_name() -> String {
+    let names = ["SUDO_USER", "LOGNAME", "USER"].into_iter();
+    let mut names = names.filter_map(|name| std::env::var(name).ok());
+    let name = names.find(|name| !name.is_empty());
+    name.unwrap_or_else(|| format!("uid {}", nix::unistd::getuid()))
 }
 
 fn reached((from, to): (migrate::Revision, migrate::Revision)) -> Option<String> {

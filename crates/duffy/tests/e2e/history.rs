@@ -1,4 +1,4 @@
-//! History: what happened to nodes and sessions, as the API tells it.
+//! History: what happened to nodes and sessions, as the API and the command line tell it.
 
 use serde_json::{Value, json};
 
@@ -95,6 +95,27 @@ fn tell(lab: &Lab) {
     for path in ["nodes/99/events", "sessions/99/events"] {
         assert_eq!(other.call("GET", path, None).unwrap().status, 404, "{path}");
     }
+
+    // The command line tells operators the same.
+    let duffy = lab.site.duffy();
+    for (command, id, all) in [
+        ("node-events", node, &all),
+        ("session-events", &session["id"], &told),
+    ] {
+        let id = id.to_string();
+        let printed = duffy.succeed(&["admin", command, &id, "--json"]);
+        let printed: Value = serde_json::from_str(&printed).unwrap();
+        assert_eq!(printed["events"], json!(all));
+        let table = duffy.succeed(&["admin", command, &id]);
+        assert_eq!(table.lines().count(), all.len() + 1, "{table}");
+        assert!(table.contains("contextualizing → deployed"), "{table}");
+        let output = duffy.run(&["admin", command, "99"]);
+        assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+        assert!(output.stderr.contains("there is no"), "{}", output.stderr);
+    }
+    let page = duffy.run(&["admin", "node-events", &node.to_string(), "--limit", "2"]);
+    assert_eq!(page.stdout.lines().count(), 3);
+    assert!(page.stderr.contains("--after"), "{}", page.stderr);
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod history;
 mod idempotency;
 mod legacy;
 mod lending;
+mod operators;
 mod outages;
 mod quickstart;
 mod reuse;

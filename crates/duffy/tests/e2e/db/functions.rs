@@ -8,6 +8,7 @@ use duffy_api::NodeState;
 use duffy_server::db::events::{self, Cause};
 use duffy_server::db::leases::{Failure, Portion};
 use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock};
+use duffy_server::db::operators::{self, Retirement};
 use duffy_server::db::sessions::{self, SessionRow};
 use duffy_server::db::tenants::{self, NewTenant, TenantRow};
 use duffy_server::db::{Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, leases};
@@ -680,6 +681,93 @@ async fn a_deprovisioned_node_is_unused_or_done() {
             Some("p"),
             "a pool that is known stays"
         );
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_takes_out_is_not_used_again() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let (_, session, lent) = reserve(db).await;
+        let ready = insert(db, new_node(2, Some("p"), true)).await;
+        let unused = insert(db, new_node(3, None, false)).await;
+        let shown = tx!(db, |tx| operators::show_node(&mut tx, lent.id)).unwrap();
+        assert_eq!(shown.session_id.map(i64::from), Some(session.id));
+        assert_eq!(shown.tenant.as_deref(), Some("t"));
+        let listed = tx!(db, |tx| operators::list_nodes(&mut tx, None, None, false));
+        assert_eq!(listed.len(), 3);
+        let state_only = Some(NodeState::Ready);
+        let listed = tx!(db, |tx| operators::list_nodes(
+            &mut tx,
+            Some("p"),
+            state_only,
+            true
+        ));
+        assert_eq!(listed.len(), 1);
+        let levels = tx!(db, |tx| operators::list_levels(&mut tx));
+        assert_eq!(levels.iter().map(|level| level.quantity).sum::<i64>(), 2);
+
+        // Its deprovisioning is under way when it is taken out.
+        let retire = async |node: &NodeRow, how: Retirement| {
+            tx!(db, |tx| operators::retire_node(&mut tx, node, how, "why"));
+        };
+        retire(&ready, Retirement::TakenDown).await;
+        tx!(db, |tx| sessions::retire_session(
+            &mut tx,
+            session.id,
+            Cause::Retired
+        ));
+        tx!(db, |tx| leases::hand_back_lease(&mut tx, "lease"));
+        let (deprovisioning, batch) = (NodeState::Deprovisioning, Portion::Batch);
+        let claimed = claim(db, deprovisioning, Some("p"), batch, "l").await;
+        assert_eq!(
+            claimed.iter().map(|node| node.id).collect::<Vec<_>>(),
+            [lent.id, ready.id]
+        );
+        assert!(claimed[0].reusable);
+        let locked = tx!(db, |tx| operators::lock_node(&mut tx, lent.id)).unwrap();
+        retire(&locked, Retirement::UsedUp).await;
+        for node in &claimed {
+            let finished = tx!(db, |tx| leases::finish_deprovisioning(
+                &mut tx, node, "l", &node.data
+            ));
+            assert!(finished);
+            assert_eq!(state(db, node.id).await, NodeState::Done);
+        }
+        retire(&unused, Retirement::Forgotten).await;
+        assert_eq!(
+            history(db, unused.id).await.pop(),
+            Some(happened("node-retired", "unused", "done"))
+        );
+        let last = tx!(db, |tx| events::last_of_node(&mut tx, lent.id, 1));
+        assert_eq!(last[0].to_state.as_deref(), Some("done"));
+    }
+}
+
+#[tokio::test]
+async fn what_an_operator_holds_or_repairs() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let node = insert(db, new_node(1, Some("p"), true)).await;
+        let hold = async |held: bool| {
+            tx!(db, |tx| operators::set_held(&mut tx, &node, held, "why"));
+            tx!(db, |tx| nodes::count_ready(&mut tx, "p"))
+        };
+        assert_eq!(hold(true).await, 0);
+        assert_eq!(tx!(db, |tx| operators::list_levels(&mut tx))[0].held, 1);
+        assert_eq!(hold(false).await, 1);
+        tx!(db, |tx| operators::deprovision_failed(
+            &mut tx, &node, "why"
+        ));
+        assert_eq!(state(db, node.id).await, NodeState::Deprovisioning);
+        assert!(tx!(db, |tx| operators::try_now(&mut tx, &node, "why")));
+        let claimed = claim(db, NodeState::Deprovisioning, Some("p"), Portion::One, "l").await;
+        assert_eq!(claimed.len(), 1);
+        assert!(!tx!(db, |tx| operators::try_now(&mut tx, &node, "why")));
+        tx!(db, |tx| operators::reuse_failed(
+            &mut tx, &node, &node.data, "why"
+        ));
+        assert_eq!(state(db, node.id).await, NodeState::Unused);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `duffy admin` does and prints.
+//! `duffy admin`: what it does with tenants, and prints.
 
 use std::process::ExitCode;
 
@@ -8,12 +8,12 @@ use duffy_api::{Tenant, TenantCreate, TenantUpdate, TenantUpdated};
 use duffy_server::credentials::{check_ssh_keys, lines_without_key};
 use serde_json::{Value, json};
 
-use super::admin::{
-    AdminCommand, CreateTenantArgs, ImportTenantsArgs, ListTenantsArgs, OldDumpArgs,
+use super::tenant_args::{
+    CreateTenantArgs, ImportTenantsArgs, ListTenantsArgs, OldDumpArgs, TenantCommand,
     UpdateTenantArgs,
 };
-use super::old_dump::{self, OldTenant};
-use super::server_calls::{TenantFailure, Tenants, connect};
+use crate::commands::old_dump::{self, OldTenant};
+use crate::commands::server_calls::{TenantFailure, Tenants, connect};
 use crate::config::Loaded;
 use crate::failure::Failure;
 use crate::output;
@@ -36,7 +36,7 @@ impl From<Failure> for AdminFailure {
     }
 }
 
-pub fn main(command: AdminCommand, loaded: &Loaded) -> ExitCode {
+pub fn main(command: TenantCommand, loaded: &Loaded) -> ExitCode {
     let done = check(&command)
         .and_then(|()| Ok(connect(loaded)?))
         .and_then(|server| {
@@ -70,9 +70,9 @@ pub fn main(command: AdminCommand, loaded: &Loaded) -> ExitCode {
 }
 
 /// What can be refused before the database is asked.
-fn check(command: &AdminCommand) -> Result<(), AdminFailure> {
+fn check(command: &TenantCommand) -> Result<(), AdminFailure> {
     match command {
-        AdminCommand::UpdateTenant(args) if update(args) == TenantUpdate::default() => {
+        TenantCommand::UpdateTenant(args) if update(args) == TenantUpdate::default() => {
             Err(AdminFailure::NothingToChange)
         }
         _ => match ssh_key(command) {
@@ -86,17 +86,17 @@ fn check(command: &AdminCommand) -> Result<(), AdminFailure> {
 }
 
 /// The SSH key that a command gives, and to whom.
-fn ssh_key(command: &AdminCommand) -> Option<(&str, &str)> {
+fn ssh_key(command: &TenantCommand) -> Option<(&str, &str)> {
     let (name, key) = match command {
-        AdminCommand::CreateTenant(args) => (&args.name, args.ssh_key.as_str()),
-        AdminCommand::UpdateTenant(args) => (&args.name, args.ssh_key.as_deref()?),
+        TenantCommand::CreateTenant(args) => (&args.name, args.ssh_key.as_str()),
+        TenantCommand::UpdateTenant(args) => (&args.name, args.ssh_key.as_deref()?),
         _ => return None,
     };
     (!key.is_empty()).then_some((name.as_str(), key))
 }
 
 /// What to say when a tenant was given lines by which nobody can log in.
-fn useless_keys(command: &AdminCommand) -> Option<String> {
+fn useless_keys(command: &TenantCommand) -> Option<String> {
     let (name, key) = ssh_key(command)?;
     useless_lines(name, &lines_without_key(key))
 }
@@ -116,21 +116,21 @@ fn useless_lines(name: &str, lines: &[usize]) -> Option<String> {
 }
 
 /// Does it, and says what to print.
-fn run(tenants: &impl Tenants, command: AdminCommand) -> Result<String, AdminFailure> {
+fn run(tenants: &impl Tenants, command: TenantCommand) -> Result<String, AdminFailure> {
     match command {
-        AdminCommand::ListTenants(args) => Ok(list(tenants.list()?, &args)),
-        AdminCommand::ShowTenant { name } => {
+        TenantCommand::ListTenants(args) => Ok(list(tenants.list()?, &args)),
+        TenantCommand::ShowTenant { name } => {
             let mut all = tenants.list()?;
             let found = all.iter().position(|tenant| tenant.name == name);
             let found = found.map(|at| all.swap_remove(at));
             found.map(|tenant| shown(&tenant)).ok_or(not_found(name))
         }
-        AdminCommand::CreateTenant(args) => {
+        TenantCommand::CreateTenant(args) => {
             let name = args.name.clone();
             let created = tenants.create(create(args)).map_err(refused(&name))?;
             Ok(format!("OK: {name}: {}", created.api_key))
         }
-        AdminCommand::UpdateTenant(args) => {
+        TenantCommand::UpdateTenant(args) => {
             let id = tenants
                 .find(&args.name)?
                 .ok_or_else(|| not_found(args.name.clone()))?;
@@ -139,9 +139,9 @@ fn run(tenants: &impl Tenants, command: AdminCommand) -> Result<String, AdminFai
                 .map_err(refused(&args.name))?;
             Ok(changed(&args.name, &updated))
         }
-        AdminCommand::ImportTenants(args) => import(tenants, &args),
-        AdminCommand::GenerateUsermap(args) => Ok(usermap(&read_dump(&args)?)),
-        AdminCommand::RetireTenant(args) => {
+        TenantCommand::ImportTenants(args) => import(tenants, &args),
+        TenantCommand::GenerateUsermap(args) => Ok(usermap(&read_dump(&args)?)),
+        TenantCommand::RetireTenant(args) => {
             let id = tenants
                 .find(&args.name)?
                 .ok_or_else(|| not_found(args.name.clone()))?;
@@ -306,5 +306,5 @@ fn python_time(time: DateTime<Utc>) -> String {
 }
 
 #[cfg(test)]
-#[path = "admin_tests.rs"]
+#[path = "tenants_tests.rs"]
 mod tests;

@@ -7,6 +7,7 @@ use clap::Parser;
 use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreated};
 
 use super::*;
+use crate::commands::admin::AdminCommand;
 
 const CREATED_KEY: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -133,10 +134,10 @@ impl Tenants for Memory {
 /// What a line prints, or its error.
 fn admin(memory: &Memory, args: &[&str]) -> Result<String, AdminFailure> {
     let line = ["duffy", "admin"].iter().chain(args);
-    let crate::cli::Command::Admin(command) =
+    let crate::cli::Command::Admin(AdminCommand::Tenants(command)) =
         crate::cli::Cli::try_parse_from(line).unwrap().command
     else {
-        panic!("not an admin command");
+        panic!("not a command about tenants");
     };
     check(&command)?;
     run(memory, command)
@@ -252,7 +253,7 @@ fn keys_that_harm_are_refused_and_useless_ones_told() {
     let warned = |args: &[&str]| {
         let line = ["duffy", "admin"].iter().chain(args);
         match crate::cli::Cli::try_parse_from(line).unwrap().command {
-            crate::cli::Command::Admin(command) => useless_keys(&command),
+            crate::cli::Command::Admin(AdminCommand::Tenants(command)) => useless_keys(&command),
             _ => None,
         }
     };

@@ -1,0 +1,204 @@
+//! What operators do to nodes by hand, and what they look at. Each change is of a row that the
+//! transaction has locked with [`lock_node`].
+
+use duffy_api::NodeState;
+
+use super::dialect::{run, statements};
+use super::events::{self, Cause, Event};
+use super::{DbError, JsonObject, Tx};
+use crate::db::nodes::{NodeRow, State};
+
+/// A node, and who has it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct LentNodeRow {
+    /// The node.
+    #[sqlx(flatten)]
+    pub node: NodeRow,
+    /// The running session that has it.
+    pub session_id: Option<i32>,
+    /// Whose session.
+    pub tenant: Option<String>,
+}
+
+/// How many active nodes of a pool are in a state.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct LevelRow {
+    /// The pool's name.
+    pub pool: String,
+    /// The state.
+    #[sqlx(try_from = "String")]
+    pub state: State,
+    /// How many nodes.
+    pub quantity: i64,
+    /// How many of these are held.
+    pub held: i64,
+}
+
+statements! {
+    LOCK_NODE = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.id = $1" for_update
+    ];
+    LIST_NODES = [
+        "SELECT " node_columns ", lent.session_id, tenants.name AS tenant FROM nodes " lent_nodes
+        " WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
+         AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) \
+         AND ($3 OR nodes.retired_at IS NULL) ORDER BY nodes.id"
+    ];
+    SHOW_NODE = [
+        "SELECT " node_columns ", lent.session_id, tenants.name AS tenant FROM nodes " lent_nodes
+        " WHERE nodes.id = $1"
+    ];
+    LIST_LEVELS = [
+        "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
+         count(held_at) AS held FROM nodes WHERE retired_at IS NULL AND pool IS NOT NULL \
+         GROUP BY pool, state ORDER BY pool, state"
+    ];
+    /// A lease stays: whoever holds it loses it at the next write, and the worker waits for that.
+    TAKE_DOWN = [
+        "UPDATE nodes SET state = 'deprovisioning', reusable = FALSE, attempts = 0, \
+         retry_at = NULL, state_since = " now " WHERE id = $1"
+    ];
+    USE_UP = [
+        "UPDATE nodes SET reusable = FALSE, retry_at = NULL WHERE id = $1"
+    ];
+    FORGET = [
+        "UPDATE nodes SET state = 'done', pool = NULL, reusable = FALSE, lease = NULL, \
+         lease_expires_at = NULL, retry_at = NULL, state_since = " now ", retired_at = " now " \
+         WHERE id = $1"
+    ];
+    DEPROVISION_FAILED = [
+        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, repairs = 0, retry_at = NULL, state_since = " now " WHERE id = $1"
+    ];
+    REUSE_FAILED = [
+        "UPDATE nodes SET state = 'unused', data = $2, lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, repairs = 0, retry_at = NULL, state_since = " now " WHERE id = $1"
+    ];
+    TRY_NOW = [
+        "UPDATE nodes SET attempts = 0, retry_at = NULL WHERE id = $1 \
+         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ")"
+    ];
+    HOLD = [
+        "UPDATE nodes SET held_at = " now " WHERE id = $1"
+    ];
+    RELEASE = [
+        "UPDATE nodes SET held_at = NULL WHERE id = $1"
+    ];
+}
+
+/// The node of this number; no other transaction changes it until this one ends.
+pub async fn lock_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
+    run!(tx, LOCK_NODE, query_as::<NodeRow>, fetch_optional, id)
+}
+
+/// Nodes, of one pool or in one state only if these are named, retired ones too if `all`.
+pub async fn list_nodes(
+    tx: &mut Tx,
+    pool: Option<&str>,
+    state: Option<NodeState>,
+    all: bool,
+) -> Result<Vec<LentNodeRow>, DbError> {
+    let state = state.map(NodeState::as_str);
+    run!(
+        tx,
+        LIST_NODES,
+        query_as::<LentNodeRow>,
+        fetch_all,
+        pool,
+        state,
+        all
+    )
+}
+
+/// The node of this number, retired or not, and who has it.
+pub async fn show_node(tx: &mut Tx, id: i64) -> Result<Option<LentNodeRow>, DbError> {
+    run!(tx, SHOW_NODE, query_as::<LentNodeRow>, fetch_optional, id)
+}
+
+/// How many active nodes of each pool are in which state.
+pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
+    run!(tx, LIST_LEVELS, query_as::<LevelRow>, fetch_all)
+}
+
+/// What becomes of a node that is taken out for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retirement {
+    /// It is deprovisioned.
+    TakenDown,
+    /// It is deprovisioned when its session ends, or its deprovisioning goes on.
+    UsedUp,
+    /// It is history at once: nobody can take it down, or its machine is somebody else's.
+    Forgotten,
+}
+
+/// Takes a node out for good.
+pub async fn retire_node(
+    tx: &mut Tx,
+    node: &NodeRow,
+    retirement: Retirement,
+    reason: &str,
+) -> Result<(), DbError> {
+    let (statement, to) = match retirement {
+        Retirement::TakenDown => (TAKE_DOWN, NodeState::Deprovisioning),
+        Retirement::UsedUp => (USE_UP, node.state.0),
+        Retirement::Forgotten => (FORGET, NodeState::Done),
+    };
+    run!(tx, statement, query, execute, node.id)?;
+    record(tx, node, Cause::NodeRetired, to, reason).await
+}
+
+async fn record(
+    tx: &mut Tx,
+    node: &NodeRow,
+    cause: Cause,
+    to: NodeState,
+    reason: &str,
+) -> Result<(), DbError> {
+    let event = Event::of_node(cause, node.id, node.state.0, to).with_detail(reason);
+    events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
+    // A worker may have something to do now, or a pool may lack a node.
+    tx.wake_workers();
+    Ok(())
+}
+
+/// Has a failed node deprovisioned, as if it had never failed.
+pub async fn deprovision_failed(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<(), DbError> {
+    run!(tx, DEPROVISION_FAILED, query, execute, node.id)?;
+    record(tx, node, Cause::Repaired, NodeState::Deprovisioning, reason).await
+}
+
+/// Makes a failed node that is in no pool unused again, with these data.
+pub async fn reuse_failed(
+    tx: &mut Tx,
+    node: &NodeRow,
+    data: &JsonObject,
+    reason: &str,
+) -> Result<(), DbError> {
+    run!(tx, REUSE_FAILED, query, execute, node.id, data)?;
+    record(tx, node, Cause::Repaired, NodeState::Unused, reason).await
+}
+
+/// Ends the pause before the next attempt on a node. False when somebody is at work on it.
+pub async fn try_now(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<bool, DbError> {
+    let written = run!(tx, TRY_NOW, query, execute, node.id)? == 1;
+    if written {
+        record(tx, node, Cause::Repaired, node.state.0, reason).await?;
+    }
+    Ok(written)
+}
+
+/// Keeps a node as it is, or lets go of it.
+pub async fn set_held(
+    tx: &mut Tx,
+    node: &NodeRow,
+    held: bool,
+    reason: &str,
+) -> Result<(), DbError> {
+    let (statement, cause) = if held {
+        (HOLD, Cause::Held)
+    } else {
+        (RELEASE, Cause::Released)
+    };
+    run!(tx, statement, query, execute, node.id)?;
+    record(tx, node, cause, node.state.0, reason).await
+}

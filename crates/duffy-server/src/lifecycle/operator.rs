@@ -1,0 +1,334 @@
+//! What operators do by hand: to nodes, and to the history. Pools are in [`super::drain`].
+//!
+//! Each is one transaction that locks the node's row first. A lease is never taken away: whoever
+//! works on the node finds at its next write that there is nothing left to write.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use duffy_api::NodeState;
+use serde_json::json;
+
+use super::{prune, rules};
+use crate::context::Ctx;
+use crate::db::events::{self, Cause, Event};
+use crate::db::nodes::NodeRow;
+use crate::db::operators::{self, Retirement};
+use crate::db::{DbError, JsonObject, TransactionError, Tx, pools};
+
+/// Why an operator's wish is not granted.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// There is no such node.
+    #[error("there is no node {id}")]
+    UnknownNode {
+        /// Its number.
+        id: i64,
+    },
+    /// The row is history.
+    #[error("node {id} is retired")]
+    Retired {
+        /// Its number.
+        id: i64,
+    },
+    /// It is to stay as it is.
+    #[error("node {id} is held; let go of it first: duffy admin hold-node --release {id}")]
+    Held {
+        /// Its number.
+        id: i64,
+    },
+    /// Nothing to let go of.
+    #[error("node {id} is not held")]
+    NotHeld {
+        /// Its number.
+        id: i64,
+    },
+    /// There is nothing to repair.
+    #[error(
+        "node {id} is {state}: only what failed, or waits for its next attempt, can be repaired"
+    )]
+    NotBroken {
+        /// Its number.
+        id: i64,
+        /// What it does.
+        state: NodeState,
+    },
+    /// Somebody is at it.
+    #[error("node {id} is being worked on: wait for the end of this attempt")]
+    AtWork {
+        /// Its number.
+        id: i64,
+    },
+    /// Nobody knows how to deprovision it.
+    #[error(
+        "node {id} is in no pool and not reusable, so there is no mechanism to repair it with; \
+         take it out instead: duffy admin retire-node {id}"
+    )]
+    NoPool {
+        /// Its number.
+        id: i64,
+    },
+    /// Its machine seems to be another node's.
+    #[error(
+        "another active node has the name or address of node {id}, so its machine is that one's; \
+         take it out instead: duffy admin retire-node {id}"
+    )]
+    Taken {
+        /// Its number.
+        id: i64,
+    },
+    /// There is no such pool.
+    #[error("there is no pool {name:?}, only: {}", known.join(", "))]
+    UnknownPool {
+        /// The name.
+        name: String,
+        /// Those in the configuration.
+        known: Vec<String>,
+    },
+    /// Nothing keeps the pool from being filled.
+    #[error("pool {name:?} is neither drained nor failing")]
+    NotDrained {
+        /// Its name.
+        name: String,
+    },
+    /// The database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl TransactionError for OperatorError {
+    fn database_error(&self) -> Option<&DbError> {
+        match self {
+            OperatorError::Db(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// The node, locked, if something can be done to it.
+async fn lock_active(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
+    let node = operators::lock_node(tx, id).await?;
+    let node = node.ok_or(OperatorError::UnknownNode { id })?;
+    match node.retired_at {
+        Some(_) => Err(OperatorError::Retired { id }),
+        None => Ok(node),
+    }
+}
+
+/// The same, if nobody holds it.
+async fn lock_free(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
+    let node = lock_active(tx, id).await?;
+    match node.held_at {
+        Some(_) => Err(OperatorError::Held { id }),
+        None => Ok(node),
+    }
+}
+
+/// What becomes of a node that an operator retires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retired {
+    /// A worker takes it down.
+    Deprovisioning,
+    /// It is lent: a worker takes it down when its session ends.
+    WhenReturned {
+        /// The session, if it runs.
+        session_id: Option<i64>,
+        /// Whose session.
+        tenant: Option<String>,
+    },
+    /// It is history: there is no mechanism to take it down with.
+    Gone,
+    /// It is history: another active node has its name or address, and so its machine.
+    MachineTaken,
+}
+
+/// Takes a node out for good.
+pub async fn retire_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Retired, OperatorError> {
+    let retired = match try_retire(ctx, id, reason, false).await {
+        Err(OperatorError::Db(DbError::NotUnique(_))) => try_retire(ctx, id, reason, true).await,
+        other => other,
+    }?;
+    tracing::info!(node.id = id, ?retired, "node retired");
+    Ok(retired)
+}
+
+/// `taken` says whether another active node turned out to have the machine.
+async fn try_retire(
+    ctx: &Ctx,
+    id: i64,
+    reason: &str,
+    taken: bool,
+) -> Result<Retired, OperatorError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let node = lock_free(&mut tx, id).await?;
+            let (retired, retirement) = match node.state.0 {
+                // Should its session not be granted it would be ready again, and lent.
+                NodeState::Contextualizing => return Err(OperatorError::AtWork { id }),
+                NodeState::Deployed => {
+                    let lent = operators::show_node(&mut tx, id).await?;
+                    let (session_id, tenant) =
+                        lent.map_or((None, None), |lent| (lent.session_id, lent.tenant));
+                    let session_id = session_id.map(i64::from);
+                    let retired = Retired::WhenReturned { session_id, tenant };
+                    (retired, Retirement::UsedUp)
+                }
+                NodeState::Deprovisioning => (Retired::Deprovisioning, Retirement::UsedUp),
+                NodeState::Unused | NodeState::Done => (Retired::Gone, Retirement::Forgotten),
+                NodeState::Provisioning | NodeState::Ready | NodeState::Failed => {
+                    match (&node.pool, taken) {
+                        (None, _) => (Retired::Gone, Retirement::Forgotten),
+                        (Some(_), true) => (Retired::MachineTaken, Retirement::Forgotten),
+                        (Some(_), false) => (Retired::Deprovisioning, Retirement::TakenDown),
+                    }
+                }
+            };
+            operators::retire_node(&mut tx, &node, retirement, reason).await?;
+            Ok((tx, retired))
+        })
+        .await
+}
+
+/// What becomes of a node that an operator has repaired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repaired {
+    /// It is deprovisioned.
+    Deprovisioning,
+    /// A pool can pick it.
+    Unused,
+    /// The next attempt is now.
+    TriedNow,
+}
+
+/// A repair, and what may still delay it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// What becomes of the node.
+    pub repaired: Repaired,
+    /// Its pool's mechanism keeps failing, and is not tried before.
+    pub pool_waits_until: Option<DateTime<Utc>>,
+}
+
+/// Has a failed node deprovisioned, or one that waits for its next attempt tried at once.
+pub async fn repair_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Repair, OperatorError> {
+    let repair = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let node = lock_free(&mut tx, id).await?;
+            let repaired = repair(&mut tx, &node, reason).await?;
+            let work = match repaired {
+                Repaired::TriedNow => node.state.0,
+                Repaired::Deprovisioning | Repaired::Unused => NodeState::Deprovisioning,
+            };
+            let pool = match &node.pool {
+                Some(pool) => pools::find_pool_state(&mut tx, pool, work).await?,
+                None => None,
+            };
+            let pool_waits_until = pool.and_then(|pool| pool.retry_at).map(|time| time.0);
+            let repair = Repair {
+                repaired,
+                pool_waits_until,
+            };
+            Ok::<_, OperatorError>((tx, repair))
+        })
+        .await;
+    match repair {
+        Err(OperatorError::Db(DbError::NotUnique(_))) => Err(OperatorError::Taken { id }),
+        Ok(repair) => {
+            tracing::info!(node.id = id, repaired = ?repair.repaired, "node repaired");
+            Ok(repair)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, OperatorError> {
+    let id = node.id;
+    match (node.state.0, &node.pool) {
+        (NodeState::Failed, Some(_)) => {
+            operators::deprovision_failed(tx, node, reason).await?;
+            Ok(Repaired::Deprovisioning)
+        }
+        (NodeState::Failed, None) if node.reusable => {
+            let mut data = rules::without_ephemeral(&node.data.0);
+            // Nobody knows what it failed at: it may have been before the key was off.
+            data.insert(rules::STALE_KEYS.into(), json!(true));
+            operators::reuse_failed(tx, node, &JsonObject(data), reason).await?;
+            Ok(Repaired::Unused)
+        }
+        (NodeState::Failed, None) => Err(OperatorError::NoPool { id }),
+        (NodeState::Provisioning | NodeState::Deprovisioning, _) => {
+            if operators::try_now(tx, node, reason).await? {
+                Ok(Repaired::TriedNow)
+            } else {
+                Err(OperatorError::AtWork { id })
+            }
+        }
+        (state, _) => Err(OperatorError::NotBroken { id, state }),
+    }
+}
+
+/// Keeps a node as it is: it is not lent, picked, worked on or repaired until it is let go of.
+/// What is lent stays so until its session ends.
+pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let node = lock_free(&mut tx, id).await?;
+            operators::set_held(&mut tx, &node, true, reason).await?;
+            Ok::<_, OperatorError>((tx, ()))
+        })
+        .await?;
+    tracing::info!(node.id = id, "node held");
+    Ok(())
+}
+
+/// Lets go of a node that is held.
+pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let node = lock_active(&mut tx, id).await?;
+            if node.held_at.is_none() {
+                return Err(OperatorError::NotHeld { id });
+            }
+            operators::set_held(&mut tx, &node, false, reason).await?;
+            Ok::<_, OperatorError>((tx, ()))
+        })
+        .await?;
+    tracing::info!(node.id = id, "node let go of");
+    Ok(())
+}
+
+/// How much history is older than this.
+pub async fn count_history(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
+    let seconds = age.as_secs_f64();
+    let count = ctx
+        .db
+        .read(|mut tx| async move {
+            let count = events::count_old_events(&mut tx, seconds).await?;
+            Ok::<_, DbError>((tx, count))
+        })
+        .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Removes history older than this. Returns how many events.
+pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64, DbError> {
+    // That it is done is written down first: whoever dies at it has left a word.
+    let seconds = age.as_secs_f64();
+    let found = ctx
+        .db
+        .transaction(|mut tx| async move {
+            let found = events::count_old_events(&mut tx, seconds).await?;
+            if found > 0 {
+                let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
+                let event = Event::new(Cause::Purged).with_detail(&detail);
+                events::record(&mut tx, &event).await?;
+            }
+            Ok::<_, DbError>((tx, found))
+        })
+        .await?;
+    if found == 0 {
+        return Ok(0);
+    }
+    prune::remove_older(ctx, age).await
+}

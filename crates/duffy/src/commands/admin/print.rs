@@ -1,0 +1,147 @@
+//! How the operators' commands print: tables for people, JSON for scripts.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Utc};
+use duffy_api::Event;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::output;
+
+/// What stands for nothing.
+const NONE: &str = "-";
+
+/// Prints a value for a script.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value);
+    output::data(&text.map_err(Failure::new)?)
+}
+
+/// Rows under their headings; the last column is as wide as it is.
+pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<_> = headings.iter().map(|text| text.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut out = String::new();
+    let headings: Vec<_> = headings.iter().map(ToString::to_string).collect();
+    for row in std::iter::once(&headings).chain(rows) {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+/// A text from elsewhere: no control character of it shall reach a terminal.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(shown).collect()
+}
+
+/// What there may be.
+pub fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
+    value.map_or_else(|| NONE.to_owned(), show)
+}
+
+/// A text that there may be.
+pub fn text(value: Option<&str>) -> String {
+    or_none(value.filter(|text| !text.is_empty()), plain)
+}
+
+/// A point of time that there may be, in UTC.
+pub fn time(value: Option<DateTime<Utc>>) -> String {
+    or_none(value, |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// What happened, a line each; with `verbose` the other lines of the details below it.
+pub fn events(events: &[Event], verbose: bool) -> String {
+    let rows: Vec<_> = events.iter().map(event).collect();
+    let headings = [
+        "id",
+        "time (UTC)",
+        "node",
+        "session",
+        "state",
+        "cause",
+        "actor",
+        "detail",
+    ];
+    let table = table(&headings, &rows);
+    if !verbose {
+        return table;
+    }
+    let mut out = String::new();
+    let details = events.iter().map(|event| event.detail.as_deref());
+    for (line, detail) in table.lines().zip(std::iter::once(None).chain(details)) {
+        let _ = writeln!(out, "{line}");
+        for more in detail.into_iter().flat_map(|detail| detail.lines().skip(1)) {
+            let _ = writeln!(out, "    {}", plain(more));
+        }
+    }
+    out
+}
+
+fn event(event: &Event) -> Vec<String> {
+    let state = match (event.from_state, event.to_state) {
+        (Some(from), Some(to)) if from != to => format!("{from} → {to}"),
+        (_, Some(to)) => to.to_string(),
+        (Some(from), None) => from.to_string(),
+        (None, None) => NONE.to_owned(),
+    };
+    let detail = event.detail.as_deref();
+    vec![
+        event.id.to_string(),
+        time(Some(event.created_at)),
+        or_none(event.node_id, |id| id.to_string()),
+        or_none(event.session_id, |id| id.to_string()),
+        state,
+        plain(&event.cause),
+        text(event.actor.as_deref()),
+        text(detail.and_then(|detail| detail.lines().next())),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeZone;
+    use duffy_api::NodeState;
+
+    #[test]
+    fn columns_stand_below_each_other_and_nothing_reaches_the_terminal() {
+        let made = |detail: Option<&str>, from| Event {
+            id: 7,
+            created_at: Utc.with_ymd_and_hms(2026, 11, 22, 9, 21, 20).unwrap(),
+            node_id: Some(1),
+            session_id: None,
+            tenant_id: None,
+            pool: None,
+            from_state: from,
+            to_state: Some(NodeState::Failed),
+            cause: "failed".into(),
+            actor: Some("é".into()),
+            detail: detail.map(ToOwned::to_owned),
+        };
+        let all = [
+            made(None, None),
+            made(Some("one\u{1b}[2J\ntwo\r\n"), Some(NodeState::Ready)),
+        ];
+        assert_eq!(
+            events(&all, true),
+            "\
+id  time (UTC)           node  session  state           cause   actor  detail
+7   2026-11-22 09:21:20  1     -        failed          failed  é      -
+7   2026-11-22 09:21:20  1     -        ready → failed  failed  é      one\u{fffd}[2J
+    two
+"
+        );
+        assert_eq!(events(&all, false).lines().count(), 3);
+    }
+}

@@ -1,0 +1,177 @@
+//! `duffy admin`: what it is told about tenants.
+
+use std::path::PathBuf;
+
+use chrono::TimeDelta;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+use duffy_api::ApiKeyUpdate;
+
+use crate::values::{OrDefault, parse_api_key, parse_interval, parse_quota};
+
+/// What to do with tenants.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// List tenants
+    #[command(after_help = "\
+Examples:
+  duffy admin list-tenants
+  duffy admin list-tenants --all --quiet   Retired ones too, names only")]
+    ListTenants(ListTenantsArgs),
+    /// Show a tenant
+    #[command(after_help = "\
+Example:
+  duffy admin show-tenant ci")]
+    ShowTenant {
+        /// Name of the tenant
+        name: String,
+    },
+    /// Create a tenant; prints its API key, which is not shown again
+    #[command(after_help = "\
+Examples:
+  duffy admin create-tenant ci \"$(cat id_ed25519.pub)\"
+  duffy admin create-tenant --node-quota 5 --session-lifetime 6h ci \"$(cat id_ed25519.pub)\"")]
+    CreateTenant(CreateTenantArgs),
+    /// Change a tenant
+    #[command(after_help = "\
+Examples:
+  duffy admin update-tenant --api-key reset ci
+  duffy admin update-tenant --node-quota none --session-lifetime-max 2d ci")]
+    UpdateTenant(UpdateTenantArgs),
+    /// Retire a tenant, or take it back
+    #[command(after_help = "\
+Examples:
+  duffy admin retire-tenant ci             Its sessions end soon after
+  duffy admin retire-tenant --unretire ci")]
+    RetireTenant(RetireTenantArgs),
+    /// Take tenants over from the old Duffy's CSV dumps
+    #[command(after_help = "\
+Examples:
+  duffy admin import-tenants --dry-run users.csv userkeys.csv
+  duffy admin import-tenants users.csv userkeys.csv
+
+Fields are parted by commas, in single quotes; there is no line of headings. Tenants keep their \
+API keys; the old limit is not taken over. Who is disabled, has no SSH key or is there already is \
+reported and skipped. Either all others are imported or none.")]
+    ImportTenants(ImportTenantsArgs),
+    /// Print the usermap of the legacy API for the old Duffy's CSV dumps, as YAML
+    #[command(after_help = "\
+Example:
+  duffy admin generate-usermap users.csv userkeys.csv > /etc/duffy/usermap.yaml
+
+It holds API keys in plain text: keep it from other users.")]
+    GenerateUsermap(OldDumpArgs),
+}
+
+/// Which tenants, how shown.
+#[derive(Debug, Args)]
+pub struct ListTenantsArgs {
+    /// Print names only
+    #[arg(long, overrides_with = "no_quiet")]
+    pub quiet: bool,
+
+    #[arg(long, hide = true, overrides_with = "quiet")]
+    no_quiet: bool,
+
+    /// List tenants that are not retired (the default)
+    #[arg(long, overrides_with = "all")]
+    active: bool,
+
+    /// List retired tenants too
+    #[arg(long, overrides_with = "active")]
+    pub all: bool,
+}
+
+/// A new tenant.
+#[derive(Debug, Args)]
+pub struct CreateTenantArgs {
+    /// Let it manage tenants and nodes, and act for others
+    #[arg(long, overrides_with = "no_is_admin")]
+    pub is_admin: bool,
+
+    #[arg(long, hide = true, overrides_with = "is_admin")]
+    no_is_admin: bool,
+
+    /// How many nodes it may hold at once, or none for the configuration's default
+    #[arg(long, value_name = "NUMBER", value_parser = parse_quota)]
+    pub node_quota: Option<OrDefault<i64>>,
+
+    /// How long its sessions last at first (6h, 1d12h), or none for the configuration's default
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub session_lifetime: Option<OrDefault<TimeDelta>>,
+
+    /// How long its sessions can last, or none for the configuration's default
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub session_lifetime_max: Option<OrDefault<TimeDelta>>,
+
+    /// Name of the tenant; no other tenant can have it
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub name: String,
+
+    /// SSH public key to put on its nodes; several in lines of their own
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    pub ssh_key: String,
+}
+
+/// What to change.
+#[derive(Debug, Args)]
+pub struct UpdateTenantArgs {
+    /// New SSH public key to put on its nodes; several in lines of their own
+    #[arg(long, value_name = "KEY")]
+    pub ssh_key: Option<String>,
+
+    /// New API key: a UUID, or `reset` to have one made and printed
+    #[arg(long, value_name = "KEY", value_parser = parse_api_key)]
+    pub api_key: Option<ApiKeyUpdate>,
+
+    /// How many nodes it may hold at once, or none for the configuration's default
+    #[arg(long, value_name = "NUMBER", value_parser = parse_quota)]
+    pub node_quota: Option<OrDefault<i64>>,
+
+    /// How long its sessions last at first (6h, 1d12h), or none for the configuration's default
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub session_lifetime: Option<OrDefault<TimeDelta>>,
+
+    /// How long its sessions can last, or none for the configuration's default
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub session_lifetime_max: Option<OrDefault<TimeDelta>>,
+
+    /// Name of the tenant
+    pub name: String,
+}
+
+/// Whom to retire or take back.
+#[derive(Debug, Args)]
+pub struct RetireTenantArgs {
+    /// Retire it (the default)
+    #[arg(long, overrides_with = "unretire")]
+    retire: bool,
+
+    /// Take it back
+    #[arg(long, overrides_with = "retire")]
+    pub unretire: bool,
+
+    /// Name of the tenant
+    pub name: String,
+}
+
+/// The dumps.
+#[derive(Debug, Args)]
+pub struct OldDumpArgs {
+    /// Users: API key, project, tenant, created, limit
+    pub users: PathBuf,
+
+    /// Users' SSH keys: id, API key, SSH key
+    pub userkeys: PathBuf,
+}
+
+/// Whom to import, and whether really.
+#[derive(Debug, Args)]
+pub struct ImportTenantsArgs {
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub dump: OldDumpArgs,
+}

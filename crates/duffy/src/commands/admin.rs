@@ -1,6 +1,8 @@
 //! `duffy admin`: manages tenants, nodes, pools and the history in the database.
 
 #[cfg(feature = "admin")]
+mod check;
+#[cfg(feature = "admin")]
 mod history;
 #[cfg(feature = "admin")]
 mod nodes;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub use operator_args::{HistoryCommand, NodeCommand, PoolCommand};
+pub use operator_args::{CheckArgs, HistoryCommand, NodeCommand, PoolCommand};
 pub use tenant_args::TenantCommand;
 
 use crate::config::Loaded;
@@ -37,6 +39,15 @@ pub enum AdminCommand {
     /// What happened.
     #[command(flatten)]
     History(HistoryCommand),
+    /// Look whether nodes, sessions, keys and pools are as they should be; changes nothing
+    #[command(after_help = "\
+Examples:
+  duffy admin check
+  duffy admin check --at-rest              When nothing is under way: full pools, nothing left over
+  duffy admin check --no-ssh --json        The tables only, for scripts
+
+Exits with 1 when something is not as promised. docs/reliability.md has the promises by number.")]
+    Check(CheckArgs),
 }
 
 impl AdminCommand {
@@ -64,6 +75,7 @@ pub fn main(command: AdminCommand, loaded: &Loaded) -> ExitCode {
         AdminCommand::Tenants(command) => tenants::main(command, loaded),
         AdminCommand::Nodes(command) => crate::output::finish(nodes::run(&command, loaded)),
         AdminCommand::Pools(command) => crate::output::finish(pools::run(&command, loaded)),
+        AdminCommand::Check(args) => check::main(&args, loaded),
         AdminCommand::History(command) => crate::output::finish(history::run(&command, loaded)),
     }
 }

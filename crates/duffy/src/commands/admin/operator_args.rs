@@ -212,3 +212,19 @@ pub struct PurgeArgs {
     #[command(flatten)]
     pub why: WhyArgs,
 }
+
+/// How closely to look.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Expect full pools, and no work under way without a reason
+    #[arg(long)]
+    pub at_rest: bool,
+
+    /// Do not look at the keys on nodes
+    #[arg(long)]
+    pub no_ssh: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -106,7 +106,7 @@ impl SshNode {
         let lines = keys.lines().filter(|line| {
             *line != "### DUFFY tenant credentials" && !line.starts_with("# duffy fence ")
         });
-        lines.map(|line| format!("{line}\n")).collect()
+        lines.flat_map(|line| [line, "\n"]).collect()
     }
 
     /// What its sshd has logged.

@@ -101,11 +101,13 @@ statements! {
     ];
     FAIL = [
         "UPDATE nodes SET state = 'failed', data = $3, lease = NULL, lease_expires_at = NULL, \
-         retry_at = " [now + "$4"] ", state_since = " now " WHERE id = $1 AND lease = $2"
+         retry_at = " [now + "$4"] ", state_since = " now " WHERE id = $1 AND lease = $2 \
+         AND CAST(state AS TEXT) = $5"
     ];
     POSTPONE = [
         "UPDATE nodes SET data = $3, lease = NULL, lease_expires_at = NULL, \
-         retry_at = " [now + "$4"] " WHERE id = $1 AND lease = $2"
+         retry_at = " [now + "$4"] " WHERE id = $1 AND lease = $2 \
+         AND CAST(state AS TEXT) = $5"
     ];
     SET_POOL = [
         "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'"
@@ -318,7 +320,7 @@ pub struct Failure<'a> {
 }
 
 /// Gives a node up: it is quarantined as failed, until it is repaired, if it is. False when the
-/// lease is lost.
+/// lease is lost, or somebody has decided otherwise about the node meanwhile.
 pub async fn fail_node(
     tx: &mut Tx,
     node: &NodeRow,
@@ -334,13 +336,14 @@ pub async fn fail_node(
         node.id,
         lease,
         failure.data,
-        again_in
+        again_in,
+        node.state.0.as_str()
     )? == 1;
     let event = Event::of_node(Cause::Failed, node.id, node.state.0, NodeState::Failed);
     note_failure(tx, written, node, event, failure).await
 }
 
-/// Ends an attempt that failed: the next one is in some seconds. False when the lease is lost.
+/// Ends an attempt that failed: the next one is in some seconds. False as with [`fail_node`].
 pub async fn postpone_node(
     tx: &mut Tx,
     node: &NodeRow,
@@ -356,7 +359,8 @@ pub async fn postpone_node(
         node.id,
         lease,
         failure.data,
-        again_in
+        again_in,
+        node.state.0.as_str()
     )? == 1;
     let event = Event::of_node(Cause::Postponed, node.id, node.state.0, node.state.0);
     note_failure(tx, written, node, event, failure).await

@@ -65,11 +65,11 @@ impl WireSite {
                 (format!("sqlite:///{}", file.display()), None)
             }
         };
-        // All nodes of the recordings, 127.1.0.0 and on, port 22, are this one.
+        // The nodes of the recordings are 127.1.0.0 and on, port 22.
         let key = SshKey::generate(&scratch.join("id_ed25519"), "duffy");
-        let node = SshNode::start("127.0.0.1", &[key.public()]);
+        let node = SshNode::start_everywhere(&[key.public()]);
         let ssh_config = format!(
-            "Host 127.1.*\n    HostName 127.0.0.1\n    Port {}\n    User {}\n    IdentityFile {}\n",
+            "Host 127.1.*\n    Port {}\n    User {}\n    IdentityFile {}\n",
             node.port(),
             SshNode::user(),
             key.path().display()

@@ -30,7 +30,19 @@ pub struct SshNode {
     server: Option<Program>,
 }
 
+/// Each loopback address is a machine then, with a home of its own below that of the node.
+const A_HOME_FOR_EACH_ADDRESS: &str = "\
+AllowUsers *@127.0.0.0/8
+ForceCommand d=$HOME/$(echo $SSH_CONNECTION | cut -d' ' -f3); mkdir -p $d/.ssh; \
+[ -e $d/.ssh/authorized_keys ] || cp $HOME/.ssh/authorized_keys $d/.ssh/; HOME=$d exec sh -c \"$SSH_ORIGINAL_COMMAND\"
+";
+
 impl SshNode {
+    /// Starts a node for each loopback address, all on the same port.
+    pub fn start_everywhere(authorized: &[&str]) -> Self {
+        Self::start("0.0.0.0", authorized)
+    }
+
     /// Starts a node on a loopback address, with these public keys in its authorized_keys, a line each.
     pub fn start(ip: &str, authorized: &[&str]) -> Self {
         let ip: IpAddr = ip.parse().unwrap();
@@ -203,6 +215,9 @@ impl SshNode {
             self.home().display(),
             self.scratch.mark(),
         );
+        if self.address.ip().is_unspecified() {
+            config += A_HOME_FOR_EACH_ADDRESS;
+        }
         // Newer versions shut out an address for a while after failed logins. Older ones do not know the word.
         let path = self.scratch.join("sshd_config");
         let lenient = format!("{config}PerSourcePenalties no\n");

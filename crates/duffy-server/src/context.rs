@@ -33,6 +33,8 @@ pub struct Context {
     pub tasks: TaskTracker,
     /// Is cancelled when the process shall stop.
     pub stop: CancellationToken,
+    /// Is cancelled when there is no time left to end what runs: it is to be undone.
+    pub halt: CancellationToken,
 }
 
 /// Shared by all tasks.
@@ -130,6 +132,7 @@ impl Context {
             config,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            halt: CancellationToken::new(),
         }))
     }
 }

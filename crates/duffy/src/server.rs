@@ -63,6 +63,10 @@ impl Parts {
 #[cfg(feature = "app")]
 const DRAIN: Duration = Duration::from_mins(1);
 
+/// How long it may take to undo what did not end.
+#[cfg(feature = "app")]
+const UNDO: Duration = Duration::from_secs(5);
+
 /// Runs these parts until SIGTERM or SIGINT; a second one stops what is still at work.
 /// `started` is called once all of them run, with the address of the web API if it is among
 /// them.
@@ -199,20 +203,23 @@ fn start_app(
             ctx.stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         };
-        tokio::pin!(drained);
-        tokio::pin!(serve);
+        let ended = async {
+            let _ = serve.await;
+            // Sessions being granted belong to the server, not to a connection: what of the
+            // time is left is theirs.
+            ctx.tasks.close();
+            ctx.tasks.wait().await;
+        };
         tokio::select! {
-            () = &mut serve => {}
-            () = &mut drained => return,
+            () = ended => return,
+            () = drained => {}
             () = at_once.cancelled() => {}
         }
-        // Sessions being granted belong to the server, not to a connection: what of the time
-        // is left is theirs.
         ctx.tasks.close();
-        tokio::select! {
-            () = ctx.tasks.wait() => {}
-            () = &mut drained => {}
-            () = at_once.cancelled() => {}
+        // What is left is undone, and its nodes handed back.
+        ctx.halt.cancel();
+        if tokio::time::timeout(UNDO, ctx.tasks.wait()).await.is_err() {
+            tracing::warn!("requests could not be undone; their leases will lapse");
         }
     });
     Ok(address)

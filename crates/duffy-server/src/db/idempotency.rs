@@ -56,6 +56,12 @@ statements! {
         "DELETE FROM idempotency_keys \
          WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched"
     ];
+    DELETE_UNFETCHED_OF_SESSION = [
+        "DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched"
+    ];
+    COUNT_OF_SESSION = [
+        "SELECT count(*) FROM idempotency_keys WHERE session_id = $1"
+    ];
     DELETE_OLD = [
         "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
          SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
@@ -146,6 +152,19 @@ pub async fn delete_unfetched(
         session_id,
     )?;
     Ok(removed > 0)
+}
+
+/// Forgets the key of a session whose answer went out to nobody. False when it did go out.
+pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result<bool, DbError> {
+    run!(tx, DELETE_UNFETCHED_OF_SESSION, query, execute, session_id)?;
+    let left = run!(
+        tx,
+        COUNT_OF_SESSION,
+        query_scalar::<i64>,
+        fetch_optional,
+        session_id
+    )?;
+    Ok(left.unwrap_or(0) == 0)
 }
 
 /// Forgets keys older than `seconds` whose sessions are over, up to `limit`. Returns how many.

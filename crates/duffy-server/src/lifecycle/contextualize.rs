@@ -45,7 +45,17 @@ pub(super) async fn contextualize(
     reserved: Reserved,
     keeper: &LeaseKeeper,
 ) -> Result<Session, SessionError> {
-    let result = grant(ctx, reserved, keeper).await;
+    let id = reserved.session.id;
+    let granted = grant(ctx, reserved, keeper);
+    let result = match ctx.halt.run_until_cancelled(granted).await {
+        Some(result) => result,
+        None => {
+            if let Err(error) = refuse(ctx, id).await {
+                tracing::warn!(session.id = id, %error, "cannot undo a session; its lease will lapse");
+            }
+            Err(SessionError::Stopping)
+        }
+    };
     if result.is_err() {
         // Nodes of a session that was retired meanwhile are under the lease still, so that
         // nobody touched them while their key was being installed.
@@ -309,17 +319,25 @@ async fn try_deploy(
         .await
 }
 
-/// Retires, as soon as the database is back, a session that was refused to its tenant.
+/// Retires a session that was refused to its tenant. If it was granted all the same, and a
+/// repeated request has been told so, it stays.
+async fn refuse(ctx: &Ctx, id: i64) -> Result<(), DbError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            sessions::lock_session(&mut tx, id).await?;
+            if idempotency::delete_unfetched_of_session(&mut tx, id).await? {
+                sessions::retire_session(&mut tx, id, Cause::Refused).await?;
+            }
+            Ok((tx, ()))
+        })
+        .await
+}
+
+/// The same as soon as the database is back.
 fn give_up(ctx: &Ctx, id: i64) {
     let ctx = ctx.clone();
     ctx.tasks.clone().spawn(actor::carry(async move {
-        let retire = || {
-            ctx.db.transaction(|mut tx| async move {
-                sessions::retire_session(&mut tx, id, Cause::Refused).await?;
-                Ok::<_, DbError>((tx, ()))
-            })
-        };
-        if let Err(error) = lease::persist(&ctx, retire).await {
+        if let Err(error) = lease::persist(&ctx, || refuse(&ctx, id)).await {
             tracing::error!(session.id = id, %error, "cannot retire a session that was refused");
         }
     }));

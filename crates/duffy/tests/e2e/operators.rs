@@ -1,5 +1,7 @@
 //! What operators do by hand: each command through the binary, on a database that is in use.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::{Lab, Pool};
@@ -393,7 +395,7 @@ fn a_pool_that_keeps_failing_says_so_and_can_be_tried_at_once() {
     let mut lab = Lab::on_postgres(&[pool], &settings);
     let tenant = lab.tenant();
     {
-        let _run = lab.start(&["run"]);
+        let run = lab.start(&["run"]);
         let failing = tenant.wait("a failing pool", |api| {
             let pool = api.get("pools/bad")["pool"].clone();
             let failing = pool.get("failing").cloned();
@@ -404,6 +406,9 @@ fn a_pool_that_keeps_failing_says_so_and_can_be_tried_at_once() {
         assert!(failing[0]["retry_at"].is_string(), "{failing}");
         assert!(failing[0]["failures"].as_u64() >= Some(3), "{failing}");
         assert!(failing[0].get("detail").is_none(), "{failing}");
+        // By its own will: who is killed leaves leases behind.
+        run.terminate();
+        assert_eq!(run.wait_exit(Duration::from_secs(30)), 0);
     }
     let pools = done(&lab, &["list-pools"]);
     let failing = &pools["pools"][0]["failing"][0];

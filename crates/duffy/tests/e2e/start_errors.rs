@@ -108,7 +108,8 @@ fn schemas_that_do_not_fit() {
         &["fffffffffff1", "newer"],
     );
     lab.sql(
-        "DROP TABLE alembic_version, sessions_nodes, sessions, nodes, tenants; DROP TYPE node_state_enum",
+        "DROP TABLE alembic_version, sessions_nodes, sessions, nodes, tenants, events, \
+         pool_states, idempotency_keys; DROP TYPE node_state_enum",
     );
     for command in SERVERS {
         refuses(&duffy, command, &["duffy setup-db"]);

@@ -7,7 +7,7 @@ use duffy_api::NodeState;
 
 use super::dialect::{run, statements};
 use super::events::{self, Cause, Event};
-use super::{DbError, JsonObject, Tx};
+use super::{DbError, JsonObject, Tx, Unique};
 use crate::db::nodes::{NodeRow, State};
 use crate::db::sessions::SessionRow;
 
@@ -77,6 +77,16 @@ statements! {
         "UPDATE nodes SET hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
          lease_expires_at = NULL, attempts = 0, retry_at = NULL \
          WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'"
+    ];
+    /// The unique indexes do not look at nodes that fail or are provisioned. A registered node has its name and
+    /// address in these states too. One that was registered again is another matter.
+    REGISTERED_ELSEWHERE = [
+        "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
+         JOIN nodes AS own ON own.id = $1 \
+         WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
+         AND other.state IN ('provisioning', 'failed') \
+         AND (other.ipaddr = $2 OR other.hostname = $3) \
+         AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1"
     ];
     FINISH_UNUSED = [
         "UPDATE nodes SET state = 'unused', pool = NULL, data = $3, lease = NULL, \
@@ -204,11 +214,26 @@ pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError>
 
 /// A provisioned node becomes ready, with the name, address and data in this row. False when the
 /// lease is lost, or an operator has taken the node out; then it is deprovisioned as this row says.
+/// [`DbError::NotUnique`] when name or address are another active node's.
 pub async fn finish_provisioning(
     tx: &mut Tx,
     node: &NodeRow,
     lease: &str,
 ) -> Result<bool, DbError> {
+    let elsewhere = run!(
+        tx,
+        REGISTERED_ELSEWHERE,
+        query_scalar::<bool>,
+        fetch_optional,
+        node.id,
+        &node.ipaddr,
+        &node.hostname
+    )?;
+    match elsewhere {
+        Some(true) => return Err(DbError::NotUnique(Unique::NodeAddress)),
+        Some(false) => return Err(DbError::NotUnique(Unique::NodeHostname)),
+        None => {}
+    }
     let from = NodeState::Provisioning;
     for (statement, to) in [
         (FINISH_READY, NodeState::Ready),

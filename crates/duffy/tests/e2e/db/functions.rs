@@ -842,3 +842,74 @@ async fn an_error_rolls_all_back_and_wake_ups_come_after_the_commit() {
         db.ping().await.unwrap();
     }
 }
+
+/// What a playbook says of a node may be wrong, and name a machine that is registered.
+#[tokio::test]
+async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let registered = insert(db, new_node(1, None, false)).await;
+        tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 1));
+        let mine = claim(db, NodeState::Provisioning, Some("p"), Portion::One, "mine").await;
+        let finish = |hostname: &str, ipaddr: &str| {
+            let node = NodeRow {
+                hostname: Some(hostname.into()),
+                ipaddr: Some(ipaddr.into()),
+                ..mine[0].clone()
+            };
+            async move {
+                db.transaction(async |mut tx| {
+                    let written = leases::finish_provisioning(&mut tx, &node, "mine").await?;
+                    Ok::<_, DbError>((tx, written))
+                })
+                .await
+            }
+        };
+        let (name, address) = ("node1.example.org", "192.0.2.1");
+        let refused = async |what: &str| {
+            let error = finish("other", address).await;
+            assert!(
+                matches!(error, Err(DbError::NotUnique(Unique::NodeAddress))),
+                "{what}: {error:?}"
+            );
+            let error = finish(name, "192.0.2.7").await;
+            assert!(
+                matches!(error, Err(DbError::NotUnique(Unique::NodeHostname))),
+                "{what}: {error:?}"
+            );
+        };
+        refused("unused").await;
+        let id = registered.id;
+        assert!(tx!(db, |tx| nodes::pick_reusable_node(&mut tx, id, "q")));
+        refused("provisioning").await;
+        let theirs = claim(db, NodeState::Provisioning, Some("q"), Portion::One, "its").await;
+        let failure = Failure {
+            data: &object(&json!({})),
+            detail: "why",
+            again_in: None,
+            session: None,
+        };
+        let (its, failed) = (&theirs[0], failure);
+        assert!(tx!(db, |tx| leases::fail_node(&mut tx, its, "its", failed)));
+        refused("failed").await;
+
+        // Registered again, it is provisioned where the failed one is.
+        let again = insert(db, new_node(1, None, false)).await;
+        assert!(tx!(db, |tx| nodes::pick_reusable_node(
+            &mut tx, again.id, "q"
+        )));
+        let again = claim(
+            db,
+            NodeState::Provisioning,
+            Some("q"),
+            Portion::One,
+            "again",
+        )
+        .await;
+        let (again, lease) = (&again[0], "again");
+        assert!(tx!(db, |tx| leases::finish_provisioning(
+            &mut tx, again, lease
+        )));
+        assert!(finish("other", "192.0.2.7").await.unwrap());
+    }
+}

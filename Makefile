@@ -24,11 +24,11 @@ test: ## Run all tests, or those with T in their name: make test T=expire
 schemathesis: ## Send a server all that the description of its API allows; part of `make test`
 	@$(MAKE) --no-print-directory test T=every_reply_conforms
 
-chaos: ## Break everything for MINUTES (default 5) and check that nothing is lost: SEED=... ENGINE=postgres|sqlite|both
+chaos: ## Break everything for MINUTES (default 10) and check that nothing is lost: SEED=... ENGINE=postgres|sqlite|both
 	@scripts/test-deps
 	@. target/test-env; \
 	case '$(ENGINE)' in both|'') tests=chaos:: ;; *) tests='chaos::on_$(ENGINE)' ;; esac; \
-	DUFFY_CHAOS_SEED='$(SEED)' DUFFY_CHAOS_MINUTES='$(or $(MINUTES),5)' \
+	DUFFY_CHAOS_SEED='$(SEED)' DUFFY_CHAOS_MINUTES='$(or $(MINUTES),10)' \
 		$(CARGO) test --package duffy --test e2e -- "$$tests" --nocapture --test-threads=1
 
 lint: ## Check format, lints, docs, features, dependencies and scripts

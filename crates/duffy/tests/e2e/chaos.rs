@@ -18,7 +18,6 @@ mod stage;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use checks::{Scene, Tables};
@@ -91,16 +90,14 @@ fn run(on_postgres: bool) {
         .iter()
         .map(|tenant| Client::new(tenant, ports, seed, &record, &room))
         .collect();
-    let over = AtomicBool::new(false);
     let mut director = Director::new(&mut stage, &mut crew, &record);
     std::thread::scope(|scope| {
         for client in &mut clients {
             scope.spawn(|| client.run());
         }
-        scope.spawn(|| watch(&base, &record, &room, &tenants, &over));
+        scope.spawn(|| watch(&base, &record, &tenants));
         director.play(&schedule, length);
         record.stop();
-        over.store(true, Ordering::Relaxed);
     });
     record.note("HEAL");
     director.heal();
@@ -119,7 +116,7 @@ fn run(on_postgres: bool) {
         Ok(tables) => {
             let scene = Scene {
                 tables,
-                room: &room,
+                machines: room.survey(),
                 tenants: &tenants,
                 seen: record.sessions(),
             };
@@ -149,33 +146,19 @@ fn look(checks: &[(&str, checks::Check)], scene: &Scene<'_>, record: &Record) {
     for (name, check) in checks {
         for mut finding in check(scene) {
             finding.what = format!("{name}: {}", finding.what);
-            if *name == checks::KEYS {
-                record.find_about_keys(finding);
-            } else {
-                record.find(finding);
-            }
+            record.find(finding);
         }
     }
 }
 
-/// Looks every second at what holds at any moment, plays the operator, and notices when nothing happens any more.
-fn watch(
-    base: &base::Base,
-    record: &Record,
-    room: &room::Room,
-    tenants: &[Tenant],
-    over: &AtomicBool,
-) {
-    while !over.load(Ordering::Relaxed) {
-        if record.wait(Duration::from_secs(1)) {
-            return;
-        }
-        checks::repair_failed_nodes(base);
+/// Looks every second at what holds at any moment, and notices when nothing happens any more.
+fn watch(base: &base::Base, record: &Record, tenants: &[Tenant]) {
+    while !record.wait(Duration::from_secs(1)) {
         // The database may be away: next time.
         if let Ok(tables) = Tables::read(base) {
             let scene = Scene {
                 tables,
-                room,
+                machines: Vec::new(),
                 tenants,
                 seen: record.sessions(),
             };
@@ -206,7 +189,6 @@ fn await_rest(base: &base::Base, mut tick: impl FnMut()) -> Result<(), String> {
     let (_sender, pause) = std::sync::mpsc::channel::<()>();
     while start.elapsed() < REST {
         tick();
-        checks::repair_failed_nodes(base);
         match rest(base) {
             Ok(()) if since.get_or_insert_with(Instant::now).elapsed() > QUIET => return Ok(()),
             Ok(()) => {}

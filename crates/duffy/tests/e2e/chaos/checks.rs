@@ -4,27 +4,8 @@ use std::collections::BTreeMap;
 
 use super::base::{Base, Rows};
 use super::record::{End, Finding, Seen};
-use super::room::Room;
+use super::room::Standing;
 use super::stage::{HASTY, POOLS, PoolPlan, Tenant};
-
-/// Whether a process that slept past its lease can no longer do anything to a node's keys. Until it cannot, findings
-/// about keys count as known in runs in which processes were frozen.
-pub const LATE_SSH_IS_FENCED: bool = false;
-
-/// Whether failed nodes are repaired, or deprovisioned and replaced, without an operator. Until they are, the run plays
-/// the operator.
-pub const FAILED_NODES_ARE_REPAIRED: bool = true;
-
-/// What the run does about failed nodes while Duffy does nothing.
-pub fn repair_failed_nodes(base: &Base) {
-    if !FAILED_NODES_ARE_REPAIRED {
-        // The database may be away: next time.
-        let _ = base.ask(
-            "UPDATE nodes SET state = 'deprovisioning', attempts = 0, retry_at = NULL, \
-             lease = NULL, lease_expires_at = NULL WHERE state = 'failed' AND retired_at IS NULL",
-        );
-    }
-}
 
 /// Columns of a node: see `Node`.
 const NODES: &str = "SELECT CAST(id AS TEXT), CAST(state AS TEXT), pool, ipaddr, \
@@ -144,9 +125,18 @@ fn read_node(row: &[String]) -> Node {
 /// All that the checks look at.
 pub struct Scene<'a> {
     pub tables: Tables,
-    pub room: &'a Room,
+    pub machines: Vec<Standing>,
     pub tenants: &'a [Tenant],
     pub seen: BTreeMap<i64, Seen>,
+}
+
+impl Scene<'_> {
+    /// The tenants' keys on the machine with this address, if one lives there.
+    fn keys_at(&self, ipaddr: &str) -> Option<&Vec<String>> {
+        let mut machines = self.machines.iter();
+        let machine = machines.find(|machine| machine.ipaddr == ipaddr && !machine.is_dead)?;
+        Some(&machine.tenant_keys)
+    }
 }
 
 pub type Check = fn(&Scene<'_>) -> Vec<Finding>;
@@ -157,19 +147,19 @@ pub const ALWAYS: [(&str, Check); 2] = [
     ("no tenant has more than its quota", within_quota),
 ];
 
-/// What holds after rest. The findings of those about keys are known while late SSH is not fenced.
+/// What holds after rest.
 pub const AFTER_REST: [(&str, Check); 7] = [
     ("no node is in two running sessions", lent_once),
     ("no tenant has more than its quota", within_quota),
     ("every deployed node has its session", deployed_in_sessions),
-    (KEYS, keys_in_place),
+    (
+        "ready nodes have no key, deployed ones their tenant's",
+        keys_in_place,
+    ),
     ("what clients were told is so", as_clients_saw),
     ("every pool is at its level", pools_filled),
     ("rows and machines are the same", machines_known),
 ];
-
-/// The name of the check that looks at nodes' keys.
-pub const KEYS: &str = "ready nodes have no key, deployed ones their tenant's";
 
 fn lent_once(scene: &Scene<'_>) -> Vec<Finding> {
     let mut holders: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
@@ -239,7 +229,7 @@ fn keys_in_place(scene: &Scene<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     let tables = &scene.tables;
     for node in tables.nodes.iter().filter(|node| !node.retired) {
-        let Some(keys) = scene.room.tenant_keys(&node.ipaddr) else {
+        let Some(keys) = scene.keys_at(&node.ipaddr) else {
             continue;
         };
         let holder = tables.running();
@@ -256,7 +246,7 @@ fn keys_in_place(scene: &Scene<'_>) -> Vec<Finding> {
             ("deployed", Some(holder)) => vec![holder.ssh_key.clone()],
             _ => continue,
         };
-        if keys != wanted {
+        if *keys != wanted {
             let what = format!(
                 "node {}, {} at {}, has the keys {keys:?}, not {wanted:?}",
                 node.id, node.state, node.ipaddr
@@ -315,9 +305,10 @@ fn pools_filled(scene: &Scene<'_>) -> Vec<Finding> {
 
 fn machines_known(scene: &Scene<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    let machines = scene.room.machines();
+    let machines = &scene.machines;
     let active = |node: &&Node| !node.retired && !node.reusable;
-    for machine in &machines {
+    // Those that died and are gone are known by name only.
+    for machine in machines.iter().filter(|one| !one.ipaddr.is_empty()) {
         // Metal has other names, and stays.
         let Some(id) = machine.name.strip_prefix("node-") else {
             continue;
@@ -331,10 +322,10 @@ fn machines_known(scene: &Scene<'_>) -> Vec<Finding> {
     for node in scene.tables.nodes.iter().filter(active) {
         let lives = ["ready", "deployed"].contains(&node.state.as_str());
         let name = format!("node-{}", node.id);
-        let there = machines
-            .iter()
-            .any(|machine| machine.name == name && machine.ipaddr.to_string() == node.ipaddr);
-        if lives && !there && !scene.room.is_dead(&name) {
+        let there = machines.iter().any(|machine| {
+            machine.name == name && (machine.is_dead || machine.ipaddr == node.ipaddr)
+        });
+        if lives && !there {
             let what = format!("node {} is {} without a machine", node.id, node.state);
             found.push(Finding::new(what).of_node(node.id));
         }
@@ -389,3 +380,6 @@ const EVENTS_BY_NODE: &str = "SELECT CAST(node_id AS TEXT), CAST(created_at AS T
 const EVENTS_BY_SESSION: &str = "SELECT CAST(session_id AS TEXT), CAST(created_at AS TEXT), \
     CAST(node_id AS TEXT), cause, from_state, to_state, actor, detail \
     FROM events WHERE session_id IS NOT NULL ORDER BY session_id, id";
+
+#[path = "checks_tests.rs"]
+mod tests;

@@ -17,6 +17,9 @@ use crate::support::{Api, Reply};
 /// How long a tenant tries to retire a session at the end, when nothing is wrong any more.
 const INSISTENCE: Duration = Duration::from_secs(40);
 
+/// How often a request is sent whose answer is lost.
+const TRIES: usize = 4;
+
 /// A tenant at work. It does one thing at a time.
 pub struct Client<'a> {
     tenant: Tenant,
@@ -108,12 +111,23 @@ impl<'a> Client<'a> {
     }
 
     fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Option<Reply> {
+        self.send(method, path, body, |api| api.call(method, path, body))
+    }
+
+    /// At one of both servers.
+    fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        send: impl Fn(&Api) -> Result<Reply, String>,
+    ) -> Option<Reply> {
         let first = self.dice.below(2);
-        let mut reply = self.apis[first].call(method, path, body);
+        let mut reply = send(&self.apis[first]);
         // Nobody took it: the other server may.
         if reply.as_ref().is_err_and(|error| error.contains("refused")) {
             self.record.count("connection refused");
-            reply = self.apis[1 - first].call(method, path, body);
+            reply = send(&self.apis[1 - first]);
         }
         let name = self.tenant.name;
         let what = format!("{method} {}", without_numbers(path));
@@ -163,9 +177,49 @@ impl<'a> Client<'a> {
 
     fn request(&mut self) {
         let wanted = self.wanted();
-        let Some(reply) = self.call("POST", "sessions", Some(&wanted)) else {
-            return;
-        };
+        if self.dice.happens(60) {
+            let key = self.new_key();
+            self.request_with_key(&wanted, &key);
+        } else if let Some(reply) = self.call("POST", "sessions", Some(&wanted)) {
+            self.take(&wanted, &reply);
+        }
+    }
+
+    fn new_key(&mut self) -> String {
+        format!("{}-{}", self.tenant.name, self.dice.below(usize::MAX))
+    }
+
+    fn post(&mut self, wanted: &Value, key: &str) -> Option<Reply> {
+        self.send("POST", "sessions", Some(wanted), |api| {
+            api.post_with_key(wanted, key)
+        })
+    }
+
+    /// Asks until there is an answer, for a while. The same request again must have the same answer.
+    fn request_with_key(&mut self, wanted: &Value, key: &str) {
+        let mut answer = None;
+        for _ in 0..TRIES {
+            answer = self.post(wanted, key);
+            let pause = self.dice.millis(50, 500);
+            if answer.is_some() || self.record.wait(pause) {
+                break;
+            }
+            self.record.count("asked again with the same key");
+        }
+        let Some(reply) = answer else { return };
+        self.take(wanted, &reply);
+        if reply.status == 201
+            && self.dice.happens(20)
+            && let Some(again) = self.post(wanted, key)
+            && again.status != 503
+            && (again.status, &again.text) != (201, &reply.text)
+        {
+            let what = format!("key {key}: {}, then {}", reply.text, again.text);
+            self.record.find(Finding::new(what));
+        }
+    }
+
+    fn take(&mut self, wanted: &Value, reply: &Reply) {
         if reply.status != 201 {
             return;
         }
@@ -217,21 +271,29 @@ impl<'a> Client<'a> {
                     "node {number} of session {id} at {ipaddr} has not the key of {tenant}, but {keys:?}"
                 );
                 self.record
-                    .find_about_keys(Finding::new(what).of_node(number).of_session(id));
+                    .find(Finding::new(what).of_node(number).of_session(id));
             }
         }
     }
 
-    /// Asks and does not wait for the answer.
+    /// Asks and does not wait for the answer; some come back for it.
     fn hang_up(&mut self) {
-        let body = self.wanted().to_string();
+        let wanted = self.wanted();
+        let body = wanted.to_string();
+        let key = self.new_key();
+        let with_key = self.dice.happens(40);
+        let header = if with_key {
+            format!("idempotency-key: {key}\r\n")
+        } else {
+            String::new()
+        };
         let port = self.dice.pick(&self.ports);
         let credentials = STANDARD.encode(format!("{}:{}", self.tenant.name, self.tenant.api_key));
         let patience = self.dice.millis(0, 400);
         let whole = !self.dice.happens(20);
         let text = format!(
             "POST /api/v1/sessions HTTP/1.1\r\nhost: x\r\nauthorization: Basic {credentials}\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+             {header}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
         let sent = if whole { text.len() } else { text.len() - 5 };
@@ -248,6 +310,9 @@ impl<'a> Client<'a> {
         self.record
             .note(&format!("{name} hung up, answered: {answered}"));
         self.record.count("hung up in a request");
+        if with_key && self.dice.happens(60) {
+            self.request_with_key(&wanted, &key);
+        }
     }
 
     fn extend(&mut self) {

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use duffy_sim::{Fault as SshFault, Moment};
 
-use super::checks;
 use super::crew::Crew;
 use super::dice::Dice;
 use super::record::Record;
@@ -78,11 +77,10 @@ impl Schedule {
     /// Rolls a schedule that is so long.
     pub fn roll(seed: u64, length: Duration, on_postgres: bool) -> Self {
         let mut dice = Dice::new(seed, "schedule");
-        let freezes = checks::LATE_SSH_IS_FENCED || dice.happens(50);
         let mut entries = Vec::new();
         let mut at = dice.millis(200, 1500);
         while at < length {
-            let deed = roll_deed(&mut dice, on_postgres, freezes);
+            let deed = roll_deed(&mut dice, on_postgres);
             entries.push(Entry { at, deed });
             at += dice.millis(150, 1800);
         }
@@ -95,7 +93,7 @@ impl Schedule {
 }
 
 /// Here new deeds are put in.
-fn roll_deed(dice: &mut Dice, on_postgres: bool, freezes: bool) -> Deed {
+fn roll_deed(dice: &mut Dice, on_postgres: bool) -> Deed {
     let post = dice.below(4);
     let long = dice.millis(6000, 9000);
     let down = dice.millis(0, 3000);
@@ -120,14 +118,12 @@ fn roll_deed(dice: &mut Dice, on_postgres: bool, freezes: bool) -> Deed {
         (3, Deed::Restart(post, down)),
         (10, Deed::Ssh(machine, fault, some)),
         (1, Deed::Quake(fault, some)),
+        (3, Deed::Freeze(post, long)),
         (2, Deed::Ambush(post, None)),
+        (2, Deed::Ambush(post, Some(long))),
         (1, Deed::Die(machine)),
         (2, Deed::BadTimes(some)),
     ];
-    if freezes {
-        deeds.push((3, Deed::Freeze(post, long)));
-        deeds.push((2, Deed::Ambush(post, Some(long))));
-    }
     if on_postgres {
         let lag = dice.millis(20, 400);
         let all = dice.happens(40);
@@ -136,7 +132,7 @@ fn roll_deed(dice: &mut Dice, on_postgres: bool, freezes: bool) -> Deed {
             (1, Deed::Crash(down / 2)),
             (2, Deed::Cut((!all).then_some(post))),
             (2, Deed::Lag(post, lag, some)),
-            (2, Deed::Stall(post, some + down)),
+            (2, Deed::Stall(post, some)),
         ]);
     }
     dice.weigh(&deeds)
@@ -227,10 +223,7 @@ impl<'a> Director<'a> {
         let later = |time: Duration| Instant::now() + time;
         match deed {
             Deed::Kill(post, down) => self.crew.posts[post].kill(down),
-            Deed::Freeze(post, time) => {
-                self.record.froze();
-                self.crew.posts[post].freeze(time)
-            }
+            Deed::Freeze(post, time) => self.crew.posts[post].freeze(time),
             Deed::Restart(post, down) => self.crew.posts[post].terminate(down),
             Deed::Terminate(quantity) => self.terminate_backends(quantity),
             Deed::Crash(down) => {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::checks::LATE_SSH_IS_FENCED;
 use crate::support::Scratch;
 
 /// Something that must not be, and the rows to look at.
@@ -81,7 +80,6 @@ struct Inner {
     sessions: BTreeMap<i64, Seen>,
     findings: Vec<Finding>,
     last_grant: Duration,
-    frozen: bool,
 }
 
 impl Record {
@@ -126,22 +124,6 @@ impl Record {
     pub fn find(&self, finding: Finding) {
         self.note(&format!("FOUND {finding:?}"));
         self.inner.lock().unwrap().findings.push(finding);
-    }
-
-    /// The same about nodes' keys: known, while a process that slept may change them late.
-    pub fn find_about_keys(&self, finding: Finding) {
-        let frozen = self.inner.lock().unwrap().frozen;
-        if frozen && !LATE_SSH_IS_FENCED {
-            self.note(&format!("KNOWN {finding:?}"));
-            self.count("known: keys changed late, maybe");
-        } else {
-            self.find(finding);
-        }
-    }
-
-    /// A process was stopped for longer than its leases last.
-    pub fn froze(&self) {
-        self.inner.lock().unwrap().frozen = true;
     }
 
     pub fn findings(&self) -> Vec<Finding> {

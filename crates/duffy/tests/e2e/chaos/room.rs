@@ -29,6 +29,16 @@ pub struct Room {
     port: u16,
 }
 
+/// A machine at one moment.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub name: String,
+    /// Empty when it died and is gone.
+    pub ipaddr: String,
+    pub is_dead: bool,
+    pub tenant_keys: Vec<String>,
+}
+
 /// What the tasks of the room share.
 struct Floor {
     cloud: Arc<Cloud>,
@@ -158,6 +168,37 @@ impl Room {
         self.floor.state.lock().unwrap().dead.contains(name)
     }
 
+    /// All machines, as they stand.
+    pub fn survey(&self) -> Vec<Standing> {
+        let machines = self.machines().into_iter();
+        let survey = machines.map(|machine| {
+            let ipaddr = machine.ipaddr.to_string();
+            Standing {
+                is_dead: self.is_dead(&machine.name),
+                tenant_keys: self.tenant_keys(&ipaddr).unwrap_or_default(),
+                name: machine.name,
+                ipaddr,
+            }
+        });
+        let mut survey: Vec<Standing> = survey.collect();
+        // Those that are gone are known by name only.
+        let state = self.floor.state.lock().unwrap();
+        let gone: Vec<&String> = state
+            .dead
+            .iter()
+            .filter(|name| survey.iter().all(|machine| machine.name != **name))
+            .collect();
+        let gone = gone.into_iter().map(|name| Standing {
+            name: name.clone(),
+            ipaddr: String::new(),
+            is_dead: true,
+            tenant_keys: Vec::new(),
+        });
+        let gone: Vec<Standing> = gone.collect();
+        survey.extend(gone);
+        survey
+    }
+
     /// The tenant's keys on the machine with this address; `None` when there is no such machine, or it died.
     pub fn tenant_keys(&self, ipaddr: &str) -> Option<Vec<String>> {
         let machines = self.machines();
@@ -172,7 +213,8 @@ impl Room {
         let mut lines = text.lines().skip_while(|line| *line != SEPARATOR);
         // The line itself.
         lines.next();
-        Some(lines.map(str::to_owned).collect())
+        let keys = lines.filter(|line| !line.starts_with("# duffy fence "));
+        Some(keys.map(str::to_owned).collect())
     }
 
     /// How often what went wrong.

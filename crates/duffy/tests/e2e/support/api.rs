@@ -57,6 +57,11 @@ impl Api {
 
     /// The same with an `Idempotency-Key`.
     pub fn ask_with_key(&self, specs: &[(&str, u32)], key: &str) -> Result<Reply, String> {
+        self.post_with_key(&json!({"nodes_specs": nodes_specs(specs)}), key)
+    }
+
+    /// Sends this request for a session with an `Idempotency-Key`.
+    pub fn post_with_key(&self, body: &Value, key: &str) -> Result<Reply, String> {
         let url = format!("{}/api/v1/sessions", self.base);
         let pair = STANDARD.encode(format!("{}:{}", self.name, self.key));
         let headers = [
@@ -65,8 +70,7 @@ impl Api {
             ("idempotency-key", key.to_owned()),
         ];
         let headers = headers.map(|(name, value)| (name.to_owned(), value));
-        let body = json!({"nodes_specs": nodes_specs(specs)}).to_string();
-        send("POST", &url, &headers, Some(&body))
+        send("POST", &url, &headers, Some(&body.to_string()))
     }
 
     /// The session with these nodes, which must be granted.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::views;
+use super::{fill, views};
 use crate::context::Ctx;
 use crate::db::DbError;
 use crate::db::snapshot::take_snapshot;
@@ -118,14 +118,21 @@ pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbEr
     };
     let pools = ctx.config.nodepools.iter();
     let pools = pools.flat_map(duffy_config::NodePools::concrete);
-    let fill_levels: BTreeMap<String, u32> = pools
-        .filter_map(|pool| Some((pool.name.clone(), pool.fill_level?)))
-        .collect();
+    let levels = pools.filter_map(|pool| {
+        let reuse = pool.reuse_nodes.as_ref();
+        let level = invariants::Level {
+            fill_level: pool.fill_level?,
+            // A template that is wrong is no good reason for a shortage.
+            reuse: reuse.map(|reuse| fill::wanted_members(pool, reuse).unwrap_or_default()),
+        };
+        Some((pool.name.clone(), level))
+    });
+    let levels: BTreeMap<_, _> = levels.collect();
     let expected = invariants::Expected {
         at_rest: options.at_rest,
         lease: ctx.policy.lease,
         quota: &|tenant| views::effective_quota(ctx, tenant),
-        fill_levels: &fill_levels,
+        levels: &levels,
     };
     invariants::judge(&snapshot, &expected, &mut report);
     machines::look(ctx, &snapshot, &mut report);

@@ -127,7 +127,8 @@ async fn pick_reusable(
     Ok(picked)
 }
 
-fn wanted_members(
+/// What unused nodes must have to be picked for a pool.
+pub(super) fn wanted_members(
     pool: &Pool,
     reuse: &IndexMap<String, ReuseValue>,
 ) -> Result<Vec<(String, Wanted)>, String> {

@@ -12,6 +12,7 @@ use crate::db::nodes::NodeRow;
 use crate::db::pools::PoolStateRow;
 use crate::db::snapshot::Snapshot;
 use crate::db::tenants::TenantRow;
+use crate::lifecycle::rules::{self, Wanted};
 
 /// What is promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,15 @@ pub(super) struct Expected<'a> {
     pub(super) at_rest: bool,
     pub(super) lease: Duration,
     pub(super) quota: &'a dyn Fn(&TenantRow) -> i64,
-    pub(super) fill_levels: &'a BTreeMap<String, u32>,
+    pub(super) levels: &'a BTreeMap<String, Level>,
+}
+
+/// How full a pool is to be.
+#[derive(Debug, Clone)]
+pub(super) struct Level {
+    pub(super) fill_level: u32,
+    /// What nodes must have to be used again for it; none where nodes are made anew.
+    pub(super) reuse: Option<Vec<(String, Wanted)>>,
 }
 
 /// How long a node may wait for a worker to take it: a poll, and others before it.
@@ -184,7 +193,7 @@ fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Check
 
 fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
     let full = Invariant::PoolsFull;
-    for (pool, level) in expected.fill_levels {
+    for (pool, level) in expected.levels {
         let counts = |node: &&NodeRow| {
             let state = node.state.0;
             let coming = !expected.at_rest && state == NodeState::Provisioning;
@@ -193,15 +202,19 @@ fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckRe
                 && (state == NodeState::Ready || coming)
         };
         let filled = snapshot.nodes.iter().filter(counts).count();
-        if filled >= *level as usize {
+        let wanted = level.fill_level;
+        if filled >= wanted as usize {
             continue;
         }
-        let short = format!("has {filled} of {level} nodes");
-        match shortage_on_record(snapshot, pool) {
+        let short = format!("has {filled} of {wanted} nodes");
+        let reason = shortage_on_record(snapshot, pool).or_else(|| used_up(snapshot, level));
+        match reason {
             Some(reason) => {
                 report.note(Finding::new(full, format!("{short}: {reason}")).of_pool(pool));
             }
-            None => report.find(Finding::new(full, short).of_pool(pool)),
+            None if expected.at_rest => report.find(Finding::new(full, short).of_pool(pool)),
+            // Somebody has just taken nodes, and the next look of a worker fills it.
+            None => report.note(Finding::new(full, short).of_pool(pool)),
         }
     }
 }
@@ -237,6 +250,20 @@ fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
         .and_then(|detail| detail.as_str())
         .unwrap_or("unknown");
     Some(format!("node {} is {}: {error}", node.id, node.state.0))
+}
+
+/// Whether all nodes that could be used again for a pool are in use.
+fn used_up(snapshot: &Snapshot, level: &Level) -> Option<String> {
+    let wanted = level.reuse.as_ref()?;
+    let fits = |node: &NodeRow| {
+        node.reusable
+            && node.pool.is_none()
+            && node.held_at.is_none()
+            && node.state.0 == NodeState::Unused
+            && rules::matches_reuse(&node.data.0, wanted)
+    };
+    let any = snapshot.nodes.iter().any(fits);
+    (!any).then(|| "no unused node fits it".to_owned())
 }
 
 #[cfg(test)]

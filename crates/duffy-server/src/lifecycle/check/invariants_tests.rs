@@ -88,7 +88,7 @@ fn pool_state(retry_in: i64) -> PoolStateRow {
 struct Case {
     snapshot: Snapshot,
     at_rest: bool,
-    level: u32,
+    level: Level,
 }
 
 impl Case {
@@ -103,7 +103,10 @@ impl Case {
                 pools: Vec::new(),
             },
             at_rest: false,
-            level: 0,
+            level: Level {
+                fill_level: 0,
+                reuse: None,
+            },
         }
     }
 
@@ -123,12 +126,12 @@ impl Case {
     /// The numbers of the promises that are broken, and how many notes there are.
     fn judged(&self) -> (Vec<u8>, usize) {
         let mut report = CheckReport::default();
-        let fill_levels = BTreeMap::from([("p".to_owned(), self.level)]);
+        let levels = BTreeMap::from([("p".to_owned(), self.level.clone())]);
         let expected = Expected {
             at_rest: self.at_rest,
             lease: Duration::from_mins(1),
             quota: &|_| 2,
-            fill_levels: &fill_levels,
+            levels: &levels,
         };
         judge(&self.snapshot, &expected, &mut report);
         let broken = report.findings.iter().map(|finding| finding.invariant);
@@ -211,9 +214,12 @@ fn quotas() {
 fn a_pool_is_full_or_the_reason_is_on_record() {
     let ready = node(1, NodeState::Ready, 10);
     let mut case = Case::new(vec![ready, node(2, NodeState::Provisioning, 10)]);
-    case.level = 2;
+    case.level.fill_level = 2;
     assert_eq!(case.judged(), (vec![], 0));
-    case.level = 3;
+    case.level.fill_level = 3;
+    assert_eq!(case.judged(), (vec![], 1), "it may be filled just now");
+    case.snapshot.nodes.pop();
+    case.at_rest = true;
     assert_eq!(case.judged(), (vec![7], 0));
     case.snapshot.pools.push(pool_state(100));
     assert_eq!(case.judged(), (vec![], 1));
@@ -224,5 +230,28 @@ fn a_pool_is_full_or_the_reason_is_on_record() {
         .0
         .insert("error".into(), json!({"detail": "broken"}));
     case.snapshot.nodes.push(failed);
+    assert_eq!(case.judged(), (vec![], 1));
+}
+
+#[test]
+fn a_pool_whose_nodes_are_all_in_use_cannot_be_full() {
+    let mut case = Case::new(vec![]);
+    case.at_rest = true;
+    case.level = Level {
+        fill_level: 1,
+        reuse: Some(vec![("class".to_owned(), Wanted::Text("big".to_owned()))]),
+    };
+    assert_eq!(case.judged(), (vec![], 1));
+    let mut unused = node(1, NodeState::Unused, 10);
+    unused.pool = None;
+    unused.reusable = true;
+    unused.data.0.insert("class".into(), json!("small"));
+    case.snapshot.nodes.push(unused);
+    assert_eq!(case.judged(), (vec![], 1));
+    let mut fitting = case.snapshot.nodes[0].clone();
+    fitting.data.0.insert("class".into(), json!("big"));
+    case.snapshot.nodes.push(fitting);
+    assert_eq!(case.judged(), (vec![7], 0));
+    case.snapshot.nodes[1].held_at = Some(ago(1));
     assert_eq!(case.judged(), (vec![], 1));
 }

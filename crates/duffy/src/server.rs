@@ -204,7 +204,7 @@ fn start_app(
             tokio::time::sleep(DRAIN).await;
         };
         let ended = async {
-            let _ = serve.await;
+            serve.await;
             // Sessions being granted belong to the server, not to a connection: what of the
             // time is left is theirs.
             ctx.tasks.close();

@@ -47,14 +47,13 @@ pub(super) async fn contextualize(
 ) -> Result<Session, SessionError> {
     let id = reserved.session.id;
     let granted = grant(ctx, reserved, keeper);
-    let result = match ctx.halt.run_until_cancelled(granted).await {
-        Some(result) => result,
-        None => {
-            if let Err(error) = refuse(ctx, id).await {
-                tracing::warn!(session.id = id, %error, "cannot undo a session; its lease will lapse");
-            }
-            Err(SessionError::Stopping)
+    let result = if let Some(result) = ctx.halt.run_until_cancelled(granted).await {
+        result
+    } else {
+        if let Err(error) = refuse(ctx, id).await {
+            tracing::warn!(session.id = id, %error, "cannot undo a session; its lease will lapse");
         }
+        Err(SessionError::Stopping)
     };
     if result.is_err() {
         // Nodes of a session that was retired meanwhile are under the lease still, so that

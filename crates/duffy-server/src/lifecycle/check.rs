@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{fill, views};
+use super::{rules, views};
 use crate::context::Ctx;
 use crate::db::DbError;
 use crate::db::snapshot::take_snapshot;
@@ -123,7 +123,7 @@ pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbEr
         let level = invariants::Level {
             fill_level: pool.fill_level?,
             // A template that is wrong is no good reason for a shortage.
-            reuse: reuse.map(|reuse| fill::wanted_members(pool, reuse).unwrap_or_default()),
+            reuse: reuse.map(|reuse| rules::wanted_members(pool, reuse).unwrap_or_default()),
         };
         Some((pool.name.clone(), level))
     });

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use duffy_api::NodeState;
-use duffy_config::{Pool, ReuseValue};
-use indexmap::IndexMap;
-use serde_json::Map;
+use duffy_config::Pool;
 
 use super::rules::{self, Wanted};
 use crate::context::Ctx;
@@ -68,7 +66,7 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
 async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbError> {
     let wanted = match &pool.reuse_nodes {
         None => None,
-        Some(reuse) => match wanted_members(pool, reuse) {
+        Some(reuse) => match rules::wanted_members(pool, reuse) {
             Ok(wanted) => Some(wanted),
             Err(error) => {
                 tracing::error!(pool.name, error, "cannot fill pool: reuse-nodes is wrong");
@@ -125,24 +123,4 @@ async fn pick_reusable(
         }
     }
     Ok(picked)
-}
-
-/// What unused nodes must have to be picked for a pool.
-pub(super) fn wanted_members(
-    pool: &Pool,
-    reuse: &IndexMap<String, ReuseValue>,
-) -> Result<Vec<(String, Wanted)>, String> {
-    let member = |(name, value): (&String, &ReuseValue)| {
-        let wanted = match value {
-            ReuseValue::Number(number) => Wanted::Number(*number),
-            ReuseValue::Template(template) => {
-                let text = pool
-                    .render(template, &Map::new())
-                    .map_err(|error| error.to_string())?;
-                Wanted::Text(text)
-            }
-        };
-        Ok((name.clone(), wanted))
-    };
-    reuse.iter().map(member).collect()
 }

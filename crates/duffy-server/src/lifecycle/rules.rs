@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use duffy_config::{Pool, ReuseValue};
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 /// Members of a node's data that belong to one use of it.
@@ -105,6 +107,26 @@ pub enum Wanted {
     Text(String),
     /// This whole number.
     Number(i64),
+}
+
+/// What unused nodes must have to be picked for a pool.
+pub(super) fn wanted_members(
+    pool: &Pool,
+    reuse: &IndexMap<String, ReuseValue>,
+) -> Result<Vec<(String, Wanted)>, String> {
+    let member = |(name, value): (&String, &ReuseValue)| {
+        let wanted = match value {
+            ReuseValue::Number(number) => Wanted::Number(*number),
+            ReuseValue::Template(template) => {
+                let text = pool
+                    .render(template, &Map::new())
+                    .map_err(|error| error.to_string())?;
+                Wanted::Text(text)
+            }
+        };
+        Ok((name.clone(), wanted))
+    };
+    reuse.iter().map(member).collect()
 }
 
 /// Whether a node's data has all members that a pool wants.

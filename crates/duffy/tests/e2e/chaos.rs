@@ -15,6 +15,7 @@ mod record;
 mod report;
 mod room;
 mod stage;
+mod verdict;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -35,6 +36,8 @@ const SHORT: Duration = Duration::from_secs(25);
 const REST: Duration = Duration::from_secs(90);
 /// How long it may take until pools are filled at first.
 const SET_UP: Duration = Duration::from_secs(90);
+/// How often Duffy's own checker is asked while all this happens.
+const VERDICTS: Duration = Duration::from_secs(10);
 /// The longest time without a session that is granted.
 const DROUGHT: Duration = Duration::from_mins(1);
 /// The fewest sessions for each ten seconds.
@@ -85,6 +88,7 @@ fn run(on_postgres: bool) {
     let schedule = Schedule::roll(seed, length, on_postgres);
     let ports = stage.ports;
     record.begin();
+    let duffy = stage.site.duffy();
     let room = stage.room.clone();
     let mut clients: Vec<Client> = tenants
         .iter()
@@ -96,6 +100,11 @@ fn run(on_postgres: bool) {
             scope.spawn(|| client.run());
         }
         scope.spawn(|| watch(&base, &record, &tenants));
+        scope.spawn(|| {
+            while !record.wait(VERDICTS) {
+                verdict::ask(&duffy, false, &record);
+            }
+        });
         director.play(&schedule, length);
         record.stop();
     });
@@ -107,10 +116,12 @@ fn run(on_postgres: bool) {
         }
     });
     record.note("REST");
+    let healed = Instant::now();
     let rested = await_rest(&base, || crew.tick(&record));
     if let Err(unrest) = rested {
         record.find(Finding::new(format!("no rest after {REST:?}: {unrest}")));
     }
+    eprintln!("rest after {} s", healed.elapsed().as_secs());
     record.note("CHECK");
     match Tables::read(&base) {
         Ok(tables) => {
@@ -124,6 +135,7 @@ fn run(on_postgres: bool) {
         }
         Err(error) => record.find(Finding::new(format!("the database: {error}"))),
     }
+    verdict::ask(&duffy, true, &record);
     let granted = record.sessions().len();
     let fewest = FEWEST * (length.as_secs() / 10) as u32;
     if granted < fewest as usize {

@@ -42,6 +42,31 @@ enum Pool {
     Sqlite(sqlx::SqlitePool),
 }
 
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy)]
+enum Intent {
+    Read,
+    Write,
+}
+
+impl Pool {
+    async fn begin(&self, intent: Intent) -> Result<TxInner, sqlx::Error> {
+        match (self, intent) {
+            #[cfg(feature = "postgresql")]
+            (Pool::Postgres(pool), _) => pool.begin().await.map(TxInner::Postgres),
+            #[cfg(feature = "sqlite")]
+            (Pool::Sqlite(pool), Intent::Read) => pool.begin().await.map(TxInner::Sqlite),
+            // IMMEDIATE: a transaction that reads first and writes then would else fail at
+            // once when another one wrote in between, without waiting.
+            #[cfg(feature = "sqlite")]
+            (Pool::Sqlite(pool), Intent::Write) => {
+                let begun = pool.begin_with("BEGIN IMMEDIATE").await;
+                begun.map(TxInner::Sqlite)
+            }
+        }
+    }
+}
+
 /// A transaction. Dropped without [`Db::transaction`] committing it, it is rolled back.
 #[derive(Debug)]
 pub struct Tx {
@@ -137,7 +162,7 @@ impl Db {
     {
         let mut attempt = 0;
         loop {
-            let tx = self.begin().await?;
+            let tx = self.begin(Intent::Write).await?;
             let result: Result<T, E> = within_deadline(async {
                 let (tx, value) = work(tx).await?;
                 self.commit(tx).await?;
@@ -167,17 +192,7 @@ impl Db {
         F: FnOnce(Tx) -> Fut,
         Fut: Future<Output = Result<(Tx, T), E>>,
     {
-        let inner = match &self.pool {
-            #[cfg(feature = "postgresql")]
-            Pool::Postgres(pool) => pool.begin().await.map(TxInner::Postgres),
-            #[cfg(feature = "sqlite")]
-            Pool::Sqlite(pool) => pool.begin().await.map(TxInner::Sqlite),
-        };
-        let tx = Tx {
-            inner: inner.map_err(DbError::from)?,
-            wakes: false,
-            actor: actor::current(),
-        };
+        let tx = self.begin(Intent::Read).await?;
         within_deadline(async {
             let (tx, value) = work(tx).await?;
             self.commit(tx).await?;
@@ -186,17 +201,16 @@ impl Db {
         .await
     }
 
-    async fn begin(&self) -> Result<Tx, DbError> {
-        let inner = match &self.pool {
-            #[cfg(feature = "postgresql")]
-            Pool::Postgres(pool) => TxInner::Postgres(pool.begin().await?),
-            // IMMEDIATE: a transaction that reads first and writes then would else fail at
-            // once when another one wrote in between, without waiting.
-            #[cfg(feature = "sqlite")]
-            Pool::Sqlite(pool) => TxInner::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-        };
+    /// Begins in a task of its own, which goes on when whoever asked is gone. Of a BEGIN that is given up half-way
+    /// the pool would not know, and the next transaction on its connection would be part of that one: in its time,
+    /// by PostgreSQL's `now()`.
+    async fn begin(&self, intent: Intent) -> Result<Tx, DbError> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin(intent).await });
+        // Only a panic keeps it from its end.
+        let inner = begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed));
         Ok(Tx {
-            inner,
+            inner: inner?,
             wakes: false,
             actor: actor::current(),
         })

@@ -5,11 +5,13 @@ mod idempotency;
 mod migrations;
 mod original;
 
+use std::time::Duration;
+
 use duffy_config::DatabaseUrl;
 use duffy_server::db::{Db, migrate, statements};
 use sqlx::{Connection, Executor};
 
-use crate::support::{Postgres, Scratch};
+use crate::support::{Postgres, Proxy, Scratch, eventually};
 
 /// A database of each engine with the newest schema, and what keeps it.
 struct Engines {
@@ -83,4 +85,25 @@ async fn each_engine_understands_each_statement() {
         count += 1;
     }
     assert!(count > 50, "only {count} statements are listed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_given_up_at_its_begin_leaves_none_open() {
+    let server = Postgres::start();
+    let proxy = Proxy::start(server.port());
+    let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
+    let db = open(&url).await;
+    migrate::setup_db(&db).await.unwrap();
+    db.ping().await.unwrap();
+    proxy.stall();
+    let soon = Duration::from_millis(200);
+    assert!(tokio::time::timeout(soon, db.ping()).await.is_err());
+    proxy.resume();
+    let states = "SELECT state, query FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+                  AND datname = 'duffy' ORDER BY pid";
+    eventually(Duration::from_secs(10), "a BEGIN rolled back", || {
+        let seen = server.psql(states);
+        let undone = seen.contains("idle|ROLLBACK") && !seen.contains("in transaction");
+        undone.then_some(()).ok_or(seen)
+    });
 }

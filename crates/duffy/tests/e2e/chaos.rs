@@ -11,6 +11,7 @@ mod crew;
 mod dice;
 mod faults;
 mod mishap;
+mod operator;
 mod record;
 mod report;
 mod room;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use checks::{Scene, Tables};
 use clients::Client;
 use faults::{Director, Schedule};
+use operator::Operator;
 use record::{Finding, Record};
 use report::Report;
 use stage::{Stage, Tenant};
@@ -94,11 +96,13 @@ fn run(on_postgres: bool) {
         .iter()
         .map(|tenant| Client::new(tenant, ports, seed, &record, &room))
         .collect();
+    let mut operator = Operator::new(duffy.clone(), base.clone(), seed, &record);
     let mut director = Director::new(&mut stage, &mut crew, &record);
     std::thread::scope(|scope| {
         for client in &mut clients {
             scope.spawn(|| client.run());
         }
+        scope.spawn(|| operator.run());
         scope.spawn(|| watch(&base, &record, &tenants));
         scope.spawn(|| {
             while !record.wait(VERDICTS) {
@@ -107,13 +111,15 @@ fn run(on_postgres: bool) {
         });
         director.play(&schedule, length);
         record.stop();
+        // Clients may wait for a process that is frozen.
+        record.note("HEAL");
+        director.heal();
     });
-    record.note("HEAL");
-    director.heal();
     std::thread::scope(|scope| {
         for client in &mut clients {
             scope.spawn(|| client.settle());
         }
+        scope.spawn(|| operator.settle());
     });
     record.note("REST");
     let healed = Instant::now();

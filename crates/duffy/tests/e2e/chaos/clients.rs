@@ -159,6 +159,11 @@ impl<'a> Client<'a> {
                 self.record
                     .note(&format!("{name} {method} {path}: lost: {error}"));
                 self.record.count(&format!("{what}: no answer"));
+                // Nothing that is done to it keeps a server from an answer for so long.
+                if error.contains("timeout") {
+                    self.record
+                        .find(Finding::new(format!("{name}: {method} {path}: {error}")));
+                }
                 None
             }
         }

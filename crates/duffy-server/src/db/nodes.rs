@@ -98,7 +98,8 @@ statements! {
     ];
     COUNT_BY_STATE = [
         "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
-         WHERE retired_at IS NULL AND pool = $1 GROUP BY state"
+         WHERE retired_at IS NULL AND pool = $1 \
+         AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state"
     ];
     LIST_UNTOUCHED_NODES = [
         "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \

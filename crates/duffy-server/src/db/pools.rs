@@ -4,6 +4,7 @@
 use duffy_api::NodeState;
 
 use super::dialect::{run, statements};
+use super::events::{self, Cause, Event};
 use super::{DbError, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
 
@@ -36,11 +37,14 @@ statements! {
     FIND_POOL_STATE = [
         "SELECT " pool_state_columns " FROM pool_states WHERE pool = $1 AND work = $2"
     ];
+    /// From the threshold on only what was begun after the last failure: several that fail at the
+    /// same time fail for one reason.
     COUNT_FAILURE = [
         "INSERT INTO pool_states (pool, work, failures, failed_at, detail) \
          VALUES ($1, $2, 1, " now ", $3) ON CONFLICT (pool, work) DO UPDATE SET \
          failures = pool_states.failures + 1, failed_at = excluded.failed_at, \
-         detail = excluded.detail RETURNING failures"
+         detail = excluded.detail WHERE pool_states.failures < $4 \
+         OR pool_states.failed_at <= " [now + "$5"] " RETURNING failures"
     ];
     SET_RETRY = [
         "UPDATE pool_states SET retry_at = " [now + "$3"] " WHERE pool = $1 AND work = $2"
@@ -62,18 +66,21 @@ statements! {
     ];
     RESUME_POOL = [
         "UPDATE pool_states SET drained_at = NULL, reason = NULL, retry_at = NULL, failures = 0 \
-         WHERE pool = $1 AND work = 'provisioning' \
-         AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)"
+         WHERE pool = $1 AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)"
     ];
-    RELEASE_NODES_OF_DRAINED = [
-        "WITH picked AS MATERIALIZED (SELECT id FROM nodes WHERE retired_at IS NULL \
-         AND held_at IS NULL AND state IN ('ready', 'provisioning') \
+    LIST_NODES_OF_DRAINED = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL \
+         AND nodes.held_at IS NULL AND nodes.state IN ('ready', 'provisioning') \
+         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ") \
+         AND nodes.pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL) \
+         ORDER BY nodes.id"
+    ];
+    RELEASE_NODE_OF_DRAINED = [
+        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, retry_at = NULL, state_since = " now " WHERE id = $1 \
+         AND retired_at IS NULL AND held_at IS NULL AND CAST(state AS TEXT) = $2 \
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
-         AND pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL) \
-         ORDER BY id" skip_locked ") \
-         UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, retry_at = NULL, state_since = " now " FROM picked \
-         WHERE nodes.id = picked.id RETURNING " node_columns
+         AND pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL)"
     ];
 }
 
@@ -98,13 +105,16 @@ pub async fn find_pool_state(
     )
 }
 
-/// Counts a failure. Returns how many there were in a row.
+/// Counts a failure of work that was begun so many seconds ago. Returns how many there were in a
+/// row; `None` when there were `threshold` already, one of them since then: that is the same one.
 pub async fn count_failure(
     tx: &mut Tx,
     pool: &str,
     work: NodeState,
     detail: &str,
-) -> Result<u32, DbError> {
+    threshold: u32,
+    begun_ago: f64,
+) -> Result<Option<u32>, DbError> {
     // PostgreSQL's text cannot hold U+0000.
     let detail = detail.replace('\0', "\u{fffd}");
     let failures = run!(
@@ -114,9 +124,11 @@ pub async fn count_failure(
         fetch_optional,
         pool,
         work.as_str(),
-        &detail
+        &detail,
+        i64::from(threshold),
+        -begun_ago
     )?;
-    Ok(failures.map_or(1, |failures| u32::try_from(failures).unwrap_or(1)))
+    Ok(failures.map(|failures| u32::try_from(failures).unwrap_or(1)))
 }
 
 /// The mechanism is tried again in `seconds`, not earlier.
@@ -154,15 +166,30 @@ pub async fn drain_pool(tx: &mut Tx, pool: &str, reason: &str) -> Result<(), DbE
 
 /// Lets a pool be filled again, at once. False when nothing kept it from that.
 pub async fn resume_pool(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
-    Ok(run!(tx, RESUME_POOL, query, execute, pool)? == 1)
+    Ok(run!(tx, RESUME_POOL, query, execute, pool)? > 0)
 }
 
-/// Hands over to be deprovisioned what drained pools have and nobody uses. Returns these nodes as
-/// they are then.
-pub async fn release_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    let nodes = run!(tx, RELEASE_NODES_OF_DRAINED, query_as::<NodeRow>, fetch_all)?;
-    if !nodes.is_empty() {
+/// What drained pools have ready or in the making, and nobody works on.
+pub async fn list_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
+    run!(tx, LIST_NODES_OF_DRAINED, query_as::<NodeRow>, fetch_all)
+}
+
+/// Hands such a node over to be deprovisioned. False when it is another matter by now.
+pub async fn release_node_of_drained(tx: &mut Tx, node: &NodeRow) -> Result<bool, DbError> {
+    let state = node.state.0;
+    let released = run!(
+        tx,
+        RELEASE_NODE_OF_DRAINED,
+        query,
+        execute,
+        node.id,
+        state.as_str()
+    )? == 1;
+    if released {
+        let to = NodeState::Deprovisioning;
+        let event = Event::of_node(Cause::Drained, node.id, state, to);
+        events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
         tx.wake_workers();
     }
-    Ok(nodes)
+    Ok(released)
 }

@@ -20,7 +20,7 @@ use super::error::ApiError;
 use crate::actor;
 use crate::context::Ctx;
 use crate::db::tenants::TenantRow;
-use crate::lifecycle::sessions::{self, Promise, SessionChange, SessionError};
+use crate::lifecycle::sessions::{self, Promise};
 
 /// In a reply to a request that was answered before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -44,7 +44,7 @@ pub async fn request_session(
         let tasks = ctx.tasks.clone();
         let retire = actor::acting(actor, async move {
             match promise {
-                None => retire(ctx, tenant, id).await,
+                None => retire(ctx, id).await,
                 Some(promise) => wait_and_retire(ctx, promise).await,
             }
         });
@@ -62,19 +62,14 @@ pub async fn request_session(
     Ok(reply)
 }
 
-async fn retire(ctx: Ctx, tenant: TenantRow, id: i64) {
-    let change = SessionChange {
-        active: Some(false),
-        expires_at: None,
-    };
-    match sessions::update_session(&ctx, &tenant, id, change).await {
-        Ok(_) | Err(SessionError::Retired { .. }) => {}
+async fn retire(ctx: Ctx, id: i64) {
+    if let Err(error) = sessions::give_back(&ctx, id).await {
         // Then it ends when it expires.
-        Err(error) => tracing::error!(
+        tracing::error!(
             session.id = id,
             error = &error as &dyn std::error::Error,
             "cannot retire a session that nobody took"
-        ),
+        );
     }
 }
 

@@ -110,6 +110,7 @@ impl CheckReport {
 /// # Errors
 /// When the database cannot be read. What cannot be seen of nodes is a note.
 pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbError> {
+    let machines = machines::list(ctx);
     let snapshot = take_snapshot(&ctx.db).await?;
     let mut report = CheckReport {
         nodes: snapshot.nodes.len(),
@@ -135,7 +136,7 @@ pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbEr
         levels: &levels,
     };
     invariants::judge(&snapshot, &expected, &mut report);
-    machines::look(ctx, &snapshot, &mut report);
+    machines::look(ctx, &snapshot, &machines, &mut report);
     if options.look_at_nodes {
         keys::look(ctx, &snapshot, &mut report).await?;
     }

@@ -298,13 +298,16 @@ async fn try_deploy(
         .transaction(|mut tx| async move {
             let session = sessions::lock_session(&mut tx, id).await?;
             let session = session.ok_or(SessionError::LeaseLost { id })?;
-            leases::finish_contextualizing(&mut tx, lease, id).await?;
+            let deployed_now = leases::finish_contextualizing(&mut tx, lease, id).await?;
             let view = views::read_session(ctx, &mut tx, session).await?;
             let deployed =
                 |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
             if view.active && view.nodes.len() == quantity && view.nodes.iter().all(deployed) {
-                let event = Event::of_session(Cause::Granted, id, view.tenant.id);
-                events::record(&mut tx, &event).await?;
+                // Not again, when it was committed before and only the answer was lost.
+                if deployed_now > 0 {
+                    let event = Event::of_session(Cause::Granted, id, view.tenant.id);
+                    events::record(&mut tx, &event).await?;
+                }
                 if keyed {
                     let reply = reply_of(&view)?;
                     idempotency::write_reply(&mut tx, id, &reply).await?;
@@ -377,6 +380,8 @@ async fn undo(
     // Without the database the leases lapse, and a worker rolls the session back.
     ctx.db
         .transaction(|mut tx| async move {
+            // The session before its nodes, as everybody does.
+            sessions::lock_session(&mut tx, session.id).await?;
             for node in clean {
                 let mut data = node.data.clone();
                 data.0.shift_remove("nodes_spec");

@@ -3,14 +3,14 @@
 use super::operator::OperatorError;
 use crate::context::Ctx;
 use crate::db::events::{self, Cause, Event};
+use crate::db::nodes::NodeRow;
 use crate::db::{DbError, Tx, operators, pools};
 
 /// Empties a pool and keeps it empty: what it has ready or in the making is deprovisioned, what is
 /// lent stays until its session ends. Returns how many nodes are deprovisioned at once.
 pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool == name);
-    let released = ctx
-        .db
+    ctx.db
         .transaction(|mut tx| async move {
             if !configured && !has_nodes(&mut tx, name).await? {
                 return Err(unknown_pool(ctx, name));
@@ -18,11 +18,13 @@ pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, Op
             pools::drain_pool(&mut tx, name, reason).await?;
             let event = Event::of_pool(Cause::Drained, name).with_detail(reason);
             events::record(&mut tx, &event).await?;
-            let released = empty(&mut tx, name).await?;
             tx.wake_workers();
-            Ok((tx, released))
+            Ok((tx, ()))
         })
         .await?;
+    // If this fails, a worker does it.
+    let released = empty_drained(ctx).await?;
+    let released = released.iter().filter(|pool| *pool == name).count();
     tracing::info!(pool.name = name, nodes = released, "pool drained");
     Ok(released)
 }
@@ -68,38 +70,38 @@ fn unknown_pool(ctx: &Ctx, name: &str) -> OperatorError {
     }
 }
 
-/// Empties drained pools: what they have ready is deprovisioned. Returns how many nodes.
-pub async fn empty_drained(ctx: &Ctx) -> Result<usize, DbError> {
-    let released = ctx
+/// Empties drained pools: what they have ready is deprovisioned. Returns of each node its pool.
+pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
+    let nodes = ctx
         .db
-        .transaction(|mut tx| async move {
-            let released = release(&mut tx).await?;
-            Ok::<_, DbError>((tx, released.len()))
+        .read(|mut tx| async move {
+            let nodes = pools::list_nodes_of_drained(&mut tx).await?;
+            Ok::<_, DbError>((tx, nodes))
         })
         .await?;
-    if released > 0 {
-        tracing::info!(nodes = released, "emptying drained pools");
+    let mut released = Vec::new();
+    // Each by itself: one that cannot be released shall not keep the others.
+    for node in nodes {
+        match release(ctx, &node).await {
+            Ok(true) => released.extend(node.pool),
+            Ok(false) => {}
+            Err(error @ DbError::Unavailable(_)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(node.id, %error, "cannot take a node of a drained pool down");
+            }
+        }
+    }
+    if !released.is_empty() {
+        tracing::info!(nodes = released.len(), "emptying drained pools");
     }
     Ok(released)
 }
 
-/// The same, but counts the nodes of one pool only.
-async fn empty(tx: &mut Tx, pool: &str) -> Result<usize, DbError> {
-    let released = release(tx).await?;
-    let of_pool = released.iter().filter(|name| *name == pool);
-    Ok(of_pool.count())
-}
-
-/// Returns of each node its pool.
-async fn release(tx: &mut Tx) -> Result<Vec<String>, DbError> {
-    let nodes = pools::release_nodes_of_drained(tx).await?;
-    for node in &nodes {
-        let event = Event {
-            node_id: Some(node.id),
-            to: Some(node.state.0),
-            ..Event::new(Cause::Drained)
-        };
-        events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
-    }
-    Ok(nodes.into_iter().filter_map(|node| node.pool).collect())
+async fn release(ctx: &Ctx, node: &NodeRow) -> Result<bool, DbError> {
+    ctx.db
+        .transaction(|mut tx| async move {
+            let released = pools::release_node_of_drained(&mut tx, node).await?;
+            Ok((tx, released))
+        })
+        .await
 }

@@ -6,6 +6,7 @@ use duffy_api::{Action, Session, SessionCreate, SessionResult};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::lease;
 use super::session_error::SessionError;
 use crate::context::Ctx;
 use crate::db::events::Cause;
@@ -159,7 +160,7 @@ impl Promise {
             () = tokio::time::sleep(GRACE) => {}
             () = ctx.stop.cancelled() => return Ok(()),
         }
-        if self.give_up(ctx).await? {
+        if lease::persist(ctx, || self.give_up(ctx)).await? {
             tracing::warn!(
                 session.id = self.session_id,
                 "nobody came back for the session, it is retired"

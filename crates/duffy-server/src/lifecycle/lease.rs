@@ -80,6 +80,13 @@ impl LeaseKeeper {
     }
 }
 
+impl LeaseKeeper {
+    /// One node more again: the write that should have ended its work did not.
+    pub fn expect_again(&self) {
+        self.left.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 impl Drop for LeaseKeeper {
     fn drop(&mut self) {
         self.ended.cancel();

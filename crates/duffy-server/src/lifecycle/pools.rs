@@ -26,6 +26,10 @@ pub(super) async fn note_failure(
     detail: &str,
 ) -> Result<(), DbError> {
     let (pool, state) = (work.pool, work.state);
+    if !work.configured {
+        // Of a pool that this worker does not know it can say nothing.
+        return Ok(());
+    }
     // One node that fails again and again says nothing of the others.
     if node.attempts > 1 || node.repairs > 0 {
         let before = pools::find_pool_state(tx, pool, state).await?;
@@ -33,10 +37,12 @@ pub(super) async fn note_failure(
             return Ok(());
         }
     }
-    let failures = pools::count_failure(tx, pool, state, detail).await?;
-    if failures < FAILURES_IN_A_ROW {
+    let begun_ago = work.begun.elapsed().as_secs_f64();
+    let counted =
+        pools::count_failure(tx, pool, state, detail, FAILURES_IN_A_ROW, begun_ago).await?;
+    let Some(failures) = counted.filter(|failures| *failures >= FAILURES_IN_A_ROW) else {
         return Ok(());
-    }
+    };
     let rung = failures - FAILURES_IN_A_ROW + 1;
     let (min, max) = (ctx.policy.back_off_min, ctx.policy.pool_back_off_max);
     let pause = rules::back_off(rung, min, max, work.jitter);

@@ -103,6 +103,7 @@ async fn make_ready(
                 _ => format!("ipaddr {ipaddr}"),
             };
             let detail = format!("provisioning node failed: another active node has {taken}");
+            work.keeper.expect_again();
             work::postpone_or_fail(ctx, work, node, &detail, None).await
         }
         Err(error) => Err(error),

@@ -7,18 +7,24 @@ use crate::db::{DbError, events, idempotency};
 
 /// So many rows are looked at in one transaction.
 const BATCH: u32 = 1000;
+/// So many batches are removed before a worker sees to its other duties.
+const AT_ONCE: u32 = 20;
 
 /// Removes history that is older than is wanted. Returns how many rows.
 pub async fn prune_history(ctx: &Ctx) -> Result<u64, DbError> {
     match ctx.policy.keep_history {
-        Some(age) => remove_older(ctx, age).await,
+        Some(age) => remove_batches(ctx, age, AT_ONCE).await,
         None => Ok(0),
     }
 }
 
 /// Removes history older than this. Returns how many rows.
 pub async fn remove_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
-    let removed = in_batches(|| {
+    remove_batches(ctx, age, u32::MAX).await
+}
+
+async fn remove_batches(ctx: &Ctx, age: Duration, batches: u32) -> Result<u64, DbError> {
+    let removed = in_batches(batches, || {
         ctx.db.transaction(|mut tx| async move {
             let removed = events::delete_old_events(&mut tx, age.as_secs_f64(), BATCH).await?;
             Ok((tx, removed))
@@ -36,7 +42,7 @@ const KEEP_KEYS: Duration = Duration::from_hours(24);
 
 /// Forgets the keys of old requests. Returns how many.
 pub async fn prune_keys(ctx: &Ctx) -> Result<u64, DbError> {
-    in_batches(|| {
+    in_batches(AT_ONCE, || {
         ctx.db.transaction(|mut tx| async move {
             let age = KEEP_KEYS.as_secs_f64();
             let removed = idempotency::delete_old_keys(&mut tx, age, BATCH).await?;
@@ -47,17 +53,18 @@ pub async fn prune_keys(ctx: &Ctx) -> Result<u64, DbError> {
 }
 
 /// Removes a batch of rows after the other, each in a transaction of its own.
-async fn in_batches<F, Fut>(remove: F) -> Result<u64, DbError>
+async fn in_batches<F, Fut>(batches: u32, remove: F) -> Result<u64, DbError>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<u64, DbError>>,
 {
     let mut removed = 0;
-    loop {
+    for _ in 0..batches {
         let batch = remove().await?;
         removed += batch;
         if batch < u64::from(BATCH) {
-            return Ok(removed);
+            break;
         }
     }
+    Ok(removed)
 }

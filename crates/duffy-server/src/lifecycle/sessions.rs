@@ -6,14 +6,14 @@ use tokio::time::Instant;
 
 use super::contextualize::contextualize;
 use super::idempotency;
-use super::lease::{LeaseKeeper, new_lease};
+use super::lease::{self, LeaseKeeper, new_lease};
 use super::reserve::{Wanted, reserve};
 use super::rules;
 use super::views;
 use crate::context::Ctx;
 use crate::db::events::Cause;
 use crate::db::tenants::{self, TenantRow};
-use crate::db::{Timestamp, sessions};
+use crate::db::{DbError, Timestamp, sessions};
 
 pub use super::idempotency::Promise;
 pub use super::rules::NewExpiry;
@@ -117,6 +117,18 @@ async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, Sessio
             Err(error)
         }
     }
+}
+
+/// Retires a session that was granted and that nobody took, again and again while the database is
+/// away.
+pub async fn give_back(ctx: &Ctx, id: i64) -> Result<(), DbError> {
+    let retire = || {
+        ctx.db.transaction(|mut tx| async move {
+            sessions::retire_session(&mut tx, id, Cause::Retired).await?;
+            Ok((tx, ()))
+        })
+    };
+    lease::persist(ctx, retire).await
 }
 
 /// Changes a session: retires it, sets when it expires, or both.

@@ -1,6 +1,7 @@
 //! Work of a mechanism under a lease: what it is done with, and how it ends when it fails.
 
 use duffy_api::NodeState;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lease::{self, LeaseKeeper};
@@ -22,6 +23,10 @@ pub struct Work<'a> {
     pub state: NodeState,
     /// Holds the lease that the nodes are under.
     pub keeper: &'a LeaseKeeper,
+    /// When it was begun.
+    pub begun: Instant,
+    /// Whether the pool is in this worker's configuration.
+    pub configured: bool,
     /// Is cancelled when the work shall stop.
     pub stop: &'a CancellationToken,
     /// Spreads the pause after a failure, from 0 to 1: the same for all nodes of a batch, so

@@ -329,12 +329,11 @@ fn parse_host_keys(target: &Target) -> Result<Vec<PublicKey>, SshError> {
                     let (_host, rest) = line.split_once(char::is_whitespace).ok_or(error)?;
                     PublicKey::from_openssh(rest.trim_start())
                 })
-                .map_err(|_| {
-                    SshError::Config(format!(
-                        "node {}: its host key {line:?} is not a public key in OpenSSH's form; check what \
-                         the mechanism reports as ssh_host_keys",
-                        target.host
-                    ))
+                .map_err(|_| SshError::HostKey {
+                    host: target.host.clone(),
+                    reason: format!(
+                        "its announced host key {line:?} is not a public key in OpenSSH's form"
+                    ),
                 })
         })
         .collect()
@@ -379,7 +378,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("node h") && error.contains("nonsense"),
+            error.contains("h is not the announced machine") && error.contains("nonsense"),
             "{error}"
         );
     }

@@ -102,20 +102,16 @@ impl Duties {
             good &= self.repair.settle("repair failed nodes", done);
         }
         if self.fill.take() {
-            let done = async {
-                drain::empty_drained(ctx).await?;
-                fill::fill_pools(ctx).await
-            };
-            let done = done.await.map(drop);
+            let emptied = drain::empty_drained(ctx).await.map(drop);
+            good &= self.fill.settle("empty drained pools", emptied);
+            let done = fill::fill_pools(ctx).await.map(drop);
             good &= self.fill.settle("fill pools", done);
         }
         if self.prune.take() {
-            let done = async {
-                prune::prune_history(ctx).await?;
-                prune::prune_keys(ctx).await
-            };
-            let done = done.await.map(drop);
-            good &= self.prune.settle("remove old history and keys", done);
+            let done = prune::prune_history(ctx).await.map(drop);
+            good &= self.prune.settle("remove old history", done);
+            let done = prune::prune_keys(ctx).await.map(drop);
+            good &= self.prune.settle("remove old idempotency keys", done);
         }
         good
     }

@@ -33,10 +33,15 @@ pub(super) struct Queue {
     served: Option<(NodeState, Option<String>)>,
 }
 
+fn order(group: &Waiting) -> (NodeState, Option<String>) {
+    (group.state.0, group.pool.clone())
+}
+
 /// What is claimed at once, and by whom it is done.
 struct Claim {
     state: NodeState,
     pool: String,
+    configured: bool,
     mechanism: Arc<dyn Mechanism>,
     keeper: LeaseKeeper,
     nodes: Vec<NodeRow>,
@@ -99,7 +104,7 @@ impl Queue {
 
     /// One claim of each pool in turn, so that a large pool does not keep the others waiting.
     async fn claim_all(&mut self) -> Result<(), DbError> {
-        let waiting = self
+        let mut waiting = self
             .ctx
             .db
             .read(|mut tx| async move {
@@ -107,9 +112,11 @@ impl Queue {
                 Ok::<_, DbError>((tx, waiting))
             })
             .await?;
+        // In an order of its own: each engine, and each collation, has another one.
+        waiting.sort_by_key(order);
         let mut waiting = VecDeque::from(waiting);
         // Behind the one that was served last: else the first pools would get every free slot.
-        let served = |group: &Waiting| Some((group.state.0, group.pool.clone())) <= self.served;
+        let served = |group: &Waiting| Some(order(group)) <= self.served;
         let behind = waiting.iter().take_while(|group| served(group)).count();
         waiting.rotate_left(behind);
         while self.running.len() < self.concurrency {
@@ -137,7 +144,9 @@ impl Queue {
             self.restore_pools(group).await?;
             return Ok(false);
         };
-        let (mechanism, parallel) = match self.mechanisms.get(pool) {
+        let known = self.mechanisms.get(pool);
+        let configured = known.is_some();
+        let (mechanism, parallel) = match known {
             Some(found) => found,
             // Another worker may have another configuration, and know the pool.
             None if !group.overdue => return Ok(false),
@@ -161,6 +170,7 @@ impl Queue {
         self.start(Claim {
             state,
             pool: pool.clone(),
+            configured,
             mechanism,
             keeper,
             nodes,
@@ -204,16 +214,20 @@ impl Queue {
             let Claim {
                 state,
                 pool,
+                configured,
                 mechanism,
                 keeper,
                 nodes,
             } = claim;
+            let begun = Instant::now();
             let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
             tracing::debug!(pool.name = pool, nodes = ?ids, %state, "claimed");
             let work = Work {
                 mechanism: &*mechanism,
                 pool: &pool,
                 state,
+                begun,
+                configured,
                 keeper: &keeper,
                 stop: &stop,
                 jitter: rand::random(),

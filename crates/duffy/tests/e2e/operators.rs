@@ -283,8 +283,10 @@ fn a_held_node_is_not_lent_and_another_takes_its_place() {
     let pools = done(&lab, &["list-pools"]);
     assert_eq!(pools["pools"][0]["held"], 1, "{pools}");
 
+    // Held, it counts for nobody.
+    tenant.wait_levels("small", &json!({"ready": 0}));
     let _worker = lab.start(&["worker"]);
-    tenant.wait_levels("small", &json!({"ready": 2}));
+    tenant.wait_filled("small", 1);
     let session = tenant.request(&[("small", 1)]);
     let lent = session["nodes"][0]["id"].clone();
     assert_ne!(lent, held);

@@ -248,10 +248,11 @@ pub(super) const STEPS: [Step; 5] = [
                 "ALTER TABLE nodes ADD COLUMN fence BIGINT DEFAULT 0 NOT NULL",
                 "ALTER TABLE nodes ADD COLUMN repairs INTEGER DEFAULT 0 NOT NULL",
                 "ALTER TABLE nodes ADD COLUMN held_at DATETIME",
-                "CREATE TABLE events (id INTEGER NOT NULL, created_at DATETIME NOT NULL, \
+                "CREATE TABLE events (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, \
+                 created_at DATETIME NOT NULL, \
                  node_id INTEGER, session_id INTEGER, tenant_id INTEGER, pool TEXT, \
                  from_state TEXT, to_state TEXT, cause TEXT NOT NULL, actor TEXT NOT NULL, \
-                 detail TEXT, CONSTRAINT events_pkey PRIMARY KEY (id))",
+                 detail TEXT)",
                 EVENTS_NODE_INDEX,
                 EVENTS_SESSION_INDEX,
                 "CREATE TABLE pool_states (pool TEXT NOT NULL, work TEXT NOT NULL, \

@@ -82,6 +82,12 @@ fn is_transient(state: NodeState) -> bool {
 
 fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
     let lease = TimeDelta::from_std(expected.lease).unwrap_or(PATIENCE);
+    let leased = |node: &&NodeRow| {
+        node.lease_expires_at
+            .is_some_and(|until| until > snapshot.now)
+    };
+    let kind = |node: &NodeRow| (node.pool.clone(), node.state.0.as_str());
+    let in_work_on: HashSet<_> = snapshot.nodes.iter().filter(leased).map(kind).collect();
     let nodes = snapshot.nodes.iter();
     for node in nodes.filter(|node| is_transient(node.state.0)) {
         let state = node.state.0;
@@ -95,7 +101,9 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
         let due = waits_until.into_iter().flatten().max();
         let in_work = node.lease_expires_at.filter(|until| *until > snapshot.now);
         let paused = due.is_some_and(|due| due.0 + lease + PATIENCE > snapshot.now.0);
-        if in_work.is_some() && !expected.at_rest || paused {
+        // It may wait for its turn behind others of its kind.
+        let waits = in_work.is_some() || in_work_on.contains(&kind(node));
+        if waits && !expected.at_rest || paused {
             continue;
         }
         let since = [

@@ -1,68 +1,103 @@
 //! Machines and rows: the simulated ones can be listed, others only by those who made them.
 
+use std::collections::BTreeSet;
+
 use super::CheckReport;
 use crate::context::Ctx;
 use crate::db::snapshot::Snapshot;
 
+/// The names of the simulated machines that there are, or why nobody can tell.
 #[cfg(not(feature = "tasks"))]
-pub(super) fn look(_: &Ctx, _: &Snapshot, _: &mut CheckReport) {}
+pub(super) fn list(_: &Ctx) -> Result<BTreeSet<String>, String> {
+    Ok(BTreeSet::new())
+}
 
-/// Compares the simulated machines with the rows of their pools.
+#[cfg(not(feature = "tasks"))]
+pub(super) fn look(
+    _: &Ctx,
+    _: &Snapshot,
+    _: &Result<BTreeSet<String>, String>,
+    _: &mut CheckReport,
+) {
+}
+
+/// The names of the simulated machines that there are, or why nobody can tell.
 #[cfg(feature = "tasks")]
-pub(super) fn look(ctx: &Ctx, snapshot: &Snapshot, report: &mut CheckReport) {
-    use std::collections::BTreeSet;
+pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
+    use crate::nodes::simulated::simulated_directory;
 
+    let pools = ctx.config.nodepools.iter();
+    let pools = pools.flat_map(duffy_config::NodePools::concrete);
+    let directories: BTreeSet<_> = pools
+        .filter_map(|pool| match &pool.mechanism {
+            duffy_config::Mechanism::Simulated(settings) => simulated_directory(settings),
+            duffy_config::Mechanism::Ansible(_) => None,
+        })
+        .collect();
+    let mut machines = BTreeSet::new();
+    for directory in directories {
+        let names = duffy_sim::list_machines(&directory);
+        machines.extend(names.map_err(|error| error.to_string())?);
+    }
+    Ok(machines)
+}
+
+/// Compares the simulated machines with the rows of their pools. `before` is what there was before
+/// the snapshot was taken: what was made or removed meanwhile is not held against anybody.
+#[cfg(feature = "tasks")]
+pub(super) fn look(
+    ctx: &Ctx,
+    snapshot: &Snapshot,
+    before: &Result<BTreeSet<String>, String>,
+    report: &mut CheckReport,
+) {
     use duffy_api::NodeState;
     use duffy_config::{Mechanism, NodePools};
 
     use super::{Finding, Invariant};
-    use crate::nodes::simulated::{machine_name, simulated_directory};
+    use crate::nodes::simulated::machine_name;
 
     let lost = Invariant::NoMachineLost;
-    let mut directories = BTreeSet::new();
     let mut pools = BTreeSet::new();
     for pool in ctx.config.nodepools.iter().flat_map(NodePools::concrete) {
-        if let Mechanism::Simulated(settings) = &pool.mechanism {
-            directories.extend(simulated_directory(settings));
+        if let Mechanism::Simulated(_) = &pool.mechanism {
             pools.insert(pool.name.as_str());
         } else {
             let message = "its machines are known to its playbooks only";
             report.note(Finding::new(lost, message).of_pool(&pool.name));
         }
     }
-    let mut machines = BTreeSet::new();
-    for directory in directories {
-        match duffy_sim::list_machines(&directory) {
-            Ok(names) => machines.extend(names),
-            Err(error) => {
-                report.note(Finding::new(lost, error.to_string()));
-                return;
-            }
+    let after = list(ctx);
+    let (before, after) = match (before, &after) {
+        (Ok(before), Ok(after)) => (before, after),
+        (Err(error), _) | (_, Err(error)) => {
+            report.note(Finding::new(lost, error.as_str()));
+            return;
         }
-    }
+    };
+    let mut all_along: BTreeSet<&String> = before.intersection(after).collect();
     for node in &snapshot.nodes {
-        let there = machines.remove(&machine_name(node.id));
+        let name = machine_name(node.id);
+        let stayed = all_along.remove(&name);
         let of_simulated = node
             .pool
             .as_deref()
             .is_some_and(|pool| pools.contains(pool));
+        let state = node.state.0;
         let must = matches!(
-            node.state.0,
+            state,
             NodeState::Ready | NodeState::Contextualizing | NodeState::Deployed
         );
-        if must && of_simulated && !there {
-            let message = format!(
-                "is {}, and its simulated machine does not exist",
-                node.state.0
-            );
+        if must && of_simulated && !before.contains(&name) && !after.contains(&name) {
+            let message = format!("is {state}, and its simulated machine does not exist");
             report.find(Finding::new(lost, message).of_node(node.id));
         }
-        if there && node.state.0 == NodeState::Unused {
+        if stayed && state == NodeState::Unused {
             let finding = Finding::new(lost, "is unused, and its simulated machine still exists");
             report.find(finding.of_node(node.id));
         }
     }
-    for machine in machines {
+    for machine in all_along {
         let message = format!("the simulated machine {machine} belongs to no node");
         report.find(Finding::new(lost, message));
     }

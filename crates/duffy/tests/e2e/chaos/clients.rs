@@ -369,7 +369,8 @@ impl<'a> Client<'a> {
                     self.record.set_end(id, End::Over);
                 }
                 Some((422, _, text)) => {
-                    if held {
+                    // It may have expired while the request was on its way.
+                    if held && !self.record.has_expired(id) {
                         let what = format!("session {id} was over before: {text}");
                         self.record.find(Finding::new(what).of_session(id));
                     }

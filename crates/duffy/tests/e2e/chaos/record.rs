@@ -196,6 +196,13 @@ impl Record {
         inner.sessions.get(&id).is_some_and(held)
     }
 
+    /// Whether a session's time is over.
+    pub fn has_expired(&self, id: i64) -> bool {
+        let inner = self.inner.lock().unwrap();
+        let over = |seen: &Seen| Utc::now() >= seen.expires_at;
+        inner.sessions.get(&id).is_none_or(over)
+    }
+
     /// How far the end of a session has come; sessions that no client saw granted are left out.
     pub fn set_end(&self, id: i64, end: End) {
         if let Some(seen) = self.inner.lock().unwrap().sessions.get_mut(&id) {

@@ -12,6 +12,7 @@ pub mod migrate;
 pub mod nodes;
 pub mod operators;
 pub mod pools;
+pub mod repairs;
 pub mod sessions;
 pub mod snapshot;
 pub mod tenants;
@@ -304,6 +305,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         nodes::STATEMENTS,
         operators::STATEMENTS,
         pools::STATEMENTS,
+        repairs::STATEMENTS,
         sessions::STATEMENTS,
         snapshot::STATEMENTS,
         tenants::STATEMENTS,

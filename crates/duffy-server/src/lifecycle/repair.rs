@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::rules;
 use crate::context::{Ctx, Policy};
-use crate::db::{DbError, nodes};
+use crate::db::{DbError, repairs};
 
 /// So many nodes are taken in one transaction.
 const BATCH: u32 = 50;
@@ -25,7 +25,7 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
     let due = ctx
         .db
         .read(|mut tx| async move {
-            let due = nodes::list_repairable(&mut tx, BATCH).await?;
+            let due = repairs::list_repairable(&mut tx, BATCH).await?;
             Ok::<_, DbError>((tx, due))
         })
         .await?;
@@ -55,7 +55,7 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
 async fn repair(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
     ctx.db
         .transaction(|mut tx| async move {
-            let repaired = nodes::repair_node(&mut tx, id).await?;
+            let repaired = repairs::repair_node(&mut tx, id).await?;
             Ok((tx, repaired))
         })
         .await
@@ -65,7 +65,7 @@ async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     ctx.db
         .transaction(|mut tx| async move {
             let detail = "another active node has its name or address; see to it by hand";
-            nodes::stop_repairs(&mut tx, id, detail).await?;
+            repairs::stop_repairs(&mut tx, id, detail).await?;
             Ok((tx, ()))
         })
         .await

@@ -11,7 +11,7 @@ use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock};
 use duffy_server::db::operators::{self, Retirement};
 use duffy_server::db::sessions::{self, SessionRow};
 use duffy_server::db::tenants::{self, NewTenant, TenantRow};
-use duffy_server::db::{Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, leases};
+use duffy_server::db::{Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, leases, repairs};
 use serde_json::json;
 
 use super::Engines;
@@ -575,15 +575,15 @@ async fn a_lease_is_one_owners_until_it_ends() {
             &mut tx, &mine[1], "mine", never
         )));
         assert_eq!(
-            tx!(db, |tx| nodes::list_repairable(&mut tx, 10)),
+            tx!(db, |tx| repairs::list_repairable(&mut tx, 10)),
             [failing.id]
         );
-        assert!(tx!(db, |tx| nodes::repair_node(&mut tx, failing.id)));
-        assert!(!tx!(db, |tx| nodes::repair_node(&mut tx, failing.id)));
-        assert!(!tx!(db, |tx| nodes::repair_node(&mut tx, mine[1].id)));
+        assert!(tx!(db, |tx| repairs::repair_node(&mut tx, failing.id)));
+        assert!(!tx!(db, |tx| repairs::repair_node(&mut tx, failing.id)));
+        assert!(!tx!(db, |tx| repairs::repair_node(&mut tx, mine[1].id)));
         let row = tx!(db, |tx| nodes::find_node(&mut tx, failing.id)).unwrap();
         assert_eq!((row.state.0, row.repairs), (NodeState::Deprovisioning, 1));
-        tx!(db, |tx| nodes::stop_repairs(&mut tx, mine[1].id, "why"));
+        tx!(db, |tx| repairs::stop_repairs(&mut tx, mine[1].id, "why"));
     }
 }
 

@@ -249,10 +249,6 @@ statements! {
     LAST_OF_NODE = [
         "SELECT " event_columns " FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2"
     ];
-    LIST_OF_POOL = [
-        "SELECT " event_columns " FROM events WHERE pool = $1 AND node_id IS NULL \
-         AND session_id IS NULL ORDER BY id DESC LIMIT $2"
-    ];
     /// The oldest rows have the lowest numbers, near enough.
     DELETE_OLD = [
         "DELETE FROM events WHERE id IN (SELECT id FROM (SELECT id, created_at FROM events \
@@ -388,18 +384,6 @@ pub async fn list_of_session(
         fetch_all,
         session_id,
         after,
-        i64::from(limit)
-    )
-}
-
-/// The latest that happened to a pool as a whole, newest first.
-pub async fn list_of_pool(tx: &mut Tx, pool: &str, limit: u32) -> Result<Vec<EventRow>, DbError> {
-    run!(
-        tx,
-        LIST_OF_POOL,
-        query_as::<EventRow>,
-        fetch_all,
-        pool,
         i64::from(limit)
     )
 }

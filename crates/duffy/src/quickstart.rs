@@ -9,6 +9,7 @@ mod installation;
 use crate::commands::quickstart::QuickstartArgs;
 use crate::failure::Failure;
 use crate::server::{self, Parts};
+use crate::signals::Hangup;
 
 use installation::Installation;
 
@@ -25,6 +26,7 @@ pub fn run(args: &QuickstartArgs) -> Result<(), Failure> {
         worker: Some(config.tasks.concurrency),
         #[cfg(feature = "legacy")]
         legacy: None,
+        hangup: Hangup::Stop,
     };
     server::run(config, parts, move |ctx, address| {
         guide::guide(ctx, address, installation)

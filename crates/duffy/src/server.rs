@@ -17,7 +17,7 @@ use crate::failure::Failure;
 #[cfg(feature = "legacy")]
 use crate::legacy::{Checked, Overrides};
 use crate::open_files;
-use crate::signals::Signals;
+use crate::signals::{Hangup, Signals};
 
 /// What runs in this process.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct Parts {
     /// The old API, with what the command line says of it.
     #[cfg(feature = "legacy")]
     pub legacy: Option<Overrides>,
+    /// What SIGHUP does.
+    pub hangup: Hangup,
 }
 
 impl Parts {
@@ -43,6 +45,7 @@ impl Parts {
             worker: None,
             #[cfg(feature = "legacy")]
             legacy: None,
+            hangup: Hangup::Ignore,
         }
     }
 
@@ -55,6 +58,7 @@ impl Parts {
             worker: Some(concurrency),
             #[cfg(feature = "legacy")]
             legacy: None,
+            hangup: Hangup::Ignore,
         }
     }
 }
@@ -90,7 +94,7 @@ where
     S: FnOnce(Ctx, Option<SocketAddr>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let signals = Signals::new()?;
+    let signals = Signals::new(parts.hangup)?;
     open_files::raise_limit(0);
     let ctx = Context::open(config).await.map_err(Failure::new)?;
     let at_once = CancellationToken::new();

@@ -1,26 +1,40 @@
-//! SIGTERM and SIGINT: the first lets running work end, the second stops at once.
+//! Signals: the first SIGTERM or SIGINT lets running work end, the second one stops at once. A service
+//! ignores SIGHUP; what runs in somebody's terminal ends with it.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// Both signals, caught from when this is made.
+/// What SIGHUP does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// Nothing but a line in the log.
+    Ignore,
+    /// The same as SIGTERM: the terminal is gone.
+    Stop,
+}
+
+/// The signals, caught from when this is made.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+    on_hangup: Hangup,
 }
 
 impl Signals {
     /// Catches them. Needs a runtime.
-    pub fn new() -> Result<Self, Failure> {
+    pub fn new(on_hangup: Hangup) -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| Failure(format!("cannot listen for signals: {error}")))
         };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+            on_hangup,
         })
     }
 
@@ -30,6 +44,10 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
+                _ = self.hangup.recv() => if self.on_hangup == Hangup::Ignore {
+                    tracing::warn!("SIGHUP is ignored: restart to read the configuration again");
+                    continue;
+                }
             }
             if stop.is_cancelled() {
                 tracing::info!("stopping at once");

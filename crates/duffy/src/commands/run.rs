@@ -11,6 +11,8 @@ use crate::legacy::Overrides;
 use crate::output;
 #[cfg(all(feature = "app", feature = "tasks"))]
 use crate::server::{self, Parts};
+#[cfg(all(feature = "app", feature = "tasks"))]
+use crate::signals::Hangup;
 
 /// Where to listen, how much to do at once.
 #[derive(Debug, Args)]
@@ -52,6 +54,7 @@ pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
             .metaclient
             .as_ref()
             .map(|_| Overrides::default()),
+        hangup: Hangup::Ignore,
     };
     output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Api, Lab, Pool, Program, Reply, Wire, eventually, wait_for_log};
+use crate::support::{Api, Lab, Pool, Program, Reply, Wire, eventually, free_port, wait_for_log};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -160,4 +161,19 @@ fn what_a_stopped_server_leaves_undone_is_undone() {
     let active = lab.sql("SELECT CAST(count(*) AS TEXT) FROM sessions WHERE retired_at IS NULL");
     assert_eq!(active, "0");
     lab.assert_consistent();
+}
+
+#[test]
+fn a_hangup_is_logged_and_stops_no_service() {
+    let legacy = json!({"metaclient": {
+        "port": free_port(), "usermap": {}, "poolmap": [{"pool": "pool"}]
+    }});
+    let lab = Lab::on_postgres(&[Pool::new("pool", 1)], &legacy);
+    for command in ["serve", "worker", "serve-legacy"] {
+        let program = lab.start(&[command]);
+        program.signal(Signal::SIGHUP);
+        wait_for_log(&program, "SIGHUP is ignored");
+        program.terminate();
+        assert_eq!(program.wait_exit(SOON), 0, "{command}");
+    }
 }

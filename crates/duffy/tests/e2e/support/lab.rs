@@ -93,7 +93,7 @@ impl Lab {
         })
     }
 
-    /// Starts `serve`, `run` or `worker`, and waits until it is at work.
+    /// Starts `serve`, `serve-legacy`, `run` or `worker`, and waits until it is at work.
     pub fn start(&self, arguments: &[&str]) -> Program {
         start(&self.site.duffy(), arguments)
     }
@@ -174,6 +174,7 @@ pub fn start(duffy: &Duffy, arguments: &[&str]) -> Program {
     let program = duffy.spawn(arguments);
     let sign = match arguments[0] {
         "worker" => "worker started",
+        "serve-legacy" => "serving the old API",
         _ => "serving the web API",
     };
     wait_for_log(&program, sign);

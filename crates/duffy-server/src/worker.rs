@@ -7,6 +7,7 @@
 mod duties;
 mod mechanisms;
 mod queue;
+mod slots;
 
 use std::time::Duration;
 

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use duffy_api::NodeState;
 use serde_json::Value;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Mechanisms;
+use super::slots::Slots;
 use crate::actor;
 use crate::context::Ctx;
 use crate::db::DbError;
@@ -26,7 +27,7 @@ use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
 pub(super) struct Queue {
     ctx: Ctx,
     mechanisms: Mechanisms,
-    concurrency: usize,
+    slots: Slots,
     running: JoinSet<()>,
     stop: CancellationToken,
     /// What was claimed last.
@@ -51,9 +52,9 @@ impl Queue {
     pub(super) fn new(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize) -> Self {
         let stop = CancellationToken::new();
         Self {
+            slots: Slots::new(concurrency, mechanisms.len() > 1),
             ctx,
             mechanisms,
-            concurrency,
             running: JoinSet::new(),
             stop,
             served: None,
@@ -66,16 +67,16 @@ impl Queue {
 
     /// Returns when some work has ended; never, while there is none.
     pub(super) async fn ended(&mut self) {
-        match self.running.join_next().await {
-            Some(ended) => Self::note_end(ended),
+        match self.running.join_next_with_id().await {
+            Some(ended) => self.note_end(ended),
             None => std::future::pending().await,
         }
     }
 
     /// Returns when all work has ended.
     pub(super) async fn drain(&mut self) {
-        while let Some(ended) = self.running.join_next().await {
-            Self::note_end(ended);
+        while let Some(ended) = self.running.join_next_with_id().await {
+            self.note_end(ended);
         }
     }
 
@@ -87,10 +88,10 @@ impl Queue {
     /// Claims what waits, as far as there is room, and starts on it. False when the database
     /// did not let it.
     pub(super) async fn dispatch(&mut self) -> bool {
-        while let Some(ended) = self.running.try_join_next() {
-            Self::note_end(ended);
+        while let Some(ended) = self.running.try_join_next_with_id() {
+            self.note_end(ended);
         }
-        if self.running.len() >= self.concurrency {
+        if self.slots.are_taken() {
             return true;
         }
         match self.claim_all().await {
@@ -119,10 +120,12 @@ impl Queue {
         let served = |group: &Waiting| Some(order(group)) <= self.served;
         let behind = waiting.iter().take_while(|group| served(group)).count();
         waiting.rotate_left(behind);
-        while self.running.len() < self.concurrency {
-            let Some(group) = waiting.pop_front() else {
-                break;
-            };
+        while let Some(group) = waiting.pop_front() {
+            if let Some(pool) = &group.pool
+                && !self.slots.admit(pool, group.state.0)
+            {
+                continue;
+            }
             match self.serve(&group).await {
                 Ok(true) => waiting.push_back(group),
                 Ok(false) => {}
@@ -210,7 +213,8 @@ impl Queue {
 
     fn start(&mut self, claim: Claim) {
         let (ctx, stop) = (self.ctx.clone(), self.stop.child_token());
-        self.running.spawn(actor::carry(async move {
+        let (pool, state) = (claim.pool.clone(), claim.state);
+        let task = self.running.spawn(actor::carry(async move {
             let Claim {
                 state,
                 pool,
@@ -255,12 +259,18 @@ impl Queue {
                 );
             }
         }));
+        self.slots.take(task.id(), pool, state);
     }
 
-    fn note_end(ended: Result<(), JoinError>) {
-        if let Err(error) = ended {
-            tracing::error!(%error, "work on nodes died; their lease will lapse");
-        }
+    fn note_end(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let task = match ended {
+            Ok((task, ())) => task,
+            Err(error) => {
+                tracing::error!(%error, "work on nodes died; their lease will lapse");
+                error.id()
+            }
+        };
+        self.slots.free(task);
     }
 }
 

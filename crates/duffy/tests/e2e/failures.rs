@@ -125,3 +125,25 @@ fn a_reusable_node_is_repaired_until_it_is_enough() {
     );
     assert_eq!(tenant.ask(&[("metal", 1)]).unwrap().status, 422);
 }
+
+#[test]
+fn a_pool_that_hangs_leaves_slots_to_others() {
+    let pools = [Pool::new("hanging", 4), Pool::new("other", 1)];
+    let lab = Lab::on_postgres(&pools, &json!({"tasks": {"concurrency": 4}}));
+    lab.site.hold("hanging", "provision");
+    let _run = lab.start(&["run"]);
+    let tenant = lab.tenant();
+    tenant.wait_filled("other", 1);
+    // All that may hang does.
+    wait_for_sql(
+        &lab,
+        "SELECT CAST(count(lease) AS TEXT) FROM nodes WHERE pool = 'hanging'",
+        "2",
+    );
+    let session = tenant.request(&[("other", 1)]);
+    tenant.retire(&session);
+    tenant.wait_state(&session["nodes"][0]["id"], "done");
+    tenant.wait_filled("other", 1);
+    lab.site.release("hanging", "provision");
+    tenant.wait_filled("hanging", 4);
+}

@@ -1,0 +1,103 @@
+//! Who may use the worker's slots: work that hangs in one pool must not keep the others from theirs.
+
+use std::collections::HashMap;
+
+use duffy_api::NodeState;
+use tokio::task::Id;
+
+/// The slots of a worker. Each piece of work, on one node or on a batch, takes one.
+#[derive(Debug)]
+pub(super) struct Slots {
+    /// How many there are.
+    all: usize,
+    /// How many of them are kept from each pool for the others.
+    for_others: usize,
+    taken: HashMap<Id, (String, NodeState)>,
+}
+
+impl Slots {
+    /// So many slots. Where there are several pools, none takes the last quarter of the slots.
+    pub(super) fn new(all: usize, several_pools: bool) -> Self {
+        Self {
+            all,
+            for_others: if several_pools { all.div_ceil(4) } else { 0 },
+            taken: HashMap::new(),
+        }
+    }
+
+    /// Whether no slot is free.
+    pub(super) fn are_taken(&self) -> bool {
+        self.taken.len() >= self.all
+    }
+
+    /// Whether a slot is free for this work of a pool. Provisioning leaves one slot to deprovisioning, besides those
+    /// for other pools. A worker with few slots gives each kind of work one at least, in turn.
+    pub(super) fn admit(&self, pool: &str, state: NodeState) -> bool {
+        if self.are_taken() {
+            return false;
+        }
+        let for_provisioning = self.all.saturating_sub(1).max(1);
+        let limit = |slots: usize| slots.saturating_sub(self.for_others).max(1);
+        let provisioning = |work: &&(String, NodeState)| work.1 == NodeState::Provisioning;
+        let in_pool = |work: &&(String, NodeState)| work.0 == pool;
+        let works = || self.taken.values();
+        works().filter(in_pool).count() < limit(self.all)
+            && (state != NodeState::Provisioning
+                || (works().filter(provisioning).count() < for_provisioning
+                    && works().filter(in_pool).filter(provisioning).count()
+                        < limit(for_provisioning)))
+    }
+
+    /// Takes a slot for a task.
+    pub(super) fn take(&mut self, task: Id, pool: String, state: NodeState) {
+        self.taken.insert(task, (pool, state));
+    }
+
+    /// Frees the slot of a task that ended.
+    pub(super) fn free(&mut self, task: Id) {
+        self.taken.remove(&task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use NodeState::{Deprovisioning, Provisioning};
+
+    /// Starts work of a pool as often as it is admitted. Returns how often, and the tasks.
+    async fn fill(slots: &mut Slots, pool: &str, state: NodeState) -> Vec<Id> {
+        let mut tasks = Vec::new();
+        while slots.admit(pool, state) {
+            let task = tokio::spawn(std::future::ready(()));
+            tasks.push(task.id());
+            slots.take(task.id(), pool.to_owned(), state);
+            task.await.unwrap();
+        }
+        tasks
+    }
+
+    #[tokio::test]
+    async fn no_pool_takes_all_slots() {
+        for (all, several, one_pool, other, removal) in [
+            (8, true, 5, 2, 1),
+            (8, false, 7, 0, 1),
+            (4, true, 2, 1, 1),
+            (3, true, 1, 1, 1),
+            (2, true, 1, 0, 1),
+            (1, true, 1, 0, 0),
+        ] {
+            let mut slots = Slots::new(all, several);
+            let hanging = fill(&mut slots, "hanging", Provisioning).await;
+            assert_eq!(hanging.len(), one_pool, "{slots:?}");
+            assert_eq!(fill(&mut slots, "other", Provisioning).await.len(), other);
+            assert_eq!(
+                fill(&mut slots, "third", Deprovisioning).await.len(),
+                removal
+            );
+            assert!(slots.are_taken());
+            slots.free(hanging[0]);
+            assert!(!slots.are_taken());
+            assert!(slots.admit("other", Deprovisioning));
+        }
+    }
+}

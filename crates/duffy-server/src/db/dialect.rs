@@ -130,6 +130,13 @@ macro_rules! common_word {
          nodes.retired_at, nodes.attempts, nodes.fence, nodes.repairs, nodes.held_at, \
          nodes.retry_at, nodes.state_since, nodes.lease_expires_at"
     };
+    // Nodes that a worker may claim. Of a held node it only takes the tenant's key off, once its session has ended:
+    // `attempts` is 0 before that, and 1 without a lease after it.
+    (claimable) => {
+        "nodes.retired_at IS NULL AND (nodes.held_at IS NULL OR (nodes.pool IS NOT NULL \
+         AND nodes.state = 'deprovisioning' AND (nodes.attempts = 0 OR nodes.lease IS NOT NULL))) \
+         AND nodes.state IN ('provisioning', 'deprovisioning')"
+    };
     // To the right of `nodes`: the running session that has the node, and its tenant.
     (lent_nodes) => {
         "LEFT JOIN (SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \

@@ -31,6 +31,8 @@ pub enum Cause {
     Failed,
     /// Work was stopped, and somebody else may go on.
     HandedBack,
+    /// The tenant's key is off a node that an operator keeps as it is.
+    KeysRemoved,
     /// A session was granted.
     Granted,
     /// A session's end was moved.
@@ -80,6 +82,7 @@ impl Cause {
             Cause::Postponed => "postponed",
             Cause::Failed => "failed",
             Cause::HandedBack => "handed-back",
+            Cause::KeysRemoved => "keys-removed",
             Cause::Granted => "granted",
             Cause::Extended => "extended",
             Cause::Retired => "retired",

@@ -34,9 +34,7 @@ statements! {
          count(pool_states.retry_at) > 0 AS failing \
          FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool \
          AND pool_states.work = CAST(nodes.state AS TEXT) \
-         WHERE nodes.retired_at IS NULL AND nodes.held_at IS NULL \
-         AND nodes.state IN ('provisioning', 'deprovisioning') \
-         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ") \
+         WHERE " claimable " AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ") \
          AND (nodes.retry_at IS NULL OR nodes.retry_at <= " now ") \
          AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= " now " \
          AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
@@ -47,8 +45,7 @@ statements! {
     /// Such as never failed come first: one node that always fails shall not hold up the others.
     CLAIM = [
         "WITH picked AS MATERIALIZED (SELECT id FROM nodes \
-         WHERE retired_at IS NULL AND held_at IS NULL AND state IN ('provisioning', 'deprovisioning') \
-         AND CAST(state AS TEXT) = $5 \
+         WHERE " claimable " AND CAST(state AS TEXT) = $5 \
          AND (pool = $1 OR (pool IS NULL AND CAST($1 AS TEXT) IS NULL)) \
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
          AND (retry_at IS NULL OR retry_at <= " now ") AND repairs + attempts < $6 \
@@ -118,6 +115,10 @@ statements! {
         "UPDATE nodes SET data = $3, lease = NULL, lease_expires_at = NULL, \
          retry_at = " [now + "$4"] " WHERE id = $1 AND lease = $2 \
          AND CAST(state AS TEXT) = $5"
+    ];
+    LEAVE_HELD = [
+        "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, attempts = $3, \
+         retry_at = " [now + "$4"] " WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'"
     ];
     SET_POOL = [
         "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'"
@@ -403,6 +404,45 @@ async fn note_failure(
         None => event,
     };
     note(tx, written, node, event.with_detail(failure.detail)).await
+}
+
+/// Leaves a held node alone: the tenant's key is off it. False when the lease is lost.
+pub async fn leave_held_node(tx: &mut Tx, node: &NodeRow, lease: &str) -> Result<bool, DbError> {
+    let written = run!(
+        tx,
+        LEAVE_HELD,
+        query,
+        execute,
+        node.id,
+        lease,
+        1,
+        None::<f64>
+    )? == 1;
+    let event = Event::of_node(Cause::KeysRemoved, node.id, node.state.0, node.state.0);
+    note(tx, written, node, event).await
+}
+
+/// Puts off the removal of the tenant's key from a held node. The next attempt is in `again_in` seconds. False when the
+/// lease is lost.
+pub async fn postpone_held_node(
+    tx: &mut Tx,
+    node: &NodeRow,
+    lease: &str,
+    detail: &str,
+    again_in: f64,
+) -> Result<bool, DbError> {
+    let written = run!(
+        tx,
+        LEAVE_HELD,
+        query,
+        execute,
+        node.id,
+        lease,
+        0,
+        Some(again_in)
+    )? == 1;
+    let event = Event::of_node(Cause::Postponed, node.id, node.state.0, node.state.0);
+    note(tx, written, node, event.with_detail(detail)).await
 }
 
 /// Gives a node being deprovisioned its pool back. False when it has one, or does something

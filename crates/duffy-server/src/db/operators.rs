@@ -78,11 +78,16 @@ statements! {
         "UPDATE nodes SET attempts = 0, retry_at = NULL WHERE id = $1 \
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ")"
     ];
+    /// A node whose session has ended may still have the tenant's key: a worker takes that off first.
     HOLD = [
-        "UPDATE nodes SET held_at = " now " WHERE id = $1"
+        "UPDATE nodes SET held_at = " now ", \
+         attempts = CASE WHEN state = 'deprovisioning' THEN 0 ELSE attempts END, \
+         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1"
     ];
     RELEASE = [
-        "UPDATE nodes SET held_at = NULL WHERE id = $1"
+        "UPDATE nodes SET held_at = NULL, \
+         attempts = CASE WHEN state = 'deprovisioning' THEN 0 ELSE attempts END, \
+         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1"
     ];
 }
 

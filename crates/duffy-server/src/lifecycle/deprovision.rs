@@ -23,27 +23,30 @@ pub async fn deprovision_nodes(
     work: &Work<'_>,
     nodes: Vec<NodeRow>,
 ) -> Result<(), DbError> {
+    let (held, nodes): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| node.held_at.is_some());
     let nodes = work::give_up_on_hopeless(ctx, work, nodes, "deprovisioning").await?;
+    let removal = remove_keys(ctx, work, held.iter().chain(&nodes));
+    let Some(stale) = work.stop.run_until_cancelled(removal).await else {
+        let stopped = MechanismError::Stopped;
+        return work::settle_failure(ctx, work, &nodes, "deprovisioning", &stopped).await;
+    };
+    let mut result = Ok(());
+    for node in &held {
+        let written = leave_held(ctx, work, node, stale.contains(&node.id)).await;
+        result = result.and(written);
+    }
     if nodes.is_empty() {
-        return Ok(());
+        return result;
     }
     let inputs: Vec<_> = nodes.iter().map(work::mechanism_node).collect();
-    let stale = work
-        .stop
-        .run_until_cancelled(remove_keys(ctx, work, &nodes))
-        .await;
-    let results = match &stale {
-        Some(_) => work.mechanism.deprovision(&inputs, work.stop).await,
-        None => Err(MechanismError::Stopped),
-    };
-    let results = match results {
+    let results = match work.mechanism.deprovision(&inputs, work.stop).await {
         Ok(results) => results,
         Err(error) => {
-            return work::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
+            let settled = work::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
+            return result.and(settled);
         }
     };
-    let stale = stale.unwrap_or_default();
-    let mut result = Ok(());
     for (node, matched) in nodes.iter().zip(match_deprovisioned(&inputs, &results)) {
         // Of a node that was never made no result can tell; that the mechanism worked is enough.
         let never_made =
@@ -62,11 +65,12 @@ pub async fn deprovision_nodes(
 
 /// After use a node may be in any condition, so that this fails is no obstacle; but it is
 /// remembered of a node that is used again. Returns the nodes where it failed.
-async fn remove_keys(ctx: &Ctx, work: &Work<'_>, nodes: &[NodeRow]) -> HashSet<i64> {
-    let targets: Vec<_> = nodes
-        .iter()
-        .map(|node| (node.id, ssh_target(node)))
-        .collect();
+async fn remove_keys(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    nodes: impl Iterator<Item = &NodeRow>,
+) -> HashSet<i64> {
+    let targets: Vec<_> = nodes.map(|node| (node.id, ssh_target(node))).collect();
     let each = targets.into_iter().map(|(id, target)| async move {
         let target = target?;
         if !work.keeper.is_fresh() {
@@ -109,6 +113,45 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
         );
     } else {
         tracing::warn!(node.id, "deprovisioned, but the lease is lost");
+    }
+    Ok(())
+}
+
+/// Ends the work on a node that an operator holds. Nothing more than the tenant's key is taken off; while that fails it
+/// is tried again, after a pause that grows with the time since the session's end.
+async fn leave_held(
+    ctx: &Ctx,
+    work: &Work<'_>,
+    node: &NodeRow,
+    stale: bool,
+) -> Result<(), DbError> {
+    let lease = work.keeper.lease();
+    let since = node.state_since.map(|since| ctx.clock.now() - since.0);
+    let elapsed = since.and_then(|since| since.to_std().ok());
+    let policy = &ctx.policy;
+    let (shortest, longest) = (policy.back_off_min, policy.back_off_max);
+    let pause = elapsed.unwrap_or(shortest).min(longest).max(shortest);
+    work.keeper.expect_fewer(1);
+    let write = || {
+        ctx.db.transaction(|mut tx| async move {
+            let written = if stale {
+                let detail = "the node is held, and the tenant's key could not be taken off it";
+                let again_in = pause.as_secs_f64();
+                leases::postpone_held_node(&mut tx, node, lease, detail, again_in).await?
+            } else {
+                leases::leave_held_node(&mut tx, node, lease).await?
+            };
+            Ok::<_, DbError>((tx, written))
+        })
+    };
+    match (lease::persist(ctx, write).await?, stale) {
+        (false, _) => tracing::warn!(node.id, "the lease on a held node is lost"),
+        (true, false) => tracing::info!(node.id, "the tenant's key is off the held node"),
+        (true, true) => tracing::warn!(
+            node.id,
+            again_in_s = pause.as_secs(),
+            "cannot take the tenant's key off the held node"
+        ),
     }
     Ok(())
 }

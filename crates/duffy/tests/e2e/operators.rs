@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Lab, Pool};
+use crate::support::{Lab, Pool, eventually};
+
+const SOON: Duration = Duration::from_secs(60);
 
 const SETTINGS: &str = r#"{"tasks": {"repair-min": "1h"}}"#;
 
@@ -307,12 +309,83 @@ fn a_held_node_is_not_lent_and_another_takes_its_place() {
     });
     assert_eq!(state(&lent), "deprovisioning");
     assert_eq!(state(&held), "ready");
-    assert_eq!(node(&lab, &lent)["attempts"], 0);
     done(
         &lab,
         &["hold-node", &number, "--release", "--reason", "seen"],
     );
     tenant.wait_state(&lent, "done");
+}
+
+/// The session's end is the end of access, also to a node that an operator keeps for a look.
+fn take_the_key_off_a_held_node(mut lab: Lab) {
+    let tenant = lab.tenant();
+    let worker = lab.start(&["worker"]);
+    let _serve = lab.start(&["serve"]);
+    tenant.wait_filled("pool", 1);
+    let session = tenant.request(&[("pool", 1)]);
+    let id = session["nodes"][0]["id"].clone();
+    let ip = session["nodes"][0]["ipaddr"].as_str().unwrap().to_owned();
+    let key = lab.site.tenant_key().public().to_owned();
+    assert!(lab.site.node(&ip).authorized_keys().contains(&key));
+    change(&lab, "hold-node", &id, "looking");
+    let events = |lab: &Lab| done(lab, &["node-events", &id.to_string()]).to_string();
+    let wait_for_event = |lab: &Lab, text: &str| {
+        eventually(SOON, text, || {
+            let events = events(lab);
+            if events.contains(text) {
+                Ok(())
+            } else {
+                Err(events)
+            }
+        });
+    };
+
+    // The first who comes for the key does not get in.
+    lab.site.node(&ip).refuse();
+    tenant.retire(&session);
+    wait_for_event(&lab, "could not be taken off");
+    // A worker that dies at it leaves it to another one.
+    lab.site.node(&ip).recover();
+    lab.site.node(&ip).stall();
+    eventually(
+        SOON,
+        "an attempt to run",
+        || match node(&lab, &id)["leased_until"].is_null() {
+            true => Err("no lease".to_owned()),
+            false => Ok(()),
+        },
+    );
+    worker.kill9();
+    lab.site.node(&ip).recover();
+    let _worker = lab.start(&["worker"]);
+    wait_for_event(&lab, "keys-removed");
+    assert!(!lab.site.node(&ip).authorized_keys().contains(&key));
+    assert_eq!(node(&lab, &id)["state"], "deprovisioning");
+    assert!(
+        lab.site
+            .events("pool")
+            .iter()
+            .all(|line| line.starts_with("provision"))
+    );
+
+    let number = id.to_string();
+    done(
+        &lab,
+        &["hold-node", &number, "--release", "--reason", "seen"],
+    );
+    tenant.wait_state(&id, "done");
+}
+
+#[test]
+fn a_held_node_is_left_without_its_tenants_key() {
+    let pool = [Pool::new("pool", 1)];
+    take_the_key_off_a_held_node(Lab::on_postgres(&pool, &settings()));
+}
+
+#[test]
+fn a_held_node_is_left_without_its_tenants_key_on_sqlite() {
+    let pool = [Pool::new("pool", 1)];
+    take_the_key_off_a_held_node(Lab::on_sqlite(&pool, &settings()));
 }
 
 /// A pool is emptied, stays empty, and is filled again.

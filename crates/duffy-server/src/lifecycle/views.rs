@@ -58,8 +58,10 @@ pub fn tenant(ctx: &Ctx, row: &TenantRow) -> Tenant {
 /// The state that is shown of a node: as in the original, one whose session has ended is deployed until a
 /// worker has taken it in hand.
 fn shown_state(row: &NodeRow) -> NodeState {
-    let untouched =
-        row.state.0 == NodeState::Deprovisioning && row.attempts == 0 && row.repairs == 0;
+    let untouched = row.state.0 == NodeState::Deprovisioning
+        && row.attempts == 0
+        && row.repairs == 0
+        && row.held_at.is_none();
     // The original takes the pool away as it begins, and only a lent node has a specification.
     if untouched && row.pool.is_some() && row.data.0.contains_key("nodes_spec") {
         NodeState::Deployed
@@ -68,11 +70,11 @@ fn shown_state(row: &NodeRow) -> NodeState {
     }
 }
 
-/// A node. `for_operators` says whether what its playbook printed last, of which nobody can
-/// tell what it contains, is shown.
+/// A node. `for_operators` says whether the cause of a failure is shown: it quotes a playbook or a node, and nobody
+/// can tell what is in that.
 pub fn node(mut row: NodeRow, for_operators: bool) -> Node {
     if !for_operators {
-        hide_log(&mut row.data.0);
+        hide_cause(&mut row.data.0);
     }
     let state = shown_state(&row);
     Node {
@@ -90,10 +92,25 @@ pub fn node(mut row: NodeRow, for_operators: bool) -> Node {
     }
 }
 
-fn hide_log(data: &mut Map<String, Value>) {
-    if let Some(Value::Object(error)) = data.get_mut("error") {
-        error.shift_remove("log");
-    }
+/// What the original says of a failure.
+const FAILURES: [&str; 5] = [
+    "contextualizing node failed",
+    "decontextualizing node failed",
+    "deprovisioning mechanism failed",
+    "deprovisioning node failed",
+    "provisioning node failed",
+];
+
+/// Leaves of an error what everybody may see: when it happened, and one of the fixed phrases.
+fn hide_cause(data: &mut Map<String, Value>) {
+    let Some(Value::Object(error)) = data.get_mut("error") else {
+        return;
+    };
+    let detail = error.get("detail").and_then(Value::as_str).unwrap_or("");
+    let phrase = FAILURES.iter().find(|phrase| detail.starts_with(**phrase));
+    let phrase = Value::from(*phrase.unwrap_or(&"node failed"));
+    error.retain(|name, _| name == "failed_at");
+    error.insert("detail".into(), phrase);
 }
 
 /// A session with its nodes, whose states are shown while it runs.
@@ -109,7 +126,7 @@ pub fn session(
         let state = active.then(|| shown_state(&node));
         // What the node does afterwards is no business of this session's tenant.
         let mut data = if active { node.data } else { row.session_data };
-        hide_log(&mut data.0);
+        hide_cause(&mut data.0);
         SessionNode {
             hostname: node.hostname,
             ipaddr: node.ipaddr,
@@ -348,4 +365,36 @@ pub async fn next_ready_node(ctx: &Ctx, pool: &str) -> Result<Option<Node>, DbEr
         })
         .await?;
     Ok(row.map(|row| node(row, false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn everybody_sees_that_a_node_failed_and_nobody_why() {
+        for (detail, shown) in [
+            (
+                "provisioning node failed: token=hunter2",
+                "provisioning node failed",
+            ),
+            (
+                "deprovisioning node failed, pool 'x' not found",
+                "deprovisioning node failed",
+            ),
+            ("contextualizing node failed", "contextualizing node failed"),
+            ("a former tenant's key may be on it: hunter2", "node failed"),
+        ] {
+            let error = json!({
+                "failed_at": "2026-01-01", "detail": detail, "log": "hunter2", "more": {"x": "hunter2"}
+            });
+            let mut data = Map::new();
+            data.insert("error".into(), error);
+            hide_cause(&mut data);
+            let expected = json!({"failed_at": "2026-01-01", "detail": shown});
+            assert_eq!(data["error"], expected);
+        }
+    }
 }

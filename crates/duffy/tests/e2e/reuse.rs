@@ -77,7 +77,7 @@ fn registered_machines_are_picked_and_picked_again() {
     let session = tenant.request(&[("metal", 1)]);
     lab.site.node(&ips[1]).refuse();
     tenant.retire(&session);
-    let node = tenant.wait("a failure because of the key", |api| {
+    let node = lab.admin().wait("a failure because of the key", |api| {
         let node = api.node(&id);
         assert_ne!(node["state"], "ready", "{node}");
         match node["data"]["error"]["detail"].as_str() {

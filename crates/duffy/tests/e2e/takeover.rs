@@ -60,7 +60,7 @@ fn take_over(on_postgres: bool) {
     let remade = tenant.wait_state(&json!(6), "ready");
     assert!(remade["ipaddr"].is_string(), "{remade}");
     for (failed, word) in [(26, "by hand"), (27, "nodepools.concrete")] {
-        let node = tenant.wait_state(&json!(failed), "failed");
+        let node = lab.admin().wait_state(&json!(failed), "failed");
         let detail = node["data"]["error"]["detail"].as_str().unwrap();
         assert!(detail.contains(word), "{detail}");
     }

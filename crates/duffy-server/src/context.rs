@@ -45,6 +45,8 @@ pub type Ctx = Arc<Context>;
 pub struct Policy {
     /// How many nodes a tenant may hold at once, if it has no quota of its own.
     pub node_quota: i64,
+    /// How many active sessions a tenant may have.
+    pub session_quota: i64,
     /// How long a session lasts at first, if its tenant has no lifetime of its own.
     pub session_lifetime: TimeDelta,
     /// How long a session can last, if its tenant has no maximum of its own.
@@ -141,6 +143,7 @@ impl Policy {
     fn new(config: &Config, defaults: &Defaults) -> Self {
         Self {
             node_quota: i64::from(defaults.node_quota),
+            session_quota: i64::from(defaults.session_quota),
             session_lifetime: defaults.session_lifetime,
             session_lifetime_max: defaults.session_lifetime_max,
             lease: config.tasks.lease,

@@ -5,6 +5,9 @@ use chrono::TimeDelta;
 use super::{RetryOverrides, decode_count};
 use crate::decode::{Cursor, Report};
 
+/// Active sessions of a tenant, unless configured. Sessions without nodes count too.
+const SESSION_QUOTA: u32 = 1000;
+
 /// The `defaults` section.
 #[derive(Debug, Clone)]
 pub struct Defaults {
@@ -14,6 +17,8 @@ pub struct Defaults {
     pub session_lifetime_max: TimeDelta,
     /// How many nodes a tenant can have at one time; at least one.
     pub node_quota: u32,
+    /// How many active sessions a tenant can have at one time; at least one.
+    pub session_quota: u32,
     /// How to retry where the section in question says nothing.
     pub retries: RetryOverrides,
 }
@@ -24,6 +29,7 @@ impl Defaults {
             "session-lifetime",
             "session-lifetime-max",
             "node-quota",
+            "session-quota",
             "retries",
         ];
         let fields = cursor.fields(report, known)?;
@@ -35,6 +41,10 @@ impl Defaults {
         let quota = fields
             .require(report, "node-quota")
             .and_then(|at| decode_count(&at, report, 1));
+        let session_quota = match fields.get("session-quota") {
+            Some(at) => decode_count(&at, report, 1),
+            None => Some(SESSION_QUOTA),
+        };
         let retries = fields
             .get("retries")
             .map(|at| RetryOverrides::decode(&at, report));
@@ -50,6 +60,7 @@ impl Defaults {
             session_lifetime: lifetime?,
             session_lifetime_max: lifetime_max?,
             node_quota: quota?,
+            session_quota: session_quota?,
             retries: retries.flatten().unwrap_or_default(),
         })
     }

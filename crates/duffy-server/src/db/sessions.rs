@@ -72,6 +72,9 @@ statements! {
          JOIN sessions ON sessions.id = sessions_nodes.session_id \
          WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL"
     ];
+    COUNT_SESSIONS_OF_TENANT = [
+        "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL"
+    ];
     INSERT_SESSION = [
         "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
          VALUES ($1, $2, " now ", " [now + "$3"] ") RETURNING " session_columns
@@ -201,6 +204,18 @@ pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, D
     let count = run!(
         tx,
         COUNT_NODES_OF_TENANT,
+        query_scalar::<i64>,
+        fetch_optional,
+        tenant_id
+    )?;
+    Ok(count.unwrap_or(0))
+}
+
+/// How many active sessions a tenant has.
+pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
+    let count = run!(
+        tx,
+        COUNT_SESSIONS_OF_TENANT,
         query_scalar::<i64>,
         fetch_optional,
         tenant_id

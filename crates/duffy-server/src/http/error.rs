@@ -214,6 +214,7 @@ impl From<SessionError> for ApiError {
                      ({current}) = {total} > {quota}"
                 ))
             }
+            SessionError::TooManySessions { .. } => ApiError::ForbiddenBecause(error.to_string()),
             SessionError::CannotReserve { quantity, pool } => ApiError::Unprocessable(format!(
                 "can't reserve nodes: quantity={quantity} pool={}",
                 quoted(&pool)

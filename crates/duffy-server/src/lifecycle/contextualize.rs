@@ -8,17 +8,16 @@ use futures::stream::{self, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::idempotency::reply_of;
 use super::lease::{self, LeaseKeeper};
 use super::nodes::ssh_target;
 use super::repair;
-use super::reserve::{Reserved, ReservedNode, take_node};
+use super::reserve::{Reserved, ReservedNode, record_grant, take_node};
 use super::rules;
 use super::session_error::SessionError;
 use super::views;
 use crate::actor;
 use crate::context::Ctx;
-use crate::db::events::{self, Cause, Event};
+use crate::db::events::Cause;
 use crate::db::nodes::{NodeRow, State};
 use crate::db::sessions::SessionRow;
 use crate::db::{DbError, Tx, idempotency, leases, nodes, sessions};
@@ -305,12 +304,7 @@ async fn try_deploy(
             if view.active && view.nodes.len() == quantity && view.nodes.iter().all(deployed) {
                 // Not again, when it was committed before and only the answer was lost.
                 if deployed_now > 0 {
-                    let event = Event::of_session(Cause::Granted, id, view.tenant.id);
-                    events::record(&mut tx, &event).await?;
-                }
-                if keyed {
-                    let reply = reply_of(&view)?;
-                    idempotency::write_reply(&mut tx, id, &reply).await?;
+                    record_grant(&mut tx, &view, keyed).await?;
                 }
                 Ok((tx, view))
             } else {

@@ -1,6 +1,6 @@
 //! The first transaction of a session: quota, nodes, session, all or nothing.
 
-use duffy_api::{NodesSpec, SessionCreate};
+use duffy_api::{NodesSpec, Session, SessionCreate};
 use serde_json::json;
 
 use super::idempotency::{self, Standing};
@@ -8,6 +8,7 @@ use super::rules;
 use super::session_error::SessionError;
 use super::views;
 use crate::context::Ctx;
+use crate::db::events::{self, Cause, Event};
 use crate::db::idempotency::NewKey;
 use crate::db::nodes::{self, NodeRow, PoolLock};
 use crate::db::sessions::{self, SessionRow};
@@ -42,12 +43,24 @@ pub(super) struct Wanted<'a> {
     pub(super) key: Option<&'a NewKey>,
 }
 
-/// Reserves what is wanted. `None` when another request with the same key was faster.
+/// How a reservation ends.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The nodes wait for the tenant's key.
+    Reserved(Reserved),
+    /// The session has no nodes, so nothing is left to do: it is granted in the same transaction, and a crash
+    /// cannot leave it half-way.
+    Granted(Box<Session>),
+    /// Another request with the same key was faster.
+    Repeated,
+}
+
+/// Reserves what is wanted.
 pub(super) async fn reserve(
     ctx: &Ctx,
     wanted: &Wanted<'_>,
     lease: &str,
-) -> Result<Option<Reserved>, SessionError> {
+) -> Result<Outcome, SessionError> {
     let mut result = try_reserve(ctx, wanted, lease, Hurry::TakeWhatIsFree).await;
     // Enough are ready, but others are about to take them, or to let go of them again: only
     // with them out of the way can it be told.
@@ -55,9 +68,9 @@ pub(super) async fn reserve(
         result = try_reserve(ctx, wanted, lease, Hurry::WaitForOthers).await;
     }
     match result {
-        Ok(reserved) => Ok(Some(reserved)),
+        Ok(outcome) => Ok(outcome),
         Err(ReserveError::HeldByOthers) => Err(cannot_reserve(wanted.create.nodes_specs.first())),
-        Err(ReserveError::Repeated) => Ok(None),
+        Err(ReserveError::Repeated) => Ok(Outcome::Repeated),
         Err(ReserveError::Refused(error)) => Err(error),
     }
 }
@@ -109,7 +122,7 @@ async fn try_reserve(
     wanted: &Wanted<'_>,
     lease: &str,
     hurry: Hurry,
-) -> Result<Reserved, ReserveError> {
+) -> Result<Outcome, ReserveError> {
     let &Wanted {
         tenant_id,
         create,
@@ -154,19 +167,38 @@ async fn try_reserve(
                     spec: spec.clone(),
                 });
             }
+            let keyed = key.is_some();
+            if reserved.is_empty() {
+                let session = views::read_session(ctx, &mut tx, session).await?;
+                record_grant(&mut tx, &session, keyed).await?;
+                return Ok((tx, Outcome::Granted(Box::new(session))));
+            }
             // The pools are short of these nodes now.
             tx.wake_workers();
-            Ok((
-                tx,
-                Reserved {
-                    session,
-                    tenant,
-                    nodes: reserved,
-                    keyed: key.is_some(),
-                },
-            ))
+            let reserved = Reserved {
+                session,
+                tenant,
+                nodes: reserved,
+                keyed,
+            };
+            Ok((tx, Outcome::Reserved(reserved)))
         })
         .await
+}
+
+/// Writes down that a session is granted: in the history, and for a repeated request.
+pub(super) async fn record_grant(
+    tx: &mut Tx,
+    session: &Session,
+    keyed: bool,
+) -> Result<(), SessionError> {
+    let event = Event::of_session(Cause::Granted, session.id, session.tenant.id);
+    events::record(tx, &event).await?;
+    if keyed {
+        let reply = idempotency::reply_of(session)?;
+        crate::db::idempotency::write_reply(tx, session.id, &reply).await?;
+    }
+    Ok(())
 }
 
 async fn check_quota(
@@ -177,6 +209,13 @@ async fn check_quota(
 ) -> Result<(), SessionError> {
     if tenant.is_admin {
         return Ok(());
+    }
+    let sessions = sessions::count_sessions_of_tenant(tx, tenant.id).await?;
+    if !rules::within_quota(1, sessions, ctx.policy.session_quota) {
+        return Err(SessionError::TooManySessions {
+            current: sessions,
+            quota: ctx.policy.session_quota,
+        });
     }
     let requested = specs.iter().map(|spec| i64::from(spec.quantity)).sum();
     let current = sessions::count_nodes_of_tenant(tx, tenant.id).await?;

@@ -39,6 +39,14 @@ pub enum SessionError {
         /// How many it may hold.
         quota: i64,
     },
+    /// The tenant would have too many sessions.
+    #[error("the tenant has {current} active sessions, and may have {quota}; retire some first")]
+    TooManySessions {
+        /// How many are active.
+        current: i64,
+        /// How many may be.
+        quota: i64,
+    },
     /// Too few nodes of the pool are ready, or there is no such pool.
     #[error("can't reserve nodes: quantity={quantity} pool='{pool}'")]
     CannotReserve {

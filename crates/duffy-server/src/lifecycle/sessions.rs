@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::contextualize::contextualize;
 use super::idempotency;
 use super::lease::{self, LeaseKeeper, new_lease};
-use super::reserve::{Wanted, reserve};
+use super::reserve::{Outcome, Wanted, reserve};
 use super::rules;
 use super::views;
 use crate::context::Ctx;
@@ -97,12 +97,16 @@ pub async fn request_session(
 async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, SessionError> {
     let lease = new_lease();
     let taken = Instant::now();
-    let Some(reserved) = reserve(ctx, wanted, &lease).await? else {
-        return Ok(None);
+    let (id, granted) = match reserve(ctx, wanted, &lease).await? {
+        Outcome::Repeated => return Ok(None),
+        Outcome::Granted(session) => (session.id, Ok(*session)),
+        Outcome::Reserved(reserved) => {
+            let id = reserved.session.id;
+            let keeper = LeaseKeeper::start(ctx, lease, reserved.nodes.len(), taken);
+            (id, contextualize(ctx, reserved, &keeper).await)
+        }
     };
-    let id = reserved.session.id;
-    let keeper = LeaseKeeper::start(ctx, lease, reserved.nodes.len(), taken);
-    match contextualize(ctx, reserved, &keeper).await {
+    match granted {
         Ok(session) => {
             tracing::info!(
                 session.id = id,
@@ -160,9 +164,11 @@ pub async fn update_session(
                 let old = session.expires_at.map(|time| time.0);
                 let expires_at =
                     Timestamp(rules::clamp_expiry(session.created_at.0, old, new, longest));
-                sessions::set_expiry(&mut tx, &session, expires_at).await?;
-                session.expires_at = Some(expires_at);
-                tx.wake_workers();
+                if session.expires_at != Some(expires_at) {
+                    sessions::set_expiry(&mut tx, &session, expires_at).await?;
+                    session.expires_at = Some(expires_at);
+                    tx.wake_workers();
+                }
             }
             if change.active == Some(false) {
                 let retired = sessions::retire_session(&mut tx, id, Cause::Retired).await?;

@@ -130,6 +130,66 @@ fn what_happened_is_told_on_sqlite_too() {
     tell(&Lab::on_sqlite(&pool, &json!({})));
 }
 
+/// What changes nothing leaves no trace, and what is granted without nodes leaves one and has a limit.
+fn count_cheap_requests(lab: &Lab) {
+    let tenant = lab.tenant();
+    let _serve = lab.start(&["serve"]);
+    let ask = |nodes_specs: Value| {
+        let body = json!({ "nodes_specs": nodes_specs });
+        tenant.call("POST", "sessions", Some(&body)).unwrap()
+    };
+    let granted = ask(json!([]));
+    assert_eq!(granted.status, 201, "{}", granted.text);
+    let session = granted.json["session"].clone();
+    let path = format!("sessions/{}", session["id"]);
+    let of_session = format!("{path}/events");
+    assert_eq!(causes(&events(&tenant, &of_session)), ["granted"]);
+    // One transaction: a crash leaves no session that nobody was granted. SQLite's time is that of the statement.
+    if lab.postgres.is_some() {
+        let granted_at = "SELECT CAST(count(*) AS TEXT) FROM sessions \
+            JOIN events ON events.session_id = sessions.id AND events.created_at = sessions.created_at";
+        assert_eq!(lab.sql(granted_at), "1");
+    }
+
+    for change in [json!("+0s"), json!("-0s"), session["expires_at"].clone()] {
+        let body = json!({ "expires_at": change });
+        let reply = tenant.call("PUT", &path, Some(&body)).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert_eq!(reply.json["session"]["expires_at"], session["expires_at"]);
+        assert_eq!(causes(&events(&tenant, &of_session)), ["granted"], "{body}");
+    }
+    let longer = json!({"expires_at": "+1s"});
+    tenant.call("PUT", &path, Some(&longer)).unwrap();
+    assert_eq!(
+        causes(&events(&tenant, &of_session)),
+        ["granted", "extended"]
+    );
+
+    assert_eq!(ask(json!([])).status, 201);
+    let refused = ask(json!([]));
+    assert_eq!(refused.status, 403);
+    let detail = refused.json["detail"].as_str().unwrap();
+    assert!(detail.contains("2 active sessions"), "{detail}");
+    tenant.retire(&session);
+    assert_eq!(ask(json!([])).status, 201);
+}
+
+#[test]
+fn cheap_requests_are_counted() {
+    count_cheap_requests(&Lab::on_postgres(
+        &[],
+        &json!({"defaults": {"session-quota": 2}}),
+    ));
+}
+
+#[test]
+fn cheap_requests_are_counted_on_sqlite() {
+    count_cheap_requests(&Lab::on_sqlite(
+        &[],
+        &json!({"defaults": {"session-quota": 2}}),
+    ));
+}
+
 #[test]
 fn nobody_asks_for_history_without_a_key_or_with_nonsense() {
     let lab = Lab::on_sqlite(&[Pool::simulated("small", 1, &json!({}))], &json!({}));

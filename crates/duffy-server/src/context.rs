@@ -15,7 +15,7 @@ use crate::db::{ConnectError, Db};
 use crate::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings};
 
 /// What every part of a running server has at hand.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Context {
     /// The database.
     pub db: Db,
@@ -136,6 +136,17 @@ impl Context {
             stop: CancellationToken::new(),
             halt: CancellationToken::new(),
         }))
+    }
+}
+
+impl Context {
+    /// The same with the database's reserved connections: for what must not wait for the requests of clients.
+    #[must_use]
+    pub fn reserved(&self) -> Ctx {
+        Arc::new(Self {
+            db: self.db.reserved(),
+            ..self.clone()
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! to be told differently stands in `dialect`.
 
 mod connect;
+mod connections;
 pub(crate) mod dialect;
 pub mod events;
 pub mod idempotency;
@@ -27,43 +28,36 @@ pub use dialect::{Sql, Unique};
 pub use wake::WakeUps;
 
 use crate::actor;
+use connections::{Intent, Pool, Pools, Share, TxInner};
 
 /// A database, and who is woken when there is work in it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Db {
-    pool: Pool,
+    pools: Arc<Pools>,
+    share: Share,
+    deadlines: Deadlines,
     wake: Arc<wake::Wake>,
 }
 
-#[derive(Debug, Clone)]
-enum Pool {
-    #[cfg(feature = "postgresql")]
-    Postgres(sqlx::PgPool),
-    #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::SqlitePool),
-}
-
-/// What a transaction is for.
+/// How long parts of a transaction may take. The server's own timeouts are shorter: these are for a server that has
+/// gone without a word.
 #[derive(Debug, Clone, Copy)]
-enum Intent {
-    Read,
-    Write,
+pub struct Deadlines {
+    /// Its begin, on a connection that there is.
+    pub begin: Duration,
+    /// All that follows. A migration takes as long as it needs.
+    pub transaction: Duration,
+    /// How long a migration waits for others to let go of the tables.
+    pub migration_lock: Duration,
 }
 
-impl Pool {
-    async fn begin(&self, intent: Intent) -> Result<TxInner, sqlx::Error> {
-        match (self, intent) {
-            #[cfg(feature = "postgresql")]
-            (Pool::Postgres(pool), _) => pool.begin().await.map(TxInner::Postgres),
-            #[cfg(feature = "sqlite")]
-            (Pool::Sqlite(pool), Intent::Read) => pool.begin().await.map(TxInner::Sqlite),
-            // IMMEDIATE: a transaction that reads first and writes then would else fail at
-            // once when another one wrote in between, without waiting.
-            #[cfg(feature = "sqlite")]
-            (Pool::Sqlite(pool), Intent::Write) => {
-                let begun = pool.begin_with("BEGIN IMMEDIATE").await;
-                begun.map(TxInner::Sqlite)
-            }
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            // Longer than a writer of SQLite waits for another one.
+            begin: Duration::from_secs(15),
+            transaction: Duration::from_mins(1),
+            migration_lock: Duration::from_secs(5),
         }
     }
 }
@@ -75,14 +69,6 @@ pub struct Tx {
     wakes: bool,
     /// In whose name it writes.
     actor: Arc<str>,
-}
-
-#[derive(Debug)]
-enum TxInner {
-    #[cfg(feature = "postgresql")]
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
-    #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
 }
 
 /// Why something could not be read or written.
@@ -145,9 +131,6 @@ impl TransactionError for DbError {
     }
 }
 
-/// How long closing may take.
-const CLOSE: Duration = Duration::from_secs(5);
-
 /// How often a transaction is done again after it lost against another one.
 const CONFLICT_RETRIES: u32 = 10;
 
@@ -164,12 +147,13 @@ impl Db {
         let mut attempt = 0;
         loop {
             let tx = self.begin(Intent::Write).await?;
-            let result: Result<T, E> = within_deadline(async {
-                let (tx, value) = work(tx).await?;
-                self.commit(tx).await?;
-                Ok(value)
-            })
-            .await;
+            let result: Result<T, E> = self
+                .within_deadline(async {
+                    let (tx, value) = work(tx).await?;
+                    self.commit(tx).await?;
+                    Ok(value)
+                })
+                .await;
             attempt += 1;
             match result {
                 Err(error)
@@ -194,7 +178,7 @@ impl Db {
         Fut: Future<Output = Result<(Tx, T), E>>,
     {
         let tx = self.begin(Intent::Read).await?;
-        within_deadline(async {
+        self.within_deadline(async {
             let (tx, value) = work(tx).await?;
             self.commit(tx).await?;
             Ok(value)
@@ -202,12 +186,30 @@ impl Db {
         .await
     }
 
-    /// Begins in a task of its own, which goes on when whoever asked is gone. Of a BEGIN that is given up half-way
-    /// the pool would not know, and the next transaction on its connection would be part of that one: in its time,
-    /// by PostgreSQL's `now()`.
+    /// The same for migrations: without a deadline, and not done again.
+    async fn long_transaction<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    where
+        E: TransactionError,
+        F: FnOnce(Tx) -> Fut,
+        Fut: Future<Output = Result<(Tx, T), E>>,
+    {
+        let tx = self.begin(Intent::Write).await?;
+        let (tx, value) = work(tx).await?;
+        self.commit(tx).await?;
+        Ok(value)
+    }
+
+    /// Begins in a task of its own, which goes on when the caller is gone. The pool does not know of a BEGIN that is
+    /// given up half-way: the next transaction on its connection would be part of that one, in its time, by PostgreSQL's
+    /// `now()`.
     async fn begin(&self, intent: Intent) -> Result<Tx, DbError> {
-        let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin(intent).await });
+        let place = self.pools.wait(self.share)?;
+        let (pool, deadline) = (self.pools.of(self.share).clone(), self.deadlines.begin);
+        let begun = tokio::spawn(async move {
+            let begun = pool.begin(intent, deadline).await;
+            drop(place);
+            begun
+        });
         // Only a panic keeps it from its end.
         let inner = begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed));
         Ok(Tx {
@@ -222,12 +224,7 @@ impl Db {
         if wakes {
             wake::announce(&mut tx).await?;
         }
-        match tx.inner {
-            #[cfg(feature = "postgresql")]
-            TxInner::Postgres(tx) => tx.commit().await?,
-            #[cfg(feature = "sqlite")]
-            TxInner::Sqlite(tx) => tx.commit().await?,
-        }
+        tx.inner.commit().await?;
         if wakes {
             self.wake.ring();
         }
@@ -248,42 +245,45 @@ impl Db {
         wake::WakeUps::new(self)
     }
 
+    /// The same database by connections that clients' requests do not use: for the renewal of leases, and for what
+    /// workers write.
+    #[must_use]
+    pub fn reserved(&self) -> Db {
+        Db {
+            share: Share::Reserved,
+            ..self.clone()
+        }
+    }
+
+    /// With other deadlines: for tests, where short ones save time.
+    #[must_use]
+    pub fn with_deadlines(self, deadlines: Deadlines) -> Db {
+        Db { deadlines, ..self }
+    }
+
     /// Closes all connections, after those in use are given back; a few seconds at most.
     pub async fn close(&self) {
-        let closed = async {
-            match &self.pool {
-                #[cfg(feature = "postgresql")]
-                Pool::Postgres(pool) => pool.close().await,
-                #[cfg(feature = "sqlite")]
-                Pool::Sqlite(pool) => pool.close().await,
-            }
-        };
-        if tokio::time::timeout(CLOSE, closed).await.is_err() {
-            tracing::warn!("connections to the database did not close");
+        self.pools.close().await;
+    }
+
+    async fn within_deadline<T, E: From<DbError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match tokio::time::timeout(self.deadlines.transaction, work).await {
+            Ok(result) => result,
+            Err(_) => Err(DbError::from(sqlx::Error::PoolTimedOut).into()),
         }
     }
 
     /// The engine's name.
     pub fn engine(&self) -> &'static str {
-        match &self.pool {
+        match &self.pools.general {
             #[cfg(feature = "postgresql")]
             Pool::Postgres(_) => "PostgreSQL",
             #[cfg(feature = "sqlite")]
             Pool::Sqlite(_) => "SQLite",
         }
-    }
-}
-
-/// How long a transaction may take. The server's own timeouts are shorter: this is for a
-/// server that has gone without a word.
-const DEADLINE: Duration = Duration::from_mins(1);
-
-async fn within_deadline<T, E: From<DbError>>(
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    match tokio::time::timeout(DEADLINE, work).await {
-        Ok(result) => result,
-        Err(_) => Err(DbError::from(sqlx::Error::PoolTimedOut).into()),
     }
 }
 

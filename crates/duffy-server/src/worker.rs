@@ -28,7 +28,8 @@ const HAND_BACK: Duration = Duration::from_secs(15);
 /// Works until `ctx.stop` is cancelled, then lets running work end, for a minute at most;
 /// what still runs then, or when `at_once` is cancelled, is stopped and handed back.
 pub async fn run(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize, at_once: CancellationToken) {
-    let work = run_as_worker(ctx, mechanisms, concurrency, at_once);
+    // What clients ask for must not keep it from the database.
+    let work = run_as_worker(ctx.reserved(), mechanisms, concurrency, at_once);
     actor::acting(actor::worker(), Box::pin(work)).await;
 }
 

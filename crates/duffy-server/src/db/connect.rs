@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use duffy_config::DatabaseUrl;
 
-use super::{Db, Pool, wake::Wake};
+use super::connections::{Pool, Pools, RESERVED, Share};
+use super::{Db, Deadlines, wake::Wake};
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +55,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Db {
     /// Opens the database and makes one connection, so that errors come out here.
-    /// `pool_size` is the number of connections at most. A SQLite file is created only when
-    /// `create` says so.
+    /// `pool_size` is the number of connections at most, without the reserved ones. A SQLite
+    /// file is created only when `create` says so.
     #[cfg_attr(
         not(feature = "sqlite"),
         expect(unused_variables, reason = "only SQLite's files are created")
     )]
     pub async fn open(url: &DatabaseUrl, pool_size: u32, create: bool) -> Result<Db, ConnectError> {
-        let pool = match url {
+        let pools = match url {
             #[cfg(feature = "postgresql")]
             DatabaseUrl::Postgres(settings) => open_postgres(settings, pool_size).await?,
             #[cfg(not(feature = "postgresql"))]
@@ -82,7 +83,9 @@ impl Db {
             }
         };
         Ok(Db {
-            pool,
+            pools: Arc::new(pools),
+            share: Share::General,
+            deadlines: Deadlines::default(),
             wake: Arc::new(Wake::new()),
         })
     }
@@ -92,7 +95,7 @@ impl Db {
 async fn open_postgres(
     settings: &duffy_config::PostgresUrl,
     pool_size: u32,
-) -> Result<Pool, ConnectError> {
+) -> Result<Pools, ConnectError> {
     let options = postgres_options(settings);
     let place = format!(
         "{}@{}:{}/{}",
@@ -106,17 +109,20 @@ async fn open_postgres(
         options.get_database().unwrap_or(options.get_username()),
     );
     let patience = settings.connect_timeout.unwrap_or(ACQUIRE_TIMEOUT);
-    let pool = sqlx::postgres::PgPoolOptions::new()
-        .max_connections(pool_size)
-        .acquire_timeout(patience);
+    let pool = |size| {
+        sqlx::postgres::PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(patience)
+    };
     let connected = match try_postgres(&options, patience).await {
         // A server that is just starting, or busy, is worth waiting for.
-        Ok(()) => pool.connect_with(options).await,
+        Ok(()) => pool(pool_size).connect_with(options.clone()).await,
         Err(cause) => Err(cause),
     };
-    connected
-        .map(Pool::Postgres)
-        .map_err(|cause| ConnectError::Connect { place, cause })
+    let general = connected.map_err(|cause| ConnectError::Connect { place, cause })?;
+    let reserved = pool(RESERVED).connect_lazy_with(options);
+    let (general, reserved) = (Pool::Postgres(general), Pool::Postgres(reserved));
+    Ok(Pools::new(general, reserved, pool_size))
 }
 
 /// Whether there is a server that lets us in, or soon may. The pool, which has to outlast a server's restart, goes on
@@ -220,7 +226,7 @@ async fn open_sqlite(
     path: &std::path::Path,
     pool_size: u32,
     create: bool,
-) -> Result<Pool, ConnectError> {
+) -> Result<Pools, ConnectError> {
     use sqlx::sqlite::{
         SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
     };
@@ -236,23 +242,43 @@ async fn open_sqlite(
         if directory.is_some_and(|directory| !directory.is_dir()) {
             return Err(ConnectError::NoDirectory { path: shown });
         }
+        create_file(path).map_err(|cause| ConnectError::Connect {
+            place: shown.clone(),
+            cause: cause.into(),
+        })?;
     }
     let options = SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(create)
         .journal_mode(SqliteJournalMode::Wal)
         // What was answered must not be forgotten when the machine loses power.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
-    SqlitePoolOptions::new()
-        .max_connections(pool_size)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .connect_with(options)
-        .await
-        .map(Pool::Sqlite)
-        .map_err(|cause| ConnectError::Connect {
-            place: shown,
-            cause,
-        })
+    let pool = |size| {
+        SqlitePoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+    };
+    let connected = pool(pool_size).connect_with(options.clone()).await;
+    let general = connected.map_err(|cause| ConnectError::Connect {
+        place: shown,
+        cause,
+    })?;
+    let reserved = pool(RESERVED).connect_lazy_with(options);
+    let (general, reserved) = (Pool::Sqlite(general), Pool::Sqlite(reserved));
+    Ok(Pools::new(general, reserved, pool_size))
+}
+
+/// Creates the empty file of a database that only its owner may read, whatever the umask: it holds secrets. SQLite gives
+/// its other files, `-wal` and `-shm`, the same mode.
+#[cfg(feature = "sqlite")]
+fn create_file(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let mut options = std::fs::OpenOptions::new();
+    match options.write(true).create_new(true).mode(0o600).open(path) {
+        // Another process was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        created => created.map(drop),
+    }
 }

@@ -46,8 +46,13 @@ macro_rules! postgres_word {
     (try_pool_lock) => {
         "SELECT pg_try_advisory_xact_lock($2, hashtext($1))"
     };
+    // Not every version has each of them.
     (no_timeouts) => {
-        "SET LOCAL statement_timeout = 0"
+        "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN \
+         ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+    };
+    (lock_timeout) => {
+        "SELECT set_config('lock_timeout', $1, true)"
     };
     (snapshot) => {
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
@@ -101,6 +106,9 @@ macro_rules! sqlite_word {
     };
     (no_timeouts) => {
         "SELECT 1"
+    };
+    (lock_timeout) => {
+        "SELECT $1"
     };
     // What a transaction reads first is what it goes on reading.
     (snapshot) => {
@@ -287,6 +295,11 @@ pub(crate) fn violated_unique(error: &dyn sqlx::error::DatabaseError) -> Option<
     ];
     let rule = rules.iter().find(|(part, _)| name.contains(part));
     Some(rule.map_or(Unique::Other, |(_, unique)| *unique))
+}
+
+/// Whether a statement waited for a lock for as long as it may.
+pub(crate) fn is_lock_timeout(error: &dyn sqlx::error::DatabaseError) -> bool {
+    matches!(error.code().as_deref(), Some("55P03"))
 }
 
 /// Whether the transaction lost against another one and may simply be done again:

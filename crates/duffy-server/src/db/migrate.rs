@@ -1,14 +1,18 @@
 //! Making a schema, and taking one from revision to revision.
 
+mod progress;
 mod revisions;
 mod test_data;
 
 use std::fmt;
+use std::time::Duration;
 
-use super::dialect::{run, statements};
+use super::dialect::{self, run, statements};
 use super::{Db, DbError, TransactionError, Tx, TxInner};
+use progress::watched;
 use revisions::{BASE, STEPS, Script, TABLES};
 
+pub use progress::{Report, in_silence};
 pub use test_data::{TEST_TENANTS, insert_test_data, test_api_key};
 
 /// A revision that this program knows: 0 is the base, before the first numbered one.
@@ -83,9 +87,29 @@ pub enum MigrateError {
         /// What there is.
         known: String,
     },
+    /// Other programs hold the tables.
+    #[error(
+        "other programs hold the database's tables; nothing was changed. Stop the other processes of Duffy (serve, worker, run), and whatever else works on this database, then run this again"
+    )]
+    Locked,
     /// Anything else.
     #[error(transparent)]
-    Db(#[from] DbError),
+    Db(DbError),
+}
+
+impl From<DbError> for MigrateError {
+    fn from(error: DbError) -> Self {
+        match &error {
+            // Nobody tries again for as long as a migration may take.
+            DbError::Conflict(_) => MigrateError::Locked,
+            DbError::Unavailable(sqlx::Error::Database(cause))
+                if dialect::is_lock_timeout(cause.as_ref()) =>
+            {
+                MigrateError::Locked
+            }
+            _ => MigrateError::Db(error),
+        }
+    }
 }
 
 impl TransactionError for MigrateError {
@@ -101,6 +125,7 @@ statements! {
     LIST_TABLES = [tables];
     LOCK_SCHEMA = [schema_lock];
     NO_TIMEOUTS = [no_timeouts];
+    LOCK_TIMEOUT = [lock_timeout];
     MAKE_VERSION = [
         "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
          CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
@@ -112,8 +137,9 @@ statements! {
 
 /// Makes the schema in an empty database, at its newest revision.
 pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
-    db.transaction(|mut tx| async move {
-        lock_schema(&mut tx).await?;
+    let patience = db.deadlines.migration_lock;
+    db.long_transaction(|mut tx| async move {
+        lock_schema(&mut tx, patience).await?;
         let present = list_tables(&mut tx).await?;
         if !present.is_empty() {
             return Err(MigrateError::TablesPresent(present));
@@ -146,30 +172,51 @@ pub async fn check(db: &Db) -> Result<(), MigrateError> {
 }
 
 /// Takes the schema up to a revision: `head`, its number or the beginning of it, or `+1` and
-/// so on. Returns where it was and where it is.
-pub async fn upgrade(db: &Db, to: &str) -> Result<(Revision, Revision), MigrateError> {
-    migrate(db, to, true).await
+/// so on. Returns where it was and where it is. `report` is told of what takes long.
+pub async fn upgrade(
+    db: &Db,
+    to: &str,
+    report: Report<'_>,
+) -> Result<(Revision, Revision), MigrateError> {
+    migrate(db, to, true, report).await
 }
 
 /// Takes the schema down to a revision: `base`, its number or the beginning of it, or `-1`
-/// and so on. Returns where it was and where it is.
-pub async fn downgrade(db: &Db, to: &str) -> Result<(Revision, Revision), MigrateError> {
-    migrate(db, to, false).await
+/// and so on. Returns where it was and where it is. `report` is told of what takes long.
+pub async fn downgrade(
+    db: &Db,
+    to: &str,
+    report: Report<'_>,
+) -> Result<(Revision, Revision), MigrateError> {
+    migrate(db, to, false, report).await
 }
 
 /// All steps are one transaction: the schema is never left half-way.
-async fn migrate(db: &Db, to: &str, up: bool) -> Result<(Revision, Revision), MigrateError> {
-    db.transaction(|mut tx| async move {
-        lock_schema(&mut tx).await?;
+async fn migrate(
+    db: &Db,
+    to: &str,
+    up: bool,
+    report: Report<'_>,
+) -> Result<(Revision, Revision), MigrateError> {
+    let patience = db.deadlines.migration_lock;
+    db.long_transaction(|mut tx| async move {
+        lock_schema(&mut tx, patience).await?;
         let from = read_version(&mut tx).await?;
         let target = resolve(to, from)?;
+        let (low, high) = if up { (from, target) } else { (target, from) };
+        let steps = STEPS.get(low.0..high.0).unwrap_or_default();
+        if !steps.is_empty() {
+            lock_tables(&mut tx).await?;
+        }
         if up {
-            for step in STEPS.get(from.0..target.0).unwrap_or_default() {
-                execute(&mut tx, step.up).await?;
+            for step in steps {
+                let what = format!("upgrading to {}, {}", step.id, step.title);
+                watched(execute(&mut tx, step.up), &what, report).await?;
             }
         } else {
-            for step in STEPS.get(target.0..from.0).unwrap_or_default().iter().rev() {
-                execute(&mut tx, step.down).await?;
+            for step in steps.iter().rev() {
+                let what = format!("downgrading from {}, {}", step.id, step.title);
+                watched(execute(&mut tx, step.down), &what, report).await?;
             }
         }
         let reached = if up {
@@ -257,10 +304,42 @@ async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
         .collect())
 }
 
-/// Keeps another program from changing the schema at the same time.
-async fn lock_schema(tx: &mut Tx) -> Result<(), DbError> {
+/// Keeps another program from changing the schema at the same time. From here on statements take as long as they need,
+/// but wait for locks no longer than this: a statement that waits for a lock blocks all that come later.
+async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
     run!(tx, NO_TIMEOUTS, query, execute)?;
+    let patience = format!("{}ms", patience.as_millis().max(1));
+    run!(tx, LOCK_TIMEOUT, query, execute, patience.as_str())?;
     run!(tx, LOCK_SCHEMA, query, execute).map(|_| ())
+}
+
+/// Takes all the locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
+/// holds the whole database.
+#[cfg_attr(
+    not(feature = "postgresql"),
+    expect(
+        clippy::unused_async,
+        unused_variables,
+        reason = "only PostgreSQL locks tables"
+    )
+)]
+async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
+    #[cfg(feature = "postgresql")]
+    {
+        // Names of ours, that need no quotes.
+        let tables = list_tables(tx).await?.join(", ");
+        #[cfg_attr(
+            not(feature = "sqlite"),
+            expect(irrefutable_let_patterns, reason = "the only engine of this build")
+        )]
+        if let TxInner::Postgres(tx) = &mut tx.inner {
+            let lock = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
+            sqlx::query(sqlx::AssertSqlSafe(lock))
+                .execute(&mut **tx)
+                .await?;
+        }
+    }
+    Ok(())
 }
 
 async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {

@@ -3,12 +3,15 @@
 //! Within a process they go over a channel; from process to process over PostgreSQL's
 //! NOTIFY, once per transaction. Losing one costs time, not work.
 
+#[cfg(feature = "postgresql")]
+use std::io;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 #[cfg(feature = "postgresql")]
-use super::Pool;
+use super::connections::Pool;
 use super::dialect::{run, statements};
 use super::{Db, DbError, Tx};
 
@@ -60,6 +63,8 @@ pub struct WakeUps {
     #[cfg(feature = "postgresql")]
     db: Db,
     bell: watch::Receiver<u64>,
+    /// There was word, which no wait has returned yet: one does at this time.
+    due: Option<Instant>,
     #[cfg(feature = "postgresql")]
     listener: Option<sqlx::postgres::PgListener>,
 }
@@ -68,6 +73,7 @@ impl WakeUps {
     pub(super) fn new(db: &Db) -> Self {
         Self {
             bell: db.wake.bell.subscribe(),
+            due: None,
             #[cfg(feature = "postgresql")]
             db: db.clone(),
             #[cfg(feature = "postgresql")]
@@ -76,25 +82,32 @@ impl WakeUps {
     }
 
     /// Returns when there is, or may have been, word of work, true then, or after `poll`. Words
-    /// that come close together are one. Can be dropped and called again at any time.
+    /// that come close together are one. Can be dropped and called again at any time: what came
+    /// meanwhile is returned by the next call.
     pub async fn wait(&mut self, poll: Duration) -> bool {
-        #[cfg(feature = "postgresql")]
-        if self.listener.is_none() && self.listen().await {
-            // What was told before is missed.
-            return true;
-        }
-        let told = self.wait_for_word(poll).await;
-        if told {
-            tokio::time::sleep(TOGETHER).await;
+        let due = if let Some(due) = self.due {
+            due
+        } else {
             #[cfg(feature = "postgresql")]
-            while self
-                .listener
-                .as_mut()
-                .is_some_and(|own| own.next_buffered().is_some())
-            {}
-        }
+            if self.listener.is_none() && self.listen().await {
+                // What was told before is missed.
+                return true;
+            }
+            if !self.wait_for_word(poll).await {
+                return false;
+            }
+            *self.due.insert(Instant::now() + TOGETHER)
+        };
+        tokio::time::sleep_until(due).await;
+        self.due = None;
         self.bell.mark_unchanged();
-        told
+        #[cfg(feature = "postgresql")]
+        while self
+            .listener
+            .as_mut()
+            .is_some_and(|own| own.next_buffered().is_some())
+        {}
+        true
     }
 
     async fn wait_for_word(&mut self, poll: Duration) -> bool {
@@ -103,7 +116,10 @@ impl WakeUps {
             let listener = self.listener.as_mut();
             async move {
                 match listener {
-                    Some(listener) => listener.recv().await.map(|_| ()),
+                    Some(listener) => match listener.try_recv().await? {
+                        Some(_) => Ok(()),
+                        None => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+                    },
                     None => std::future::pending().await,
                 }
             }
@@ -115,7 +131,7 @@ impl WakeUps {
             Ok(()) = self.bell.changed() => Ok(true),
             told = remote => told.map(|()| true),
         };
-        told.unwrap_or_else(|error| {
+        told.unwrap_or_else(|error: sqlx::Error| {
             tracing::warn!(%error, "lost the connection that tells of work; polling");
             #[cfg(feature = "postgresql")]
             {
@@ -134,7 +150,7 @@ impl WakeUps {
             not(feature = "sqlite"),
             expect(irrefutable_let_patterns, reason = "the only engine of this build")
         )]
-        let Pool::Postgres(pool) = &self.db.pool else {
+        let Pool::Postgres(pool) = &self.db.pools.general else {
             return false;
         };
         let connected = async {
@@ -144,6 +160,8 @@ impl WakeUps {
                 .connect_with((*pool.connect_options()).clone())
                 .await?;
             let mut listener = PgListener::connect_with(&own).await?;
+            // A lost connection must be told of, and may be made again only where that can be given up.
+            listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
             Ok::<_, sqlx::Error>(listener)
         };

@@ -44,6 +44,8 @@ pub(super) async fn contextualize(
     reserved: Reserved,
     keeper: &LeaseKeeper,
 ) -> Result<Session, SessionError> {
+    // What has begun under a lease ends before the lease does, however many clients ask for other things.
+    let ctx = &ctx.reserved();
     let id = reserved.session.id;
     let granted = grant(ctx, reserved, keeper);
     let result = if let Some(result) = ctx.halt.run_until_cancelled(granted).await {

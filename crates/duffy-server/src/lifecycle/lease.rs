@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Ctx;
-use crate::db::{DbError, leases};
+use crate::db::{Db, DbError, leases};
 
 /// A new random lease.
 pub fn new_lease() -> String {
@@ -41,7 +41,9 @@ impl LeaseKeeper {
             ended: CancellationToken::new(),
         };
         let renewal = Renewal {
-            ctx: ctx.clone(),
+            // Requests of clients must not keep it from its renewal.
+            db: ctx.db.reserved(),
+            length: keeper.length,
             lease: keeper.lease.clone(),
             left: keeper.left.clone(),
             renewed: sender,
@@ -99,7 +101,8 @@ const USABLE: f64 = 0.9;
 
 /// What keeps a lease.
 struct Renewal {
-    ctx: Ctx,
+    db: Db,
+    length: Duration,
     lease: String,
     left: Arc<AtomicU64>,
     renewed: watch::Sender<Instant>,
@@ -108,7 +111,7 @@ struct Renewal {
 
 impl Renewal {
     async fn run(self) {
-        let length = self.ctx.policy.lease;
+        let length = self.length;
         // A third: two renewals may fail before the lease does.
         let mut pause = length / 3;
         loop {
@@ -142,9 +145,8 @@ impl Renewal {
     }
 
     async fn renew(&self) -> Result<u64, DbError> {
-        let seconds = self.ctx.policy.lease.as_secs_f64();
-        self.ctx
-            .db
+        let seconds = self.length.as_secs_f64();
+        self.db
             .transaction(|mut tx| async move {
                 let held = leases::renew_lease(&mut tx, &self.lease, seconds).await?;
                 Ok((tx, held))

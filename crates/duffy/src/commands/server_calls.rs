@@ -22,6 +22,7 @@ use tokio::runtime::Runtime;
 use super::old_dump::OldTenant;
 use crate::config::Loaded;
 use crate::failure::Failure;
+use crate::output;
 
 /// Why a tenant was not created or changed.
 #[cfg(feature = "admin")]
@@ -160,7 +161,7 @@ impl Schema for Server {
 
     fn upgrade(&self, version: &str) -> Result<Option<String>, Failure> {
         self.with_database(false, async |db| {
-            migrate::upgrade(&db, version)
+            migrate::upgrade(&db, version, &output::words)
                 .await
                 .map(reached)
                 .map_err(Failure::new)
@@ -169,7 +170,7 @@ impl Schema for Server {
 
     fn downgrade(&self, version: &str) -> Result<Option<String>, Failure> {
         self.with_database(false, async |db| {
-            migrate::downgrade(&db, version)
+            migrate::downgrade(&db, version, &output::words)
                 .await
                 .map(reached)
                 .map_err(Failure::new)

@@ -163,7 +163,7 @@ impl Installation {
     async fn upgrade(&self) -> Result<(), Failure> {
         let config = self.config()?;
         let db = open_database(&config, true).await.map_err(Failure::new)?;
-        let upgraded = migrate::upgrade(&db, "head").await;
+        let upgraded = migrate::upgrade(&db, "head", &crate::output::words).await;
         db.close().await;
         upgraded.map(|_| ()).map_err(Failure::new)
     }

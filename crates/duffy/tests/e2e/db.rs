@@ -4,11 +4,13 @@ mod functions;
 mod idempotency;
 mod migrations;
 mod original;
+mod wake_ups;
 
 use std::time::Duration;
 
 use duffy_config::DatabaseUrl;
-use duffy_server::db::{Db, migrate, statements};
+use duffy_server::db::migrate::{self, MigrateError};
+use duffy_server::db::{Db, DbError, Deadlines, statements};
 use sqlx::{Connection, Executor};
 
 use crate::support::{Postgres, Proxy, Scratch, eventually};
@@ -106,4 +108,77 @@ async fn a_transaction_that_is_given_up_at_its_begin_leaves_none_open() {
         let undone = seen.contains("idle|ROLLBACK") && !seen.contains("in transaction");
         undone.then_some(()).ok_or(seen)
     });
+}
+
+/// With one connection in each pool, through a proxy.
+async fn open_through(proxy: &Proxy) -> Db {
+    let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
+    let url = DatabaseUrl::parse(&url).unwrap();
+    Db::open(&url, 1, true).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_gone_holds_nobody_up_and_keeps_no_connection() {
+    let server = Postgres::start();
+    let proxy = Proxy::start(server.port());
+    migrate::setup_db(&open(&server.url()).await).await.unwrap();
+    let short = Duration::from_millis(300);
+    let db = open_through(&proxy).await.with_deadlines(Deadlines {
+        begin: short,
+        transaction: short,
+        ..Deadlines::default()
+    });
+    // Between the ping of the pool and the transaction, in the midst of it, at its end.
+    for sent in ["BEGIN", "pg_tables", "COMMIT"] {
+        db.ping().await.unwrap();
+        proxy.silence_at(sent);
+        let gone = tokio::time::timeout(Duration::from_secs(5), migrate::current(&db));
+        let gone = gone.await.unwrap_or_else(|_| panic!("{sent} hangs"));
+        assert!(
+            matches!(gone, Err(MigrateError::Db(DbError::Unavailable(_)))),
+            "{sent}: {gone:?}"
+        );
+        // The pool has one connection, and nobody answers on it: there must be another one.
+        let again = tokio::time::timeout(Duration::from_secs(30), async {
+            while db.ping().await.is_err() {}
+        });
+        assert!(again.await.is_ok(), "the pool is lost after {sent}");
+    }
+    // Not even when the server comes back is a connection in a transaction.
+    proxy.resume();
+    for _ in 0..3 {
+        db.ping().await.unwrap();
+    }
+    let states = "SELECT state FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
+                  AND datname = 'duffy' ORDER BY pid";
+    eventually(Duration::from_secs(10), "one idle connection", || {
+        let seen = server.psql(states);
+        (seen == "idle").then_some(()).ok_or(seen)
+    });
+}
+
+#[tokio::test]
+async fn files_of_sqlite_are_for_their_owner_alone() {
+    use nix::sys::stat::{Mode, umask};
+    use std::os::unix::fs::PermissionsExt;
+
+    umask(Mode::from_bits_truncate(0o022));
+    let scratch = Scratch::new("db");
+    let modes = |name: &str| {
+        let path = scratch.join(name).display().to_string();
+        let mode = |file: String| {
+            let metadata = std::fs::metadata(&file).unwrap_or_else(|_| panic!("no {file}"));
+            metadata.permissions().mode() & 0o777
+        };
+        ["", "-wal", "-shm"].map(|end| mode(format!("{path}{end}")))
+    };
+    let url = |name: &str| format!("sqlite:///{}", scratch.join(name).display());
+    let new = open(&url("new.sqlite")).await;
+    migrate::setup_db(&new).await.unwrap();
+    assert_eq!(modes("new.sqlite"), [0o600; 3]);
+    // One that is there already is its owner's business.
+    std::fs::write(scratch.join("old.sqlite"), "").unwrap();
+    let old = open(&url("old.sqlite")).await;
+    migrate::setup_db(&old).await.unwrap();
+    assert_eq!(modes("old.sqlite"), [0o644; 3]);
 }

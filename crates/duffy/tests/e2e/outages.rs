@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::Connection;
 
 use crate::support::{Api, Door, Lab, Pool, Proxy, eventually, start, wait_for_log};
 
@@ -128,4 +129,73 @@ fn who_is_cut_off_from_the_database_stops_its_playbook() {
     assert_eq!(cut_off.wait_exit(Duration::from_secs(30)), 0);
     proxy.resume();
     tenant.request(&[("pool", 1)]);
+}
+
+/// Requests that hold all connections for longer than a lease, while a playbook and the installation of a key run.
+#[test]
+fn slow_requests_cost_no_lease() {
+    let pools = [Pool::new("ready", 1), Pool::new("slow", 1)];
+    let patient = json!({"ssh": {"connect-timeout": "1m", "timeout": "2m"}});
+    let mut lab = Lab::on_postgres(&pools, &patient);
+    lab.site.hold("slow", "provision");
+    let run = lab.start(&["run"]);
+    let tenant = lab.tenant();
+    tenant.wait_filled("ready", 1);
+    lab.site.wait_until_held("slow", "provision");
+    let ready = tenant
+        .nodes()
+        .into_iter()
+        .find(|node| node["pool"] == "ready");
+    let ip = ready.unwrap()["ipaddr"].as_str().unwrap().to_owned();
+    lab.site.node(&ip).stall();
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let url = lab.postgres.as_ref().unwrap().url();
+    std::thread::scope(|scope| {
+        let session = scope.spawn(|| tenant.ask(&[("ready", 1)]).unwrap());
+        let leases = || {
+            let leases = lab.sql(
+                "SELECT CAST(count(*) AS TEXT), \
+                 CAST(CAST(extract(epoch FROM min(lease_expires_at)) AS INTEGER) AS TEXT) \
+                 FROM nodes WHERE lease IS NOT NULL",
+            );
+            let (count, earliest) = leases.split_once('|').unwrap();
+            (count.to_owned(), earliest.parse::<u64>().unwrap_or(0))
+        };
+        let first = eventually(Duration::from_secs(30), "two leases", || {
+            let (count, earliest) = leases();
+            (count == "2").then_some(earliest).ok_or(count)
+        });
+        let mut other = runtime.block_on(sqlx::PgConnection::connect(&url)).unwrap();
+        let mut locked = runtime.block_on(other.begin()).unwrap();
+        let lock = sqlx::query("LOCK TABLE tenants IN ACCESS EXCLUSIVE MODE");
+        runtime.block_on(lock.execute(&mut *locked)).unwrap();
+        let slow: Vec<_> = (0..40)
+            .map(|_| scope.spawn(|| tenant.call("GET", "sessions", None)))
+            .collect();
+        eventually(Duration::from_secs(20), "renewals", || {
+            let (count, earliest) = leases();
+            let renewed = count == "2" && earliest >= first + 8;
+            renewed
+                .then_some(())
+                .ok_or(format!("{count}, {earliest} after {first}"))
+        });
+        runtime.block_on(locked.rollback()).unwrap();
+        for reply in slow {
+            let status = reply.join().unwrap().unwrap().status;
+            assert!([200, 503].contains(&status), "{status}");
+        }
+        lab.site.release("slow", "provision");
+        tenant.wait_filled("slow", 1);
+        let log = run.log();
+        for lost in ["lease lapsed", "lease lost"] {
+            assert!(!log.contains(lost), "{log}");
+        }
+        lab.site.node(&ip).recover();
+        let granted = session.join().unwrap();
+        assert_eq!(granted.status, 201, "{granted:?}");
+    });
 }

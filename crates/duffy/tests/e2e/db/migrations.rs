@@ -1,12 +1,16 @@
 //! Schemas: made, taken over, up and down.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
 
-use duffy_server::db::migrate::{self, MigrateError, Revision};
-use duffy_server::db::{DbError, nodes, sessions, tenants};
+use duffy_server::db::migrate::{self, MigrateError, Revision, in_silence};
+use duffy_server::db::{DbError, Deadlines, nodes, sessions, tenants};
+
+use sqlx::Connection;
 
 use super::{Engines, open};
-use crate::support::{Postgres, Scratch};
+use crate::support::{Postgres, Proxy, Scratch};
 
 pub(super) fn data(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -23,7 +27,7 @@ async fn a_schema_is_made_once() {
             Err(MigrateError::NotSetUp)
         ));
         assert!(matches!(
-            migrate::upgrade(db, "head").await,
+            migrate::upgrade(db, "head", &in_silence).await,
             Err(MigrateError::NotSetUp)
         ));
         migrate::setup_db(db).await.unwrap();
@@ -56,7 +60,10 @@ async fn every_step_goes_down_and_up_again() {
             .unwrap();
         let known: Vec<Revision> = Revision::all().collect();
         for (to, from) in known.iter().zip(known.iter().skip(1)).rev() {
-            assert_eq!(migrate::downgrade(db, "-1").await.unwrap(), (*from, *to));
+            assert_eq!(
+                migrate::downgrade(db, "-1", &in_silence).await.unwrap(),
+                (*from, *to)
+            );
             assert_eq!(migrate::current(db).await.unwrap(), *to);
             assert!(matches!(
                 migrate::check(db).await,
@@ -64,13 +71,13 @@ async fn every_step_goes_down_and_up_again() {
             ));
         }
         assert_eq!(
-            migrate::downgrade(db, "base").await.unwrap(),
+            migrate::downgrade(db, "base", &in_silence).await.unwrap(),
             (Revision::BASE, Revision::BASE)
         );
-        let reached = migrate::upgrade(db, "head").await.unwrap();
+        let reached = migrate::upgrade(db, "head", &in_silence).await.unwrap();
         assert_eq!(reached, (Revision::BASE, Revision::HEAD));
         assert_eq!(
-            migrate::upgrade(db, "head").await.unwrap(),
+            migrate::upgrade(db, "head", &in_silence).await.unwrap(),
             (Revision::HEAD, Revision::HEAD)
         );
         let tenant = tenants::find_tenant_by_name(db, "tenant")
@@ -79,7 +86,7 @@ async fn every_step_goes_down_and_up_again() {
             .unwrap();
         assert_eq!(tenant.ssh_key, "Boo!");
         assert!(matches!(
-            migrate::upgrade(db, "nonsense").await,
+            migrate::upgrade(db, "nonsense", &in_silence).await,
             Err(MigrateError::NoSuchRevision { .. })
         ));
     }
@@ -93,8 +100,16 @@ async fn a_schema_of_a_newer_program_is_left_alone() {
         .psql("UPDATE alembic_version SET version_num = 'fffffffffff1'");
     let refused = migrate::check(&engines.postgres).await;
     assert!(matches!(&refused, Err(MigrateError::UnknownRevision(id)) if id == "fffffffffff1"));
-    assert!(migrate::upgrade(&engines.postgres, "head").await.is_err());
-    assert!(migrate::downgrade(&engines.postgres, "-1").await.is_err());
+    assert!(
+        migrate::upgrade(&engines.postgres, "head", &in_silence)
+            .await
+            .is_err()
+    );
+    assert!(
+        migrate::downgrade(&engines.postgres, "-1", &in_silence)
+            .await
+            .is_err()
+    );
 }
 
 #[tokio::test]
@@ -106,7 +121,7 @@ async fn databases_of_the_original_are_taken_over() {
     std::fs::copy(data("duffy-3.4.0.sqlite"), &copy).unwrap();
     for url in [server.url(), format!("sqlite:///{}", copy.display())] {
         let db = open(&url).await;
-        let (from, to) = migrate::upgrade(&db, "head").await.unwrap();
+        let (from, to) = migrate::upgrade(&db, "head", &in_silence).await.unwrap();
         assert_eq!(
             (from.to_string().as_str(), to),
             ("6654d536b836", Revision::HEAD)
@@ -175,7 +190,7 @@ async fn each_revision_of_the_original_goes_up_and_down_with_its_rows() {
         let before = contents(&server, id.is_some());
         assert!(before.contains("node1.lab.test"), "{fixture}");
         while migrate::current(&db).await.unwrap() != Revision::HEAD {
-            migrate::upgrade(&db, "+1").await.unwrap();
+            migrate::upgrade(&db, "+1", &in_silence).await.unwrap();
             assert_eq!(
                 contents(&server, id.is_some()),
                 before,
@@ -184,7 +199,7 @@ async fn each_revision_of_the_original_goes_up_and_down_with_its_rows() {
         }
         migrate::check(&db).await.unwrap();
         while migrate::current(&db).await.unwrap() > found {
-            migrate::downgrade(&db, "-1").await.unwrap();
+            migrate::downgrade(&db, "-1", &in_silence).await.unwrap();
             assert_eq!(
                 contents(&server, id.is_some()),
                 before,
@@ -212,11 +227,13 @@ async fn a_new_schema_is_the_same_as_one_taken_over() {
     taken_over.load_file(&data("duffy-3.4.0-postgresql.sql"));
     let db = open(&taken_over.url()).await;
     let original = schema(&taken_over);
-    migrate::upgrade(&db, "head").await.unwrap();
+    migrate::upgrade(&db, "head", &in_silence).await.unwrap();
     let made = Postgres::start();
     migrate::setup_db(&open(&made.url()).await).await.unwrap();
     assert_eq!(schema(&made), schema(&taken_over));
-    migrate::downgrade(&db, "6654d536b836").await.unwrap();
+    migrate::downgrade(&db, "6654d536b836", &in_silence)
+        .await
+        .unwrap();
     assert_eq!(
         schema(&taken_over),
         original,
@@ -226,7 +243,7 @@ async fn a_new_schema_is_the_same_as_one_taken_over() {
 
 /// The same of SQLite, as the texts that stand in the file.
 async fn contents_of_file(path: &Path) -> Vec<String> {
-    use sqlx::{Connection, Row};
+    use sqlx::Row;
     let mut file = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display()))
         .await
         .unwrap();
@@ -256,19 +273,78 @@ async fn a_file_of_the_original_goes_up_and_down_with_its_rows() {
     let before = contents_of_file(&copy).await;
     assert_eq!(before.len(), 29 + 3 + 5 + 4);
     let db = open(&format!("sqlite:///{}", copy.display())).await;
-    migrate::upgrade(&db, "head").await.unwrap();
+    migrate::upgrade(&db, "head", &in_silence).await.unwrap();
     assert_eq!(contents_of_file(&copy).await, before);
     let earlier: Vec<_> = Revision::all()
         .filter(|revision| *revision < Revision::HEAD)
         .collect();
     for revision in earlier.iter().rev() {
-        migrate::downgrade(&db, "-1").await.unwrap();
+        migrate::downgrade(&db, "-1", &in_silence).await.unwrap();
         assert_eq!(migrate::current(&db).await.unwrap(), *revision);
         assert_eq!(contents_of_file(&copy).await, before, "{revision}");
     }
     for _ in &earlier {
-        migrate::upgrade(&db, "+1").await.unwrap();
+        migrate::upgrade(&db, "+1", &in_silence).await.unwrap();
         assert_eq!(contents_of_file(&copy).await, before);
     }
     migrate::check(&db).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_migration_waits_for_locks_only_so_long_and_says_what_to_do() {
+    let engines = Engines::new().await;
+    let db = engines.postgres.clone().with_deadlines(Deadlines {
+        migration_lock: Duration::from_millis(300),
+        ..Deadlines::default()
+    });
+    let mut other = sqlx::PgConnection::connect(&engines.server.url())
+        .await
+        .unwrap();
+    for held in [
+        "SELECT count(*) FROM tenants",
+        "SELECT count(*) FROM events",
+    ] {
+        let mut tx = other.begin().await.unwrap();
+        sqlx::query(held).execute(&mut *tx).await.unwrap();
+        let refused = tokio::time::timeout(
+            Duration::from_secs(10),
+            migrate::downgrade(&db, "-1", &in_silence),
+        );
+        let refused = refused.await.unwrap().unwrap_err();
+        assert!(matches!(refused, MigrateError::Locked), "{refused:?}");
+        assert!(refused.to_string().contains("Stop the other processes"));
+        assert_eq!(migrate::current(&db).await.unwrap(), Revision::HEAD);
+        migrate::check(&db).await.unwrap();
+        tx.rollback().await.unwrap();
+    }
+    migrate::downgrade(&db, "-1", &in_silence).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_may_take_longer_than_other_transactions_and_says_what_it_does() {
+    let server = Postgres::start();
+    let proxy = Proxy::start(server.port());
+    let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
+    let deadline = Duration::from_millis(500);
+    let db = open(&url).await.with_deadlines(Deadlines {
+        transaction: deadline,
+        ..Deadlines::default()
+    });
+    migrate::setup_db(&db).await.unwrap();
+    migrate::downgrade(&db, "6654d536b836", &in_silence)
+        .await
+        .unwrap();
+    // A network that makes every statement slow: a step of nine takes longer than a moment.
+    proxy.lag(Duration::from_millis(150));
+    let (begun, said) = (std::time::Instant::now(), Mutex::new(Vec::new()));
+    let report = |text: &str| said.lock().unwrap().push(text.to_owned());
+    migrate::upgrade(&db, "head", &report).await.unwrap();
+    assert!(begun.elapsed() > deadline * 2, "{:?}", begun.elapsed());
+    proxy.lag(Duration::ZERO);
+    migrate::check(&db).await.unwrap();
+    let said = said.into_inner().unwrap();
+    assert!(
+        said.contains(&"upgrading to a81c5d2f0e37, leases on nodes".to_owned()),
+        "{said:?}"
+    );
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use duffy_api::NodeState;
+use duffy_server::db::migrate::in_silence;
 use duffy_server::db::{DbError, migrate, nodes, sessions, tenants};
 use serde_json::{Value, json};
 
@@ -38,7 +39,7 @@ async fn the_originals_models_go_on_working() {
     for url in [postgres, sqlite] {
         let before = {
             let db = open(&url).await;
-            migrate::upgrade(&db, "head").await.unwrap();
+            migrate::upgrade(&db, "head", &in_silence).await.unwrap();
             let read = db
                 .read(async |mut tx| {
                     let nodes = nodes::list_active_nodes(&mut tx).await?;

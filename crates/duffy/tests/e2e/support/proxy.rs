@@ -1,6 +1,6 @@
 //! A way to a server that can be cut off without a word, broken, made slow, as a network does it, or lose an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +24,9 @@ struct Gate {
 #[derive(Debug, Default)]
 struct Road {
     stalled: bool,
+    /// Whoever sends this next falls silent, in both directions.
+    silencer: Option<&'static str>,
+    silent: BTreeSet<u64>,
     lag: Duration,
     /// Both ends of each connection, by its number.
     open: BTreeMap<u64, [TcpStream; 2]>,
@@ -35,9 +38,15 @@ impl Gate {
         self.road.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when nothing is in the way.
-    fn pass(&self) {
-        let road = self.road();
+    /// Returns when nothing is in the way of this connection.
+    fn pass(&self, number: u64, sent: &[u8]) {
+        let mut road = self.road();
+        if let Some(word) = road.silencer
+            && sent.windows(word.len()).any(|part| part == word.as_bytes())
+        {
+            road.silencer = None;
+            road.silent.insert(number);
+        }
         let lag = road.lag;
         let road = if lag.is_zero() {
             road
@@ -46,7 +55,9 @@ impl Gate {
             let waited = self.opened.wait_timeout(road, lag);
             waited.unwrap_or_else(PoisonError::into_inner).0
         };
-        let _open = self.opened.wait_while(road, |road| road.stalled);
+        let _open = self
+            .opened
+            .wait_while(road, |road| road.stalled || road.silent.contains(&number));
     }
 }
 
@@ -79,6 +90,11 @@ impl Proxy {
         self.gate.road().stalled = true;
     }
 
+    /// The connection that sends this next falls silent from then on, as if its server were gone. Others go on.
+    pub fn silence_at(&self, sent: &'static str) {
+        self.gate.road().silencer = Some(sent);
+    }
+
     /// The next answer is taken from the server and thrown away, and its connection broken off.
     pub fn lose_next_answer(&self) {
         self.gate.loses.store(true, Ordering::SeqCst);
@@ -86,7 +102,10 @@ impl Proxy {
 
     /// Lets everything through that has waited.
     pub fn resume(&self) {
-        self.gate.road().stalled = false;
+        let mut road = self.gate.road();
+        road.stalled = false;
+        road.silent.clear();
+        drop(road);
         self.gate.opened.notify_all();
     }
 
@@ -120,7 +139,7 @@ fn connect(gate: &Arc<Gate>, client: TcpStream, server: TcpStream) {
     for (from, into, is_answer) in [(client, server, false), (server2, client2, true)] {
         let (gate, both) = (Arc::clone(gate), Arc::clone(&both));
         std::thread::spawn(move || {
-            pass_on(from, into, &gate, is_answer);
+            pass_on(from, into, &gate, number, is_answer);
             // The last of both lets go of the connection.
             if Arc::into_inner(both).is_some() {
                 gate.road().open.remove(&number);
@@ -129,10 +148,11 @@ fn connect(gate: &Arc<Gate>, client: TcpStream, server: TcpStream) {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut into: TcpStream, gate: &Gate, is_answer: bool) {
+fn pass_on(mut from: TcpStream, mut into: TcpStream, gate: &Gate, number: u64, is_answer: bool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        gate.pass();
+        let sent = if is_answer { &[][..] } else { &buffer[..read] };
+        gate.pass(number, sent);
         if is_answer && gate.loses.swap(false, Ordering::SeqCst) {
             from.shutdown(Shutdown::Both).ok();
             into.shutdown(Shutdown::Both).ok();
@@ -142,6 +162,6 @@ fn pass_on(mut from: TcpStream, mut into: TcpStream, gate: &Gate, is_answer: boo
             break;
         }
     }
-    gate.pass();
+    gate.pass(number, &[]);
     into.shutdown(Shutdown::Write).ok();
 }

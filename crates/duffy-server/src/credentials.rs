@@ -1,15 +1,14 @@
-//! API keys: hashing them, and checking them without paying for bcrypt on every request.
+//! API keys: hashing and checking them.
 //!
-//! A bcrypt check costs a quarter of a second of a core. A key that passed is therefore
-//! remembered (not the key: a digest of it under a secret that lives and dies with the process),
-//! together with the stored hash it was checked against. The stored hash is read with the tenant
-//! on every request anyway, so that a changed key counts at once.
+//! The original stores a bcrypt hash of a key, whose check costs a quarter of a second of a core. That protects
+//! passwords. API keys are random UUIDs, which nobody guesses, however cheap a guess is. A digest therefore stands beside
+//! the hash, and decides alone where it fits the hash. bcrypt runs for hashes without one: those that the original wrote
+//! or changed, until their key is first verified.
 
+mod digest;
 mod gate;
 #[cfg(feature = "app")]
 mod limiter;
-#[cfg(feature = "app")]
-mod memory;
 mod ssh_keys;
 #[cfg(test)]
 mod tests;
@@ -18,18 +17,17 @@ mod verify;
 
 use std::sync::Arc;
 
+use crate::db::tenants::StoredKey;
 pub use gate::CredentialsError;
 use gate::Gate;
-#[cfg(feature = "app")]
-use memory::Memory;
 pub use ssh_keys::{SshKeysError, check_ssh_keys, lines_without_key};
 #[cfg(feature = "app")]
-pub use verify::{Attempt, Verdict};
+pub use verify::{Attempt, Stored, Verdict};
 
 /// bcrypt's cost, as the original has it: 2 to the power of this many rounds.
 const COST: u32 = 12;
 
-/// Hashes API keys and checks them. Cheap to clone; clones share what they remember.
+/// Hashes API keys and checks them. Cheap to clone; clones share their limits.
 #[derive(Clone)]
 pub struct Credentials {
     inner: Arc<Inner>,
@@ -37,13 +35,15 @@ pub struct Credentials {
 
 struct Inner {
     gate: Gate,
+    /// Of checks by bcrypt.
     #[cfg(feature = "app")]
-    memory: Memory,
+    checks: limiter::Limiter,
+    /// Of wrong keys that a digest refused.
     #[cfg(feature = "app")]
-    limiter: limiter::Limiter,
+    failures: limiter::Limiter,
     /// What the keys of unknown tenants are checked against, so that they take as long.
     #[cfg(feature = "app")]
-    dummy_hash: tokio::sync::OnceCell<String>,
+    dummy: verify::Stored<String>,
     #[cfg(feature = "app")]
     running: verify::Running,
 }
@@ -60,20 +60,22 @@ impl Credentials {
             inner: Arc::new(Inner {
                 gate: Gate::new(cost.clamp(4, 31)),
                 #[cfg(feature = "app")]
-                memory: Memory::new(),
+                checks: limiter::Limiter::new(limiter::Rates::default()),
                 #[cfg(feature = "app")]
-                limiter: limiter::Limiter::new(limiter::Rates::default()),
+                failures: limiter::Limiter::new(limiter::Rates::default()),
                 #[cfg(feature = "app")]
-                dummy_hash: tokio::sync::OnceCell::new(),
+                dummy: verify::Stored::dummy(),
                 #[cfg(feature = "app")]
                 running: verify::Running::default(),
             }),
         }
     }
 
-    /// Makes the hash to store for a key, in bcrypt's `$2b$` form. Takes a quarter of a second.
-    pub async fn hash(&self, key: &str) -> Result<String, CredentialsError> {
-        self.inner.gate.hash(key.to_owned()).await
+    /// Makes what is stored of a key: its hash, in bcrypt's `$2b$` form, and its digest. Takes a quarter of a second.
+    pub async fn hash(&self, key: &str) -> Result<StoredKey, CredentialsError> {
+        let hash = self.inner.gate.hash(key.to_owned()).await?;
+        let digest = Some(digest::digest(&hash, key));
+        Ok(StoredKey { hash, digest })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod leases;
 pub mod migrate;
 pub mod nodes;
+pub mod old_events;
 pub mod operators;
 pub mod pools;
 pub mod repairs;
@@ -303,6 +304,7 @@ pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
         leases::STATEMENTS,
         migrate::STATEMENTS,
         nodes::STATEMENTS,
+        old_events::STATEMENTS,
         operators::STATEMENTS,
         pools::STATEMENTS,
         repairs::STATEMENTS,

@@ -1,7 +1,7 @@
-//! Limits how many checks of unremembered keys a peer gets, before bcrypt runs.
+//! Limits how many checks of keys by bcrypt a peer gets, and how many wrong keys it may send.
 //!
-//! Counted per peer, and per peer and tenant: somebody elsewhere who floods a tenant's name locks
-//! the tenant out nowhere else. Right keys count only the first time, being remembered.
+//! Counted per peer and tenant, and per peer: somebody elsewhere who floods a tenant's name locks the tenant out nowhere
+//! else, and a flood of one name takes little from other names at the same address.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -79,21 +79,21 @@ impl Limiter {
 
     /// Counts a check, or says how long to wait for the next one.
     pub(super) fn check(&self, peer: Option<IpAddr>, name: &str) -> Result<(), Duration> {
+        // The name first: what is refused to it is taken from no other name.
+        self.check_reserved(peer, name)?;
+        let checked = self.peers.check_key(&peer.map(network));
+        checked.map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+    }
+
+    /// The same for a name that need not share with others of the same address.
+    pub(super) fn check_reserved(&self, peer: Option<IpAddr>, name: &str) -> Result<(), Duration> {
         if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.peers.retain_recent();
             self.tenants.retain_recent();
         }
-        let peer = peer.map(network);
-        let now = self.clock.now();
-        // The peer first: whoever is over it cannot fill the memory with names of tenants.
-        if let Err(not_until) = self.peers.check_key(&peer) {
-            return Err(not_until.wait_time_from(now));
-        }
         let name = std::hash::BuildHasher::hash_one(&self.hasher, name);
-        match self.tenants.check_key(&(peer, name)) {
-            Ok(()) => Ok(()),
-            Err(not_until) => Err(not_until.wait_time_from(now)),
-        }
+        let checked = self.tenants.check_key(&(peer.map(network), name));
+        checked.map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 }
 
@@ -129,9 +129,11 @@ mod tests {
         assert!(wait > Duration::from_mins(50), "{wait:?}");
         assert!(limiter.check(first, "b").is_ok());
         assert!(limiter.check(peer("192.0.2.1"), "a").is_ok());
-        // The refused check of `a` counted for the peer.
+        // The refused check of `a` did not count for the peer.
         assert!(limiter.check(first, "c").is_ok());
-        assert!(limiter.check(first, "d").is_err());
+        assert!(limiter.check(first, "d").is_ok());
+        assert!(limiter.check(first, "e").is_err());
+        assert!(limiter.check_reserved(first, "f").is_ok());
         assert!(limiter.check(peer("192.0.2.1"), "d").is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Keys are checked rightly, once, and within limits.
+//! Keys are checked rightly, by bcrypt once at most, and within limits.
 #![cfg(feature = "app")]
 
 use std::num::NonZeroU32;
@@ -10,38 +10,59 @@ use super::*;
 
 const KEY: &str = "a8b9899d-b128-59a1-aa86-754920b7f5ed";
 
-fn attempt<'a>(name: &'a str, key: &'a str, stored: Option<&'a str>) -> Attempt<'a> {
+fn attempt<'a>(name: &'a str, key: &'a str, stored: Option<&'a StoredKey>) -> Attempt<'a> {
     Attempt {
         name,
         key,
-        stored,
+        stored: stored.map(|stored| Stored {
+            hash: stored.hash.as_str(),
+            digest: stored.digest.as_deref(),
+        }),
         peer: Some([192, 0, 2, 1].into()),
     }
+}
+
+/// As the original stores a key.
+async fn hash_alone(credentials: &Credentials, key: &str) -> StoredKey {
+    credentials.hash(key).await.unwrap().hash.into()
 }
 
 fn runs(credentials: &Credentials) -> usize {
     credentials.inner.gate.runs.load(Ordering::Relaxed)
 }
 
-/// With room for so many checks of one tenant, and no more in the time of a test.
+/// With room for so many checks and failures of one tenant, and no more in the time of a test.
 fn limited(checks: u32) -> Credentials {
     let rate = |burst| Rate {
         burst: NonZeroU32::new(burst).unwrap(),
         period: Duration::from_hours(1),
     };
+    let limiter = || {
+        Limiter::new(Rates {
+            peer: rate(2 * checks),
+            tenant: rate(checks),
+        })
+    };
     let mut credentials = Credentials::with_cost(4);
-    Arc::get_mut(&mut credentials.inner).unwrap().limiter = Limiter::new(Rates {
-        peer: rate(1000),
-        tenant: rate(checks),
-    });
+    let inner = Arc::get_mut(&mut credentials.inner).unwrap();
+    (inner.checks, inner.failures) = (limiter(), limiter());
     credentials
+}
+
+async fn verdict(credentials: &Credentials, attempt: Attempt<'_>) -> Verdict {
+    credentials.verify(attempt).await.unwrap()
+}
+
+fn is_limited(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::TooManyFailures { retry_after }
+        if *retry_after > Duration::from_mins(30))
 }
 
 #[tokio::test]
 async fn hashes_have_the_form_that_the_original_reads() {
     let credentials = Credentials::with_cost(4);
-    let hash = credentials.hash(KEY).await.unwrap();
-    assert!(hash.starts_with("$2b$04$"), "{hash}");
+    let stored = credentials.hash(KEY).await.unwrap();
+    assert!(stored.hash.starts_with("$2b$04$"), "{}", stored.hash);
     assert!(matches!(
         credentials.hash(&"x".repeat(73)).await,
         Err(CredentialsError::UnfitKey)
@@ -49,134 +70,159 @@ async fn hashes_have_the_form_that_the_original_reads() {
 }
 
 #[tokio::test]
-async fn a_right_key_is_checked_once_and_a_wrong_one_too() {
+async fn a_key_with_a_digest_never_costs_bcrypt() {
+    let stored = Credentials::with_cost(4).hash(KEY).await.unwrap();
+    // After a restart.
     let credentials = Credentials::with_cost(4);
-    let hash = credentials.hash(KEY).await.unwrap();
-    let before = runs(&credentials);
-    for _ in 0..3 {
-        let verdict = credentials
-            .verify(attempt("tenant", KEY, Some(&hash)))
-            .await;
-        assert_eq!(verdict.unwrap(), Verdict::Verified);
+    let good = attempt("tenant", KEY, Some(&stored));
+    assert_eq!(verdict(&credentials, good).await, Verdict::Verified);
+    for wrong in ["wrong", "", &KEY[1..], &KEY.repeat(3), "a\0b"] {
+        let wrong = attempt("tenant", wrong, Some(&stored));
+        assert_eq!(verdict(&credentials, wrong).await, Verdict::Refused);
     }
-    assert_eq!(runs(&credentials) - before, 1);
-    for _ in 0..3 {
-        let verdict = credentials
-            .verify(attempt("tenant", "wrong", Some(&hash)))
-            .await;
-        assert_eq!(verdict.unwrap(), Verdict::Refused);
-    }
-    assert_eq!(runs(&credentials) - before, 2);
+    let nobody = attempt("nobody", KEY, None);
+    assert_eq!(verdict(&credentials, nobody).await, Verdict::Refused);
+    assert_eq!(runs(&credentials), 0);
 }
 
 #[tokio::test]
-async fn hashes_of_the_original_are_understood() {
+async fn a_hash_of_the_original_costs_bcrypt_until_its_key_is_verified() {
     // By Python's bcrypt, of the key above.
-    let stored = "$2b$06$YthXLtAkit974vvP9KTjAuCtINQ.CZfKoixv4So3KUgXwge/TPHDG";
+    let hash = "$2b$06$YthXLtAkit974vvP9KTjAuCtINQ.CZfKoixv4So3KUgXwge/TPHDG";
     let credentials = Credentials::with_cost(4);
-    let verdict = credentials
-        .verify(attempt("tenant", KEY, Some(stored)))
-        .await;
-    assert_eq!(verdict.unwrap(), Verdict::Verified);
+    let mut stored = StoredKey::from(hash);
+    let wrong = attempt("tenant", "wrong", Some(&stored));
+    assert_eq!(verdict(&credentials, wrong).await, Verdict::Refused);
+    let good = attempt("tenant", KEY, Some(&stored));
+    let Verdict::VerifiedByHash { digest } = verdict(&credentials, good).await else {
+        panic!("not verified");
+    };
+    assert_eq!(runs(&credentials), 2);
+    stored.digest = Some(digest);
+    let good = attempt("tenant", KEY, Some(&stored));
+    assert_eq!(verdict(&credentials, good).await, Verdict::Verified);
+    let wrong = attempt("tenant", "wrong", Some(&stored));
+    assert_eq!(verdict(&credentials, wrong).await, Verdict::Refused);
+    assert_eq!(runs(&credentials), 2);
 }
 
 #[tokio::test]
-async fn a_changed_key_counts_at_once() {
+async fn a_key_that_another_program_changed_counts_at_once() {
     let credentials = Credentials::with_cost(4);
     let old = credentials.hash(KEY).await.unwrap();
-    let new = credentials.hash("another").await.unwrap();
-    let verdict = credentials.verify(attempt("tenant", KEY, Some(&old))).await;
-    assert_eq!(verdict.unwrap(), Verdict::Verified);
-    let verdict = credentials.verify(attempt("tenant", KEY, Some(&new))).await;
-    assert_eq!(verdict.unwrap(), Verdict::Refused);
-    let verdict = credentials
-        .verify(attempt("tenant", "another", Some(&new)))
-        .await;
-    assert_eq!(verdict.unwrap(), Verdict::Verified);
+    let new = StoredKey {
+        digest: old.digest.clone(),
+        ..hash_alone(&credentials, "another").await
+    };
+    let outdated = attempt("tenant", KEY, Some(&new));
+    assert_eq!(verdict(&credentials, outdated).await, Verdict::Refused);
+    let good = attempt("tenant", "another", Some(&new));
+    let Verdict::VerifiedByHash { digest } = verdict(&credentials, good).await else {
+        panic!("not verified");
+    };
+    assert_ne!(Some(digest), old.digest);
 }
 
 #[tokio::test]
-async fn unknown_tenants_and_unfit_keys_cost_a_check_as_well() {
+async fn unfit_keys_and_odd_hashes_are_refused() {
     let credentials = Credentials::with_cost(4);
-    // The hash to compare with is made once.
-    let verdict = credentials.verify(attempt("first", KEY, None)).await;
-    assert_eq!(verdict.unwrap(), Verdict::Refused);
-    let before = runs(&credentials);
-    let verdict = credentials.verify(attempt("nobody", KEY, None)).await;
-    assert_eq!(verdict.unwrap(), Verdict::Refused);
-    assert_eq!(runs(&credentials) - before, 1);
-    let hash = credentials.hash(&KEY.repeat(2)).await.unwrap();
+    let stored = hash_alone(&credentials, &KEY.repeat(2)).await;
     let before = runs(&credentials);
     for key in [KEY.repeat(3), format!("{KEY}\0")] {
-        let verdict = credentials
-            .verify(attempt("tenant", &key, Some(&hash)))
-            .await;
-        assert_eq!(verdict.unwrap(), Verdict::Refused);
+        let unfit = attempt("tenant", &key, Some(&stored));
+        assert_eq!(verdict(&credentials, unfit).await, Verdict::Refused);
     }
-    assert_eq!(runs(&credentials) - before, 2);
-    let verdict = credentials
-        .verify(attempt("tenant", KEY, Some("no hash")))
-        .await;
-    assert_eq!(verdict.unwrap(), Verdict::Refused);
+    assert_eq!(runs(&credentials), before);
+    let odd = StoredKey {
+        hash: "no hash".to_owned(),
+        digest: Some("1:no digest".to_owned()),
+    };
+    let odd = attempt("tenant", KEY, Some(&odd));
+    assert_eq!(verdict(&credentials, odd).await, Verdict::Refused);
 }
 
 #[tokio::test]
-async fn a_flood_of_wrong_keys_runs_into_the_limit_and_leaves_the_tenant_alone() {
+async fn a_flood_of_wrong_keys_keeps_no_right_key_out() {
     let credentials = limited(5);
-    let hash = credentials.hash(KEY).await.unwrap();
-    let good = attempt("tenant", KEY, Some(&hash));
-    assert_eq!(credentials.verify(good).await.unwrap(), Verdict::Verified);
+    let stored = credentials.hash(KEY).await.unwrap();
     let before = runs(&credentials);
     let mut refused = 0;
-    for n in 0..20 {
-        let key = format!("guess {n}");
-        match credentials
-            .verify(attempt("tenant", &key, Some(&hash)))
-            .await
-            .unwrap()
-        {
-            Verdict::Refused => refused += 1,
-            Verdict::TooManyFailures { retry_after } => {
-                assert!(retry_after > Duration::from_mins(50));
+    for n in 0..50 {
+        let guess = format!("guess {n}");
+        for (name, stored) in [("tenant", Some(&stored)), ("nobody", None)] {
+            match verdict(&credentials, attempt(name, &guess, stored)).await {
+                Verdict::Refused => refused += 1,
+                other => assert!(is_limited(&other), "{other:?}"),
             }
-            Verdict::Verified => panic!("guessed"),
+        }
+        // From the same address.
+        let good = attempt("tenant", KEY, Some(&stored));
+        assert_eq!(verdict(&credentials, good).await, Verdict::Verified);
+    }
+    assert_eq!(refused, 10);
+    assert_eq!(runs(&credentials), before);
+}
+
+#[tokio::test]
+async fn a_flood_of_checks_by_bcrypt_runs_into_the_limit_and_leaves_others_alone() {
+    let credentials = limited(5);
+    let (stored, other) = (
+        hash_alone(&credentials, KEY).await,
+        hash_alone(&credentials, "other").await,
+    );
+    let before = runs(&credentials);
+    let guesses: Vec<String> = (0..50).map(|n| format!("guess {n}")).collect();
+    for guess in &guesses {
+        match verdict(&credentials, attempt("tenant", guess, Some(&stored))).await {
+            Verdict::Refused => {}
+            other => assert!(is_limited(&other), "{other:?}"),
         }
     }
-    assert_eq!(refused, 4);
-    assert_eq!(runs(&credentials) - before, 4);
-    // The tenant itself, from the same address, and another one are served.
-    assert_eq!(credentials.verify(good).await.unwrap(), Verdict::Verified);
-    let other = attempt("other", KEY, Some(&hash));
-    assert_eq!(credentials.verify(other).await.unwrap(), Verdict::Verified);
-    // So is the tenant on another host, where nothing is remembered of its new key.
-    let new = credentials.hash("new").await.unwrap();
-    let elsewhere = Attempt {
+    assert_eq!(runs(&credentials) - before, 5);
+    let verified = |verdict| matches!(verdict, Verdict::VerifiedByHash { .. });
+    // Others at the same address.
+    let elsewhere = attempt("other", "other", Some(&other));
+    assert!(verified(verdict(&credentials, elsewhere).await));
+    // The same tenant at another one.
+    let moved = Attempt {
         peer: Some([192, 0, 2, 2].into()),
-        ..attempt("tenant", "new", Some(&new))
+        ..attempt("tenant", KEY, Some(&stored))
     };
-    assert_eq!(
-        credentials.verify(elsewhere).await.unwrap(),
-        Verdict::Verified
-    );
+    assert!(verified(verdict(&credentials, moved).await));
+    // Many names take all that the address has, but for names whose keys were verified before.
+    for name in ["a", "b", "c"] {
+        for guess in &guesses {
+            verdict(&credentials, attempt(name, guess, Some(&stored))).await;
+        }
+    }
+    let late = attempt("late", "other", Some(&other));
+    assert!(is_limited(&verdict(&credentials, late).await));
+    let changed = StoredKey {
+        digest: credentials.hash(KEY).await.unwrap().digest,
+        ..other.clone()
+    };
+    let changed = attempt("changed", "other", Some(&changed));
+    assert!(verified(verdict(&credentials, changed).await));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_clients_with_one_key_cost_one_check() {
     let credentials = limited(1);
-    let hash = credentials.hash(KEY).await.unwrap();
+    let stored = hash_alone(&credentials, KEY).await;
     let before = runs(&credentials);
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..100 {
-        let (credentials, hash) = (credentials.clone(), hash.clone());
-        clients.spawn(async move {
-            credentials
-                .verify(attempt("tenant", KEY, Some(&hash)))
-                .await
-                .unwrap()
-        });
+    // Else the check may have ended before the last one asks.
+    let busy = credentials.inner.gate.keep_busy();
+    let mut clients: Vec<_> = (0..100)
+        .map(|_| Box::pin(credentials.verify(attempt("tenant", KEY, Some(&stored)))))
+        .collect();
+    for client in &mut clients {
+        assert!(futures::poll!(client).is_pending());
     }
-    let verdicts = clients.join_all().await;
-    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Verified));
+    drop(busy);
+    let verdicts = futures::future::try_join_all(clients).await.unwrap();
+    let verified = |verdict: &&Verdict| **verdict == Verdict::Verified;
+    assert_eq!(verdicts.iter().filter(verified).count(), 99);
+    assert!(matches!(verdicts[0], Verdict::VerifiedByHash { .. }));
     assert_eq!(runs(&credentials) - before, 1);
     assert!(credentials.inner.running.is_empty());
 }
@@ -184,8 +230,8 @@ async fn a_hundred_clients_with_one_key_cost_one_check() {
 #[tokio::test]
 async fn a_client_that_goes_away_leaves_the_check_to_the_next() {
     let credentials = Credentials::with_cost(4);
-    let hash = credentials.hash(KEY).await.unwrap();
-    let good = attempt("tenant", KEY, Some(&hash));
+    let stored = hash_alone(&credentials, KEY).await;
+    let good = attempt("tenant", KEY, Some(&stored));
     // Else the check may have ended when it is looked at.
     let busy = credentials.inner.gate.keep_busy();
     let first = credentials.verify(good);
@@ -195,6 +241,7 @@ async fn a_client_that_goes_away_leaves_the_check_to_the_next() {
     assert!(futures::poll!(&mut second).is_pending());
     drop(first);
     drop(busy);
-    assert_eq!(second.await.unwrap(), Verdict::Verified);
+    let verdict = second.await.unwrap();
+    assert!(matches!(verdict, Verdict::VerifiedByHash { .. }));
     assert!(credentials.inner.running.is_empty());
 }

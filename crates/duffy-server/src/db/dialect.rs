@@ -64,6 +64,13 @@ macro_rules! postgres_word {
     (notify) => {
         "SELECT pg_notify('duffy_work', '')"
     };
+    // With IN the planner may expect so many rows that it reads the whole table.
+    (in_rows) => {
+        " = ANY (ARRAY("
+    };
+    (end_in_rows) => {
+        "))"
+    };
     (tables) => {
         "SELECT CAST(tablename AS TEXT) FROM pg_catalog.pg_tables \
          WHERE schemaname = current_schema() ORDER BY tablename"
@@ -117,6 +124,12 @@ macro_rules! sqlite_word {
     (schema_lock) => {
         "SELECT 1"
     };
+    (in_rows) => {
+        " IN ("
+    };
+    (end_in_rows) => {
+        ")"
+    };
     // Other processes on a SQLite database poll.
     (notify) => {
         "SELECT 1"
@@ -164,7 +177,7 @@ macro_rules! common_word {
         "id, tenant_id, expires_at, data, created_at, retired_at"
     };
     (tenant_columns) => {
-        "id, name, is_admin, ssh_key, api_key, node_quota, session_lifetime, \
+        "id, name, is_admin, ssh_key, api_key, api_key_digest, node_quota, session_lifetime, \
          session_lifetime_max, created_at, retired_at"
     };
     ($text:literal) => {

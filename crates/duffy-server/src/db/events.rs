@@ -252,14 +252,6 @@ statements! {
     LAST_OF_NODE = [
         "SELECT " event_columns " FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2"
     ];
-    /// The oldest rows have the lowest numbers, near enough.
-    DELETE_OLD = [
-        "DELETE FROM events WHERE id IN (SELECT id FROM (SELECT id, created_at FROM events \
-         ORDER BY id LIMIT $2) AS oldest WHERE created_at < " [now + "$1"] ")"
-    ];
-    COUNT_OLD = [
-        "SELECT count(*) FROM events WHERE created_at < " [now + "$1"]
-    ];
 }
 
 /// Longest detail that is kept, in bytes: its end counts.
@@ -389,16 +381,4 @@ pub async fn list_of_session(
         after,
         i64::from(limit)
     )
-}
-
-/// Removes of the `limit` oldest rows those that are older than `seconds`. Returns how many that
-/// were.
-pub async fn delete_old_events(tx: &mut Tx, seconds: f64, limit: u32) -> Result<u64, DbError> {
-    run!(tx, DELETE_OLD, query, execute, -seconds, i64::from(limit))
-}
-
-/// How many rows are older than `seconds`.
-pub async fn count_old_events(tx: &mut Tx, seconds: f64) -> Result<i64, DbError> {
-    let count = run!(tx, COUNT_OLD, query_scalar::<i64>, fetch_optional, -seconds)?;
-    Ok(count.unwrap_or(0))
 }

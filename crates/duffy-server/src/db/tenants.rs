@@ -17,6 +17,8 @@ pub struct TenantRow {
     pub ssh_key: String,
     /// The bcrypt hash of its API key.
     pub api_key: String,
+    /// The digest of its API key, which may be that of an earlier one.
+    pub api_key_digest: Option<String>,
     /// How many nodes it may hold at once, where that is not the default.
     pub node_quota: Option<i32>,
     /// How long a session lasts at first, where that is not the default.
@@ -38,6 +40,34 @@ impl std::fmt::Debug for TenantRow {
     }
 }
 
+/// What is stored of an API key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its bcrypt hash.
+    pub hash: String,
+    /// Its digest, bound to the hash.
+    pub digest: Option<String>,
+}
+
+/// A hash without a digest, as the original stores it.
+impl From<String> for StoredKey {
+    fn from(hash: String) -> Self {
+        Self { hash, digest: None }
+    }
+}
+
+impl From<&str> for StoredKey {
+    fn from(hash: &str) -> Self {
+        hash.to_owned().into()
+    }
+}
+
+impl std::fmt::Debug for StoredKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredKey").finish_non_exhaustive()
+    }
+}
+
 /// What a new row is made of.
 #[derive(Debug, Clone)]
 pub struct NewTenant {
@@ -47,8 +77,8 @@ pub struct NewTenant {
     pub is_admin: bool,
     /// SSH public keys, a line each.
     pub ssh_key: String,
-    /// The bcrypt hash of its API key.
-    pub api_key: String,
+    /// What is stored of its API key.
+    pub api_key: StoredKey,
     /// How many nodes it may hold at once, where that is not the default.
     pub node_quota: Option<i32>,
     /// How long a session lasts at first, where that is not the default.
@@ -72,12 +102,17 @@ statements! {
     ];
     INSERT_TENANT = [
         "INSERT INTO tenants (name, is_admin, ssh_key, api_key, node_quota, session_lifetime, \
-         session_lifetime_max, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, " now ") \
+         session_lifetime_max, api_key_digest, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, " now ") \
          RETURNING " tenant_columns
     ];
     UPDATE_TENANT = [
         "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, session_lifetime = $5, \
-         session_lifetime_max = $6 WHERE id = $1"
+         session_lifetime_max = $6, api_key_digest = $7 WHERE id = $1"
+    ];
+    /// Only with the hash that it belongs to.
+    SET_DIGEST = [
+        "UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2"
     ];
     RETIRE_TENANT = [
         "UPDATE tenants SET retired_at = " now " WHERE id = $1 RETURNING " tenant_columns
@@ -132,10 +167,11 @@ pub async fn insert_tenant(tx: &mut Tx, tenant: &NewTenant) -> Result<TenantRow,
         &tenant.name,
         tenant.is_admin,
         &tenant.ssh_key,
-        &tenant.api_key,
+        &tenant.api_key.hash,
         tenant.node_quota,
         tenant.session_lifetime,
         tenant.session_lifetime_max,
+        &tenant.api_key.digest,
     )?
     .ok_or_else(|| DbError::Corrupt("an inserted tenant was not returned".into()))
 }
@@ -153,8 +189,14 @@ pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbErro
         tenant.node_quota,
         tenant.session_lifetime,
         tenant.session_lifetime_max,
+        &tenant.api_key_digest,
     )?;
     Ok(())
+}
+
+/// Stores the digest of a tenant's key. False when the key's hash is another one by now.
+pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> Result<bool, DbError> {
+    Ok(run!(tx, SET_DIGEST, query, execute, id, hash, digest)? == 1)
 }
 
 /// Retires a tenant, or takes it back. A retired tenant's sessions expire.

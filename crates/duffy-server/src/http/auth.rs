@@ -12,8 +12,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::error::ApiError;
 use crate::context::Ctx;
-use crate::credentials::{Attempt, Verdict};
+use crate::credentials::{Attempt, Stored, Verdict};
 use crate::db::tenants::{TenantRow, find_tenant_by_name};
+use crate::lifecycle::tenants::remember_digest;
 
 /// The tenant that asks; without credentials the request is refused.
 #[derive(Debug)]
@@ -61,11 +62,19 @@ async fn authenticate(
     let attempt = Attempt {
         name,
         key,
-        stored: tenant.as_ref().map(|tenant| tenant.api_key.as_str()),
+        stored: tenant.as_ref().map(|tenant| Stored {
+            hash: tenant.api_key.as_str(),
+            digest: tenant.api_key_digest.as_deref(),
+        }),
         peer: peer.map(|ConnectInfo(address)| address.ip()),
     };
     match ctx.credentials.verify(attempt).await? {
         Verdict::Verified => {}
+        Verdict::VerifiedByHash { digest } => {
+            if let Some(tenant) = &tenant {
+                remember_digest(ctx, tenant, &digest).await;
+            }
+        }
         Verdict::Refused => {
             tracing::info!(peer = ?attempt.peer, "wrong credentials");
             return Err(ApiError::Unauthorized);

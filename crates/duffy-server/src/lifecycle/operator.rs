@@ -300,35 +300,23 @@ pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), Operat
 
 /// How much history is older than this.
 pub async fn count_history(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
-    let seconds = age.as_secs_f64();
-    let count = ctx
-        .db
-        .read(|mut tx| async move {
-            let count = events::count_old_events(&mut tx, seconds).await?;
-            Ok::<_, DbError>((tx, count))
-        })
-        .await?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    prune::count_older(ctx, age).await
 }
 
 /// Removes history older than this. Returns how many events.
 pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64, DbError> {
-    // That it is done is written down first: whoever dies at it has left a word.
-    let seconds = age.as_secs_f64();
-    let found = ctx
-        .db
-        .transaction(|mut tx| async move {
-            let found = events::count_old_events(&mut tx, seconds).await?;
-            if found > 0 {
-                let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
-                let event = Event::new(Cause::Purged).with_detail(&detail);
-                events::record(&mut tx, &event).await?;
-            }
-            Ok::<_, DbError>((tx, found))
-        })
-        .await?;
+    let found = prune::count_older(ctx, age).await?;
     if found == 0 {
         return Ok(0);
     }
+    // That it is done is written down first: whoever dies at it has left a word.
+    ctx.db
+        .transaction(|mut tx| async move {
+            let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
+            let event = Event::new(Cause::Purged).with_detail(&detail);
+            events::record(&mut tx, &event).await?;
+            Ok::<_, DbError>((tx, ()))
+        })
+        .await?;
     prune::remove_older(ctx, age).await
 }

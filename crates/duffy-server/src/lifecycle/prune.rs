@@ -3,38 +3,77 @@
 use std::time::Duration;
 
 use crate::context::Ctx;
-use crate::db::{DbError, events, idempotency};
+use crate::db::old_events::{self, Place};
+use crate::db::{DbError, Timestamp, idempotency};
 
-/// So many rows are looked at in one transaction.
+/// So many rows are removed in one transaction.
 const BATCH: u32 = 1000;
 /// So many batches are removed before a worker sees to its other duties.
 const AT_ONCE: u32 = 20;
+/// So many rows are counted in one transaction.
+const COUNTED: u32 = 100_000;
 
 /// Removes history that is older than is wanted. Returns how many rows.
 pub async fn prune_history(ctx: &Ctx) -> Result<u64, DbError> {
     match ctx.policy.keep_history {
-        Some(age) => remove_batches(ctx, age, AT_ONCE).await,
+        Some(age) => remove_slices(ctx, age, AT_ONCE).await,
         None => Ok(0),
     }
 }
 
 /// Removes history older than this. Returns how many rows.
 pub async fn remove_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
-    remove_batches(ctx, age, u32::MAX).await
+    remove_slices(ctx, age, u32::MAX).await
 }
 
-async fn remove_batches(ctx: &Ctx, age: Duration, batches: u32) -> Result<u64, DbError> {
-    let removed = in_batches(batches, || {
-        ctx.db.transaction(|mut tx| async move {
-            let removed = events::delete_old_events(&mut tx, age.as_secs_f64(), BATCH).await?;
-            Ok((tx, removed))
-        })
-    })
-    .await?;
+async fn remove_slices(ctx: &Ctx, age: Duration, slices: u32) -> Result<u64, DbError> {
+    let before = long_ago(ctx, age).await?;
+    let mut removed = 0;
+    let mut place = Some(Place::START);
+    for _ in 0..slices {
+        let Some(after) = place else { break };
+        let slice = ctx
+            .db
+            .transaction(|mut tx| async move {
+                let slice = old_events::delete_slice(&mut tx, after, before, BATCH).await?;
+                Ok::<_, DbError>((tx, slice))
+            })
+            .await?;
+        removed += slice.events;
+        place = slice.next;
+    }
     if removed > 0 {
         tracing::info!(rows = removed, "old history removed");
     }
     Ok(removed)
+}
+
+/// How much history is older than this.
+pub async fn count_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
+    let before = long_ago(ctx, age).await?;
+    let mut counted = 0;
+    let mut place = Some(Place::START);
+    while let Some(after) = place {
+        let slice = ctx
+            .db
+            .read(|mut tx| async move {
+                let slice = old_events::count_slice(&mut tx, after, before, COUNTED).await?;
+                Ok::<_, DbError>((tx, slice))
+            })
+            .await?;
+        counted += slice.events;
+        place = slice.next;
+    }
+    Ok(counted)
+}
+
+async fn long_ago(ctx: &Ctx, age: Duration) -> Result<Timestamp, DbError> {
+    ctx.db
+        .read(|mut tx| async move {
+            let time = old_events::long_ago(&mut tx, age.as_secs_f64()).await?;
+            Ok((tx, time))
+        })
+        .await
 }
 
 /// How long the answer to a request with a key is kept at least; longer while its session runs.

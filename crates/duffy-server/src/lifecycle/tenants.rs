@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::views;
 use crate::context::Ctx;
 use crate::credentials::CredentialsError;
-use crate::db::tenants::{self, NewTenant, TenantRow};
+use crate::db::tenants::{self, NewTenant, StoredKey, TenantRow};
 use crate::db::{DbError, Interval, TransactionError, Tx, Unique};
 use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
 
@@ -163,11 +163,11 @@ pub async fn update_tenant(
             (Some(key.clone()), key)
         }
     };
-    let hash = match &key {
+    let key = match &key {
         Some(key) => Some(hash(ctx, key).await?),
         None => None,
     };
-    let (update, hash) = (&update, &hash);
+    let (update, key) = (&update, &key);
     let row = ctx
         .db
         .transaction(|mut tx| async move {
@@ -179,8 +179,9 @@ pub async fn update_tenant(
             if let Some(ssh_key) = &update.ssh_key {
                 row.ssh_key.clone_from(ssh_key);
             }
-            if let Some(hash) = hash {
-                row.api_key.clone_from(hash);
+            if let Some(key) = key {
+                row.api_key.clone_from(&key.hash);
+                row.api_key_digest.clone_from(&key.digest);
             }
             if let Some(quota) = update.node_quota {
                 row.node_quota = quota.map(to_i32);
@@ -228,7 +229,19 @@ pub async fn set_tenant_active(
     Ok(TenantUpdated::new(views::tenant(ctx, &row), None))
 }
 
-async fn hash(ctx: &Ctx, key: &str) -> Result<String, CredentialsError> {
+/// Stores the digest of a key that was verified by its hash, so that the next check is cheap. What does not work now is
+/// tried again then.
+pub async fn remember_digest(ctx: &Ctx, tenant: &TenantRow, digest: &str) {
+    let stored = ctx.db.transaction(|mut tx| async move {
+        tenants::set_digest(&mut tx, tenant.id, &tenant.api_key, digest).await?;
+        Ok::<_, DbError>((tx, ()))
+    });
+    if let Err(error) = stored.await {
+        tracing::warn!(tenant.id, %error, "cannot store the digest of an API key");
+    }
+}
+
+async fn hash(ctx: &Ctx, key: &str) -> Result<StoredKey, CredentialsError> {
     ctx.credentials.hash(key).await
 }
 

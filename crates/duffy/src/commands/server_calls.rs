@@ -141,11 +141,9 @@ impl Schema for Server {
             let keys = migrate::TEST_TENANTS
                 .map(|(name, ..)| (name.to_owned(), migrate::test_api_key(name).to_string()));
             let credentials = Credentials::new();
-            let mut hashes = [String::new(), String::new()];
-            for (hash, (_, key)) in hashes.iter_mut().zip(&keys) {
-                *hash = credentials.hash(key).await.map_err(Failure::new)?;
-            }
-            migrate::insert_test_data(&db, hashes)
+            let hash = async |key: &str| credentials.hash(key).await.map_err(Failure::new);
+            let stored = [hash(&keys[0].1).await?, hash(&keys[1].1).await?];
+            migrate::insert_test_data(&db, stored)
                 .await
                 .map_err(Failure::new)?;
             Ok(keys.to_vec())

@@ -1,6 +1,7 @@
 //! The database's functions, each on both engines.
 
 mod functions;
+mod history;
 mod idempotency;
 mod migrations;
 mod original;

@@ -15,6 +15,7 @@ mod failures;
 mod flood;
 mod history;
 mod idempotency;
+mod keys;
 mod legacy;
 mod lending;
 mod operators;

@@ -124,7 +124,7 @@ const IPADDR_INDEX: &str = "CREATE UNIQUE INDEX active_ipaddr_index ON nodes (ip
      WHERE retired_at IS NULL AND state <> 'provisioning'";
 
 /// All revisions, oldest first.
-pub(super) const STEPS: [Step; 5] = [
+pub(super) const STEPS: [Step; 6] = [
     Step {
         id: "ce2e575cb800",
         title: "session lifetimes of tenants",
@@ -273,6 +273,18 @@ pub(super) const STEPS: [Step; 5] = [
             "ALTER TABLE nodes DROP COLUMN held_at",
             "ALTER TABLE nodes DROP COLUMN repairs",
             "ALTER TABLE nodes DROP COLUMN fence",
+        ]),
+    },
+    Step {
+        id: "5b90c7e4a2d8",
+        title: "digests of API keys, index on the history's times",
+        up: Script::same(&[
+            "ALTER TABLE tenants ADD COLUMN api_key_digest TEXT",
+            "CREATE INDEX events_created_at_index ON events (created_at, id)",
+        ]),
+        down: Script::same(&[
+            "DROP INDEX events_created_at_index",
+            "ALTER TABLE tenants DROP COLUMN api_key_digest",
         ]),
     },
 ];

@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 use uuid::Uuid;
 
 use crate::db::nodes::{NewNode, insert_node};
-use crate::db::tenants::{NewTenant, insert_tenant};
+use crate::db::tenants::{NewTenant, StoredKey, insert_tenant};
 use crate::db::{Db, DbError, JsonObject};
 
 /// Names, SSH keys, and whether they are administrators.
@@ -16,12 +16,12 @@ pub fn test_api_key(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
 
-/// Adds tenants and nodes to try things with. `hashes` are the API keys' bcrypt hashes, in
+/// Adds tenants and nodes to try things with. `keys` are what is stored of their API keys, in
 /// the order of [`TEST_TENANTS`].
-pub async fn insert_test_data(db: &Db, hashes: [String; 2]) -> Result<(), DbError> {
-    let hashes = &hashes;
+pub async fn insert_test_data<K: Into<StoredKey>>(db: &Db, keys: [K; 2]) -> Result<(), DbError> {
+    let keys = &keys.map(Into::into);
     db.transaction(|mut tx| async move {
-        for ((name, ssh_key, is_admin), api_key) in TEST_TENANTS.into_iter().zip(hashes) {
+        for ((name, ssh_key, is_admin), api_key) in TEST_TENANTS.into_iter().zip(keys) {
             let tenant = NewTenant {
                 name: name.into(),
                 is_admin,

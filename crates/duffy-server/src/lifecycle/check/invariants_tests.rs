@@ -64,6 +64,7 @@ fn tenant(id: i64) -> TenantRow {
         is_admin: false,
         ssh_key: String::new(),
         api_key: String::new(),
+        api_key_digest: None,
         node_quota: None,
         session_lifetime: None,
         session_lifetime_max: None,

@@ -1,0 +1,122 @@
+//! Old rows of the `events` table, counted and removed in slices. Each slice is a short transaction of its own, however
+//! long the history is.
+
+use chrono::DateTime;
+
+use super::dialect::{run, statements};
+use super::{DbError, Timestamp, Tx};
+
+/// Where an event stands in the order of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
+pub struct Place {
+    created_at: Timestamp,
+    id: i64,
+}
+
+impl Place {
+    /// Before the first event.
+    pub const START: Place = Place {
+        created_at: Timestamp(DateTime::UNIX_EPOCH),
+        id: 0,
+    };
+}
+
+/// A part of the old events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slice {
+    /// How many events.
+    pub events: u64,
+    /// Behind which event the next part begins; `None` when there is none.
+    pub next: Option<Place>,
+}
+
+statements! {
+    /// The point of time that is so long ago. The engines use an index for a value, but not for a reading of the clock.
+    LONG_AGO = [
+        "SELECT " [now + "$1"]
+    ];
+    /// Begins where the slice before ended: otherwise PostgreSQL passes over all rows that were removed already.
+    DELETE_SLICE = [
+        "DELETE FROM events WHERE id" in_rows "SELECT id FROM events \
+         WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
+         ORDER BY created_at, id LIMIT $4" end_in_rows " RETURNING created_at, id"
+    ];
+    LAST_OF_SLICE = [
+        "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
+         ORDER BY created_at, id LIMIT 1 OFFSET $4"
+    ];
+    COUNT_REST = [
+        "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3"
+    ];
+}
+
+/// The point of time `seconds` ago.
+pub async fn long_ago(tx: &mut Tx, seconds: f64) -> Result<Timestamp, DbError> {
+    run!(
+        tx,
+        LONG_AGO,
+        query_scalar::<Timestamp>,
+        fetch_optional,
+        -seconds
+    )?
+    .ok_or_else(|| DbError::Corrupt("the database does not tell the time".into()))
+}
+
+/// Removes events that are older than a time, `limit` at most, from a place on.
+pub async fn delete_slice(
+    tx: &mut Tx,
+    after: Place,
+    before: Timestamp,
+    limit: u32,
+) -> Result<Slice, DbError> {
+    let removed = run!(
+        tx,
+        DELETE_SLICE,
+        query_as::<Place>,
+        fetch_all,
+        after.created_at,
+        after.id,
+        before,
+        i64::from(limit)
+    )?;
+    let events = removed.len() as u64;
+    let next = removed
+        .into_iter()
+        .max()
+        .filter(|_| events == u64::from(limit));
+    Ok(Slice { events, next })
+}
+
+/// Counts events that are older than a time, `limit` at most, from a place on.
+pub async fn count_slice(
+    tx: &mut Tx,
+    after: Place,
+    before: Timestamp,
+    limit: u32,
+) -> Result<Slice, DbError> {
+    let next = run!(
+        tx,
+        LAST_OF_SLICE,
+        query_as::<Place>,
+        fetch_optional,
+        after.created_at,
+        after.id,
+        before,
+        i64::from(limit) - 1
+    )?;
+    let events = if next.is_some() {
+        u64::from(limit)
+    } else {
+        let rest = run!(
+            tx,
+            COUNT_REST,
+            query_scalar::<i64>,
+            fetch_optional,
+            after.created_at,
+            after.id,
+            before
+        )?;
+        u64::try_from(rest.unwrap_or(0)).unwrap_or(0)
+    };
+    Ok(Slice { events, next })
+}

@@ -21,7 +21,6 @@ use crate::db::events::Cause;
 use crate::db::nodes::{NodeRow, State};
 use crate::db::sessions::SessionRow;
 use crate::db::{DbError, Tx, idempotency, leases, nodes, sessions};
-use crate::nodes::ssh::SshError;
 
 /// How many nodes are reached at the same time for one request.
 const AT_ONCE: usize = 64;
@@ -145,10 +144,7 @@ async fn install_keys(
             }
             Err(error) => {
                 tracing::warn!(node.id = reserved.node.id, %error, "cannot install key");
-                // With the lease held nobody can have been at the node since: then it is the node
-                // that has a wrong number.
-                let fenced = matches!(error, SshError::FencedOff { .. }) && keeper.is_fresh();
-                let unharmed = error.is_own_fault() && !fenced;
+                let unharmed = error.is_own_fault();
                 Err(fail(reserved, error.to_string(), unharmed))
             }
         }

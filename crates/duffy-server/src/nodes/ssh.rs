@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use config::ConfigReader;
 pub use config::home_directory;
 pub use error::SshError;
+use error::one_line;
 use identities::KeyRing;
 pub use keygen::generate_key;
 use profile::Profile;
@@ -203,11 +204,21 @@ impl Ssh {
         let inner = &*self.0;
         let within = inner.settings.timeout;
         let work = async {
+            let mut overtaken = false;
             loop {
                 match self.run_unhurried(target, &script, started).await {
                     // A late command came between, or a node with the same home: begin again.
                     Err(SshError::Command { exit, .. }) if exit == OVERTAKEN => {
+                        overtaken = true;
                         tokio::time::sleep(overtaken_pause()).await;
+                    }
+                    // The node has had the command already.
+                    Err(error) if overtaken && error.is_own_fault() => {
+                        return Err(SshError::Lost {
+                            host: target.host.clone(),
+                            during: "trying again",
+                            reason: one_line(&error.to_string()),
+                        });
                     }
                     result => return result.map_err(|error| find_fence(target, error)),
                 }
@@ -310,10 +321,9 @@ fn check_host(host: &str) -> Result<(), SshError> {
         && host
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%'));
-    good.then_some(()).ok_or_else(|| {
-        SshError::Config(format!(
-            "{host:?} is not a host name or address; check what the mechanism reports for the node"
-        ))
+    good.then_some(()).ok_or_else(|| SshError::Resolve {
+        host: one_line(&format!("{host:?}")),
+        reason: "it is not a host name or address".to_owned(),
     })
 }
 
@@ -331,9 +341,9 @@ fn parse_host_keys(target: &Target) -> Result<Vec<PublicKey>, SshError> {
                 })
                 .map_err(|_| SshError::HostKey {
                     host: target.host.clone(),
-                    reason: format!(
+                    reason: one_line(&format!(
                         "its announced host key {line:?} is not a public key in OpenSSH's form"
-                    ),
+                    )),
                 })
         })
         .collect()

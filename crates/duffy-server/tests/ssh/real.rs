@@ -66,7 +66,7 @@ async fn work_that_comes_late_changes_nothing() {
             assert_eq!(content, then, "{client:?}");
         };
         let late = |error: SshError| {
-            assert!(error.is_own_fault(), "{client:?}: {error:?}");
+            assert!(!error.is_own_fault(), "{client:?}: {error:?}");
             match error {
                 SshError::FencedOff { fence, kept, .. } => (fence, kept),
                 other => panic!("{client:?}: {other:?}"),

@@ -91,7 +91,7 @@ pub enum SshError {
         /// The number that the node has.
         kept: i64,
     },
-    /// The `ssh` program could not be run.
+    /// The `ssh` program could not be started.
     #[error("cannot run ssh for {host}: {reason}")]
     Program {
         /// Node.
@@ -102,13 +102,10 @@ pub enum SshError {
 }
 
 impl SshError {
-    /// Whether nothing is wrong with the node: it was not even reached, for a reason that lies with Duffy
-    /// itself and would be the same with any other node, or Duffy came too late.
+    /// Whether nothing is wrong with the node: no connection to it was begun, for a reason that lies with Duffy itself
+    /// and is the same for any other node.
     pub fn is_own_fault(&self) -> bool {
-        matches!(
-            self,
-            SshError::Config(_) | SshError::Program { .. } | SshError::FencedOff { .. }
-        )
+        matches!(self, SshError::Config(_) | SshError::Program { .. })
     }
 }
 
@@ -116,7 +113,7 @@ impl SshError {
 pub(super) fn one_line(text: &str) -> String {
     let lines: Vec<String> = text
         .lines()
-        .map(|line| line.chars().filter(|c| !c.is_control()).collect::<String>())
+        .map(|line| line.chars().filter(|c| !is_harmful(*c)).collect::<String>())
         .map(|line| line.trim().to_owned())
         .filter(|line| !line.is_empty())
         .collect();
@@ -133,13 +130,18 @@ pub(super) fn one_line(text: &str) -> String {
     }
 }
 
+/// Whether a character may do something to a terminal, or change the order of the text around it.
+fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_nodes_say_becomes_one_harmless_line() {
-        assert_eq!(one_line("a\r\n\n  b\x1b[31m\n"), "a; b[31m");
+        assert_eq!(one_line("a\r\n\n  b\x1b[31m\u{9b}\u{202e}\n"), "a; b[31m");
         assert_eq!(one_line("\n"), "it said nothing");
         let long = one_line(&format!("first {} last", "é".repeat(2000)));
         assert!(long.starts_with("… é") && long.ends_with("last"), "{long}");

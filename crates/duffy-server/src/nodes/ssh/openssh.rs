@@ -65,17 +65,7 @@ pub(super) async fn run(
         .capture_stdout(script.output_limit);
     let output = process::run(spec, &CancellationToken::new())
         .await
-        .map_err(|error| match error {
-            ProcessError::Deadline { .. } => SshError::Timeout {
-                host: destination.name(),
-                after: destination.settings.timeout,
-                during: "running ssh",
-            },
-            other => SshError::Program {
-                host: destination.name(),
-                reason: one_line(&other.to_string()),
-            },
-        })?;
+        .map_err(|error| explain_no_output(destination, &error))?;
     match output.status.code() {
         Some(0) => Ok(output.stdout),
         Some(OWN_FAILURE) => Err(explain(destination, &output.tail)),
@@ -85,6 +75,28 @@ pub(super) async fn run(
             exit: code.map_or("a signal".to_owned(), |code| format!("status {code}")),
             stderr: one_line(&output.tail),
         }),
+    }
+}
+
+/// Tells what it means for the node that there is no output of `ssh`.
+fn explain_no_output(destination: &Destination<'_>, error: &ProcessError) -> SshError {
+    let host = destination.name();
+    let reason = one_line(&error.to_string());
+    match error {
+        ProcessError::NotFound { .. } | ProcessError::Start { .. } => {
+            SshError::Program { host, reason }
+        }
+        ProcessError::Deadline { .. } => SshError::Timeout {
+            host,
+            after: destination.settings.timeout,
+            during: "running ssh",
+        },
+        // It was started: the command may have run.
+        ProcessError::Stopped { .. } | ProcessError::Io { .. } => SshError::Lost {
+            host,
+            during: "running ssh",
+            reason,
+        },
     }
 }
 
@@ -192,6 +204,66 @@ fn explain(destination: &Destination<'_>, said: &str) -> SshError {
             host,
             during: "running ssh",
             reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::super::{SshSettings, Target};
+    use super::*;
+    use crate::nodes::ssh::profile::Profile;
+
+    #[test]
+    fn only_before_its_start_ssh_cannot_have_reached_the_node() {
+        let destination = Destination {
+            target: &Target::default(),
+            profile: &Profile::usual(Path::new("/")),
+            host_keys: &[],
+            settings: &SshSettings::default(),
+        };
+        let program = || "ssh".to_owned();
+        let tail = String::new;
+        for (error, own_fault) in [
+            (
+                ProcessError::NotFound {
+                    program: program(),
+                    remedy: tail(),
+                },
+                true,
+            ),
+            (
+                ProcessError::Start {
+                    program: program(),
+                    reason: tail(),
+                },
+                true,
+            ),
+            (
+                ProcessError::Io {
+                    program: program(),
+                    source: io::ErrorKind::Other.into(),
+                },
+                false,
+            ),
+            (ProcessError::Stopped { tail: tail() }, false),
+            (
+                ProcessError::Deadline {
+                    program: program(),
+                    after: Duration::ZERO,
+                    tail: tail(),
+                },
+                false,
+            ),
+        ] {
+            let explained = explain_no_output(&destination, &error);
+            assert_eq!(
+                explained.is_own_fault(),
+                own_fault,
+                "{error:?}: {explained:?}"
+            );
         }
     }
 }

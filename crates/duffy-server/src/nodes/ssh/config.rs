@@ -28,8 +28,8 @@ pub(super) struct ConfigReader {
     home: PathBuf,
     /// The files that count, with the directories of their relative paths.
     files: Vec<(PathBuf, PathBuf)>,
-    /// The `ssh` program, and the configuration that it is asked with.
-    asked: Option<(PathBuf, NamedTempFile)>,
+    /// The `ssh` program, where there is one.
+    program: Option<PathBuf>,
     known: Mutex<Known>,
 }
 
@@ -61,15 +61,11 @@ impl ConfigReader {
                 (SYSTEM_CONFIG.into(), "/etc/ssh".into()),
             ],
         };
-        let asked = match program {
-            Some(program) => Some((program, write_question(&files)?)),
-            None => None,
-        };
         let survey = Survey::of(&files, &home);
         Ok(Self {
             home,
             files,
-            asked,
+            program,
             known: Mutex::new(Known {
                 survey,
                 answers: HashMap::new(),
@@ -80,13 +76,15 @@ impl ConfigReader {
     /// What ssh_config says about a host, as its files stand now.
     pub async fn profile_for(&self, host: &str) -> Result<Arc<Profile>, SshError> {
         let usual = || Arc::new(Profile::usual(&self.home));
-        let Some((program, question)) = &self.asked else {
+        let Some(program) = &self.program else {
             return Ok(usual());
         };
         let Some(answer) = self.recall(host) else {
             return Ok(usual());
         };
         let ask = || async {
+            // A file that is kept would be gone one day: temporary directories are cleaned up.
+            let question = write_question(&self.files)?;
             let profile = ask(program, question.path(), host, &self.home).await?;
             Ok::<_, SshError>(Arc::new(profile))
         };
@@ -189,7 +187,7 @@ mod tests {
             .expect("openssh-client is installed; run `make test-deps`");
         let program = directory.path().join("ssh");
         let script = format!(
-            "#!/bin/sh\necho >> {}/count\nexec {} \"$@\"\n",
+            "#!/bin/sh\necho \"$3\" >> {}/count\nexec {} \"$@\"\n",
             directory.path().display(),
             real.display()
         );
@@ -200,7 +198,8 @@ mod tests {
     }
 
     fn count(directory: &tempfile::TempDir) -> usize {
-        std::fs::read(directory.path().join("count")).map_or(0, |lines| lines.len())
+        std::fs::read_to_string(directory.path().join("count"))
+            .map_or(0, |questions| questions.lines().count())
     }
 
     #[tokio::test]
@@ -247,6 +246,17 @@ mod tests {
         assert_eq!(reader.profile_for("n").await.unwrap().user, "one");
         std::fs::write(directory.path().join("config"), "User another\n").unwrap();
         assert_eq!(reader.profile_for("n").await.unwrap().user, "another");
+    }
+
+    #[tokio::test]
+    async fn a_clean_up_of_the_temporary_directory_does_no_harm() {
+        let (directory, reader) = reader("Host a\n  User one\nHost b\n  User two\n");
+        assert_eq!(reader.profile_for("a").await.unwrap().user, "one");
+        let asked = std::fs::read_to_string(directory.path().join("count")).unwrap();
+        let question = Path::new(asked.trim());
+        assert!(question.starts_with(std::env::temp_dir()), "{asked:?}");
+        let _ = std::fs::remove_file(question);
+        assert_eq!(reader.profile_for("b").await.unwrap().user, "two");
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ pub use files::default_paths;
 pub use pattern::Pattern;
 pub use sections::{
     Ansible, App, Client, Database, Defaults, LogLevel, Mechanism, Metaclient, NodePools, Playbook,
-    Pool, PoolMap, PoolRequest, Retries, RetryOverrides, ReuseValue, Selector, Simulated, Ssh,
-    SshClient, Tasks,
+    Pool, PoolMap, PoolRequest, RenderedVar, RenderedVars, Retries, RetryOverrides, ReuseValue,
+    Selector, Simulated, Ssh, SshClient, Tasks,
 };
-pub use template::{TemplateError, render as render_template};
+pub use template::{Rendered, TemplateError, render as render_template};

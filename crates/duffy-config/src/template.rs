@@ -4,9 +4,11 @@ mod filters;
 mod methods;
 mod print;
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use minijinja::value::Value as TemplateValue;
+use minijinja::value::{Object, Value as TemplateValue};
 use minijinja::{Environment, Error, ErrorKind};
 use serde_json::{Map, Value};
 
@@ -56,7 +58,16 @@ fn environment() -> &'static Environment<'static> {
 /// # Errors
 /// The template is wrong, or asks for something that cannot be done.
 pub fn render(text: &str, values: &Map<String, Value>) -> Result<String, TemplateError> {
-    render_layered(text, values, &Map::new())
+    render_layered(text, values, &Map::new()).map(|rendered| rendered.text)
+}
+
+/// What a template gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// Whether the template looked at a value of the overrides, so that the text may contain data of it.
+    pub overridden: bool,
 }
 
 /// Renders a template with values, of which those in `overrides` hide others of the same name.
@@ -64,18 +75,47 @@ pub(crate) fn render_layered(
     text: &str,
     values: &Map<String, Value>,
     overrides: &Map<String, Value>,
-) -> Result<String, TemplateError> {
-    let context = values
-        .iter()
-        .filter(|(key, _)| !overrides.contains_key(*key))
-        .chain(overrides)
-        .map(|(key, value)| (key.as_str(), to_template_value(value)));
-    let context = TemplateValue::from_pairs(context);
+) -> Result<Rendered, TemplateError> {
+    let layers = Arc::new(Layers {
+        values: convert_members(values),
+        overrides: convert_members(overrides),
+        overridden: AtomicBool::new(false),
+    });
     // Jinja2 makes all line breaks of a template alike.
     let source = text.replace("\r\n", "\n").replace('\r', "\n");
-    environment()
-        .render_str(&source, context)
-        .map_err(|error| explain(text, &error))
+    let rendered =
+        environment().render_str(&source, TemplateValue::from_dyn_object(layers.clone()));
+    Ok(Rendered {
+        text: rendered.map_err(|error| explain(text, &error))?,
+        overridden: layers.overridden.load(Ordering::Relaxed),
+    })
+}
+
+/// The variables of a template. It notes whether the template looks at an override: each look-up of a variable comes
+/// here, however the template is written.
+#[derive(Debug)]
+struct Layers {
+    values: HashMap<String, TemplateValue>,
+    overrides: HashMap<String, TemplateValue>,
+    overridden: AtomicBool,
+}
+
+impl Object for Layers {
+    fn get_value(self: &Arc<Self>, key: &TemplateValue) -> Option<TemplateValue> {
+        let name = key.as_str()?;
+        if let Some(value) = self.overrides.get(name) {
+            self.overridden.store(true, Ordering::Relaxed);
+            return Some(value.clone());
+        }
+        self.values.get(name).cloned()
+    }
+}
+
+fn convert_members(values: &Map<String, Value>) -> HashMap<String, TemplateValue> {
+    values
+        .iter()
+        .map(|(name, value)| (name.clone(), to_template_value(value)))
+        .collect()
 }
 
 /// Checks that a template can be understood, and notes a problem if not.

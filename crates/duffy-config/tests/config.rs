@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use duffy_config::{
-    Config, ConfigError, DatabaseUrl, Mechanism, ReuseValue, SshClient, SslMode, load, load_files,
+    Config, ConfigError, DatabaseUrl, Mechanism, Rendered, RenderedVar, RenderedVars, ReuseValue,
+    SshClient, SslMode, load, load_files, load_text,
 };
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value, json};
@@ -102,7 +103,7 @@ fn the_example_configuration_is_sound() {
         };
         if let Mechanism::Ansible(ansible) = &pool.mechanism {
             let vars = ansible.extra_vars_for(ansible.provision.as_ref().unwrap());
-            pool.render_value(&Value::Object(vars), &overrides).unwrap();
+            pool.render_vars(&vars, &overrides).unwrap();
         }
     }
     // The keys of the original that have no use any more, and no others, are remarked on.
@@ -559,20 +560,26 @@ fn pools_inherit_from_one_or_several() {
     assert_eq!(ansible.topdir, PathBuf::from("playbooks"));
     assert_eq!(ansible.timeout, Duration::from_hours(1));
     assert_eq!(ansible.ansible_playbook, PathBuf::from("ansible-playbook"));
-    let vars = Value::Object(ansible.extra_vars_for(ansible.provision.as_ref().unwrap()));
+    let vars = ansible.extra_vars_for(ansible.provision.as_ref().unwrap());
     let Value::Object(overrides) = json!({"duffy_in": {"nodes": [{}, {}]}}) else {
         unreachable!()
     };
+    let text = |text: &str, overridden| {
+        let text = text.to_owned();
+        RenderedVar::Text(Rendered { text, overridden })
+    };
+    let deep = RenderedVars::from([("x".to_owned(), text("VIRTUAL-CENTOS9-X86_64", false))]);
+    let expected = [
+        ("nodepool", text("virtual-centos9-x86_64", false)),
+        ("mode", RenderedVar::Plain(json!(420))),
+        ("list", RenderedVar::Plain(json!(["{{ name }}"]))),
+        ("deep", RenderedVar::Mapping(deep)),
+        ("quantity", text("2", true)),
+        ("template_name", text("duffy-centos9-x86_64", false)),
+    ];
     assert_eq!(
-        pool.render_value(&vars, &overrides).unwrap(),
-        json!({
-            "nodepool": "virtual-centos9-x86_64",
-            "mode": 420,
-            "list": ["{{ name }}"],
-            "deep": {"x": "VIRTUAL-CENTOS9-X86_64"},
-            "quantity": "2",
-            "template_name": "duffy-centos9-x86_64",
-        })
+        pool.render_vars(&vars, &overrides).unwrap(),
+        expected.map(|(name, var)| (name.to_owned(), var)).into()
     );
 
     let child = pools.get("child").unwrap();
@@ -580,6 +587,61 @@ fn pools_inherit_from_one_or_several() {
     let reuse = child.reuse_nodes.as_ref().unwrap();
     assert_eq!((&reuse["racks"], reuse.len()), (&ReuseValue::Number(3), 2));
     assert_eq!(child.render("{{ name }}", &Map::new()).unwrap(), "child");
+}
+
+/// Whatever way a template takes to a value of the overrides, it is seen; and so is that it takes none.
+#[test]
+fn it_is_known_which_texts_may_contain_overrides() {
+    let text = "nodepools:\n  concrete:\n    p:\n      mechanism: {type: simulated}\n      own: '{{ duffy_in }}'\n      nodes: [1]\n";
+    let config = load_text(text, "duffy.yaml").unwrap();
+    let pool = config.nodepools.as_ref().unwrap().get("p").unwrap();
+    let overrides = json!({"duffy_in": {"nodes": [{"hostname": "n"}]}});
+    for (template, overridden) in [
+        ("", false),
+        ("{{ own }}", false),
+        ("{{ nodes }}", false),
+        ("{% raw %}{{ duffy_in.nodes }}{% endraw %}", false),
+        ("{{ '{{ duffy_in.nodes }}' }}", false),
+        ("{# duffy_in #}", false),
+        ("{{ {'a': own}.duffy_in }}", false),
+        ("{{ duffy_in }}", true),
+        ("{{ duffy_in.nodes | length }}", true),
+        (
+            "{% for node in duffy_in.nodes %}{{ node.hostname }}{% endfor %}",
+            true,
+        ),
+        (
+            "{% set a = duffy_in %}{% set b = a.nodes %}{{ b[0].hostname }}",
+            true,
+        ),
+        ("{% set b %}{{ duffy_in }}{% endset %}{{ b }}", true),
+        (
+            "{% macro m() %}{{ duffy_in.nodes }}{% endmacro %}{{ m() }}",
+            true,
+        ),
+        ("{% with a = [duffy_in] %}{{ a[0] }}{% endwith %}", true),
+        ("{{ (duffy_in | list) ~ 'x' }}", true),
+        ("{% if duffy_in.nodes %}yes{% endif %}", true),
+        ("{{ {duffy_in.nodes[0].hostname: 1} }}", true),
+        // Assigned in a branch that is not taken.
+        (
+            "{% if false %}{% set duffy_in = 1 %}{% endif %}{{ duffy_in }}",
+            true,
+        ),
+    ] {
+        let vars = json!({"v": template});
+        let rendered = pool.render_vars(vars.as_object().unwrap(), overrides.as_object().unwrap());
+        let rendered = rendered.unwrap_or_else(|error| panic!("{template}: {error}"));
+        let RenderedVar::Text(rendered) = &rendered["v"] else {
+            panic!("{rendered:?}")
+        };
+        assert_eq!(rendered.overridden, overridden, "{template}");
+    }
+    let dumped = pool.render("{{ debug() }}", overrides.as_object().unwrap());
+    assert!(
+        !dumped.as_deref().unwrap_or_default().contains("hostname"),
+        "{dumped:?}"
+    );
 }
 
 #[test]

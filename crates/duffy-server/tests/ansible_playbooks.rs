@@ -2,6 +2,8 @@
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
 
 mod common_ansible;
+#[path = "ansible_playbooks/trust.rs"]
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -390,7 +392,7 @@ async fn no_nodes_need_no_playbook() {
 async fn the_directory_of_a_run_is_private_and_removed() {
     let tasks = r#"
     - set_fact: {events: "{{ lookup('env', 'DUFFY_ANSIBLE_EVENTS') }}"}
-    - command: "stat -c %a {{ events | dirname }} {{ events | dirname }}/vars.json {{ events | dirname }}/callbacks/duffy_events.py"
+    - command: "stat -c %a {{ events | dirname }} {{ events | dirname }}/vars.yml {{ events | dirname }}/callbacks/duffy_events.py"
       register: modes
     - set_fact: {duffy_out: {nodes: ["{{ events }}", "{{ modes.stdout_lines | join(' ') }}"]}}"#;
     let results = provision_one(tasks).await.unwrap();

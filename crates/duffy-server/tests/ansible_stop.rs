@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use common_ansible::{Site, ansible_playbook, mechanism, nodes, play, settings_for};
 use common_process::{find_processes, unique_sleep, wait_for_processes, wait_until};
+use duffy_server::nodes::ansible::sweep_workdirs;
 use duffy_server::nodes::mechanism::{Mechanism as _, MechanismError};
 use tokio_util::sync::CancellationToken;
 
@@ -113,9 +114,22 @@ fn killing_the_worker_ends_the_playbook_and_all_that_it_started() {
         .spawn()
         .expect("start this test again");
     wait_for_sleeps(&sleep, || false);
+    assert_eq!(sweep_workdirs(site.topdir()), 0, "it is in use");
     worker.kill().expect("kill the worker");
     worker.wait().expect("wait for the worker");
+    assert_eq!(count_workdirs(&site), 1);
+    // The playbook may run for some more seconds, but does not hold the directory.
+    assert_eq!(sweep_workdirs(site.topdir()), 1);
+    assert_eq!(count_workdirs(&site), 0);
     wait_for_processes(&sleep, 0);
+}
+
+fn count_workdirs(site: &Site) -> usize {
+    let entries = std::fs::read_dir(site.topdir()).expect("the directory");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names
+        .filter(|name| name.as_encoded_bytes().starts_with(b"duffy-ansible-"))
+        .count()
 }
 
 fn work(playbook: &Path) {

@@ -15,7 +15,9 @@ pub use client::Client;
 pub use database::Database;
 pub use defaults::Defaults;
 pub use metaclient::{Metaclient, PoolMap, PoolRequest, Selector};
-pub use nodepools::{Ansible, Mechanism, NodePools, Playbook, Pool, ReuseValue, Simulated};
+pub use nodepools::{
+    Ansible, Mechanism, NodePools, Playbook, Pool, RenderedVar, RenderedVars, ReuseValue, Simulated,
+};
 pub use retries::{Retries, RetryOverrides};
 pub use ssh::{Ssh, SshClient};
 pub use tasks::Tasks;

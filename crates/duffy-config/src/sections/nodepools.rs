@@ -12,7 +12,7 @@ pub use mechanism::{Ansible, Mechanism, Playbook, Simulated};
 
 use super::decode_count;
 use crate::decode::{Cursor, Fields, Report, nearest};
-use crate::template::{self, TemplateError};
+use crate::template::{self, Rendered, TemplateError};
 use crate::yaml::{Data, Entry, Map, map_to_json};
 
 /// The `nodepools` section, with inheritance resolved.
@@ -46,6 +46,20 @@ pub enum ReuseValue {
     Number(i64),
     /// What this template gives.
     Template(String),
+}
+
+/// Variables whose templates are rendered, by name.
+pub type RenderedVars = IndexMap<String, RenderedVar>;
+
+/// A variable whose templates are rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RenderedVar {
+    /// What a template gave.
+    Text(Rendered),
+    /// A mapping with more of them.
+    Mapping(RenderedVars),
+    /// A number, a list or the like, as it stands in the configuration.
+    Plain(Value),
 }
 
 /// Without the values, which can contain secrets.
@@ -232,26 +246,29 @@ impl Pool {
         text: &str,
         overrides: &JsonMap<String, Value>,
     ) -> Result<String, TemplateError> {
-        template::render_layered(text, &self.vars, overrides)
+        template::render_layered(text, &self.vars, overrides).map(|rendered| rendered.text)
     }
 
     /// The same for all texts in a mapping and in mappings inside it. Lists stay as they are, as in the original.
     ///
     /// # Errors
     /// The first template that is wrong.
-    pub fn render_value(
+    pub fn render_vars(
         &self,
-        value: &Value,
+        vars: &JsonMap<String, Value>,
         overrides: &JsonMap<String, Value>,
-    ) -> Result<Value, TemplateError> {
-        match value {
-            Value::String(text) => self.render(text, overrides).map(Value::String),
-            Value::Object(map) => map
-                .iter()
-                .map(|(key, value)| Ok((key.clone(), self.render_value(value, overrides)?)))
-                .collect::<Result<JsonMap<_, _>, _>>()
-                .map(Value::Object),
-            other => Ok(other.clone()),
-        }
+    ) -> Result<RenderedVars, TemplateError> {
+        let render = |value: &Value| {
+            Ok(match value {
+                Value::String(text) => {
+                    RenderedVar::Text(template::render_layered(text, &self.vars, overrides)?)
+                }
+                Value::Object(map) => RenderedVar::Mapping(self.render_vars(map, overrides)?),
+                other => RenderedVar::Plain(other.clone()),
+            })
+        };
+        vars.iter()
+            .map(|(key, value)| Ok((key.clone(), render(value)?)))
+            .collect()
     }
 }

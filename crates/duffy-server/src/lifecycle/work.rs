@@ -1,6 +1,7 @@
 //! Work of a mechanism under a lease: what it is done with, and how it ends when it fails.
 
 use duffy_api::NodeState;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +45,16 @@ pub(super) fn mechanism_node(node: &NodeRow) -> MechanismNode {
         id: node.id,
         hostname: node.hostname.clone(),
         ipaddr: node.ipaddr.clone(),
-        data: serde_json::Value::Object(node.data.0.clone()),
+        data: without_notes(&node.data.0).into(),
     }
+}
+
+/// A node's data without what Duffy notes there for itself: playbooks of the original never see it.
+fn without_notes(data: &Map<String, Value>) -> Map<String, Value> {
+    let mut data = data.clone();
+    data.shift_remove("error");
+    data.shift_remove(rules::STALE_KEYS);
+    data
 }
 
 /// Gives up on nodes whose work was begun too often without an end, because whoever did it
@@ -175,5 +184,26 @@ fn full_detail(detail: &str, log: Option<&str>) -> String {
     match log.filter(|log| !log.is_empty()) {
         Some(log) => format!("{detail}\n{log}"),
         None => detail.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn mechanisms_get_no_notes_of_our_own() {
+        let kept = json!({"nodes_spec": {"pool": "p"}, "provision": {"error": "kept"}, "arch": 1});
+        let mut data = kept.as_object().unwrap().clone();
+        rules::record_error(
+            &mut data,
+            chrono::DateTime::default(),
+            "{{ detail }}",
+            Some("log"),
+        );
+        data.insert(rules::STALE_KEYS.into(), json!(true));
+        assert_eq!(Value::Object(without_notes(&data)), kept);
     }
 }

@@ -7,18 +7,19 @@
 mod events;
 mod outcome;
 mod site;
+mod vars;
+mod workdir;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use duffy_config::RenderedVars;
 use serde_json::{Map, Value, json};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -26,8 +27,10 @@ use super::mechanism::{Mechanism, MechanismError, MechanismNode};
 use crate::process::{self, ProcessError, Spec, find_program};
 use events::Events;
 use outcome::judge_run;
+use vars::to_yaml;
+use workdir::Workdir;
+pub use workdir::sweep_workdirs;
 
-const CALLBACK: &str = include_str!("ansible/duffy_events.py");
 /// The variable in which the callback finds its file.
 const EVENTS: &str = "DUFFY_ANSIBLE_EVENTS";
 
@@ -62,11 +65,10 @@ pub enum PlaybookKind {
     Deprovision,
 }
 
-/// Merges the extra variables of the mechanism and of the playbook with the given ones, which win, and renders the
-/// templates in them, in which the given ones can be used as well. The given ones hold `duffy_in`.
-pub type RenderVars = Arc<
-    dyn Fn(PlaybookKind, &Map<String, Value>) -> Result<Map<String, Value>, String> + Send + Sync,
->;
+/// Merges the extra variables of the mechanism and of the playbook, and renders the templates in them, in which the given
+/// ones can be used as well. The given ones hold `duffy_in`, and win.
+pub type RenderVars =
+    Arc<dyn Fn(PlaybookKind, &Map<String, Value>) -> Result<RenderedVars, String> + Send + Sync>;
 
 /// See the module.
 pub struct AnsibleMechanism {
@@ -197,15 +199,14 @@ impl AnsibleMechanism {
         let count = nodes.len();
         let mut given = Map::new();
         given.insert("duffy_in".to_owned(), json!({ "nodes": nodes }));
-        let mut vars = (self.render)(kind, &given).map_err(|error| {
+        let vars = (self.render)(kind, &given).map_err(|error| {
             setup(format!(
                 "extra-vars for playbook {}: {error}",
                 playbook.display()
             ))
         })?;
-        vars.extend(given);
 
-        let workdir = Workdir::prepare(&vars).map_err(|error| {
+        let workdir = Workdir::prepare(&to_yaml(&vars, &given)).map_err(|error| {
             setup(format!(
                 "cannot prepare a directory in {} for a playbook: {error}; make room or set TMPDIR",
                 std::env::temp_dir().display()
@@ -292,50 +293,4 @@ pub fn judge_events(events: &[u8], tail: String, code: u8) -> Result<Vec<Value>,
     };
     let events = Events::read_from(events).map_err(|error| setup(error.to_string()))?;
     judge_run(Path::new("fuzz.yml"), output, events)
-}
-
-/// A run's own directory: variables in, events out. Nobody else may look into it, and it is removed in any case but
-/// our sudden death.
-struct Workdir(TempDir);
-
-impl Workdir {
-    fn prepare(vars: &Map<String, Value>) -> io::Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("duffy-ansible-")
-            .permissions(std::fs::Permissions::from_mode(0o700))
-            .tempdir()?;
-        if dir.path().as_os_str().as_encoded_bytes().contains(&b':') {
-            return Err(io::Error::other(
-                "ansible cannot load callbacks from a path with a colon in it",
-            ));
-        }
-        let workdir = Self(dir);
-        let create = |path: &Path, content: &[u8]| {
-            std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)?
-                .write_all(content)
-        };
-        create(&workdir.vars(), &serde_json::to_vec(vars)?)?;
-        std::fs::create_dir(workdir.callbacks())?;
-        create(
-            &workdir.callbacks().join("duffy_events.py"),
-            CALLBACK.as_bytes(),
-        )?;
-        Ok(workdir)
-    }
-
-    fn vars(&self) -> PathBuf {
-        self.0.path().join("vars.json")
-    }
-
-    fn callbacks(&self) -> PathBuf {
-        self.0.path().join("callbacks")
-    }
-
-    fn events(&self) -> PathBuf {
-        self.0.path().join("events")
-    }
 }

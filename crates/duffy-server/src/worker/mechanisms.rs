@@ -8,7 +8,9 @@ use duffy_config::{Ansible, Config, Mechanism as Settings, Pool, Simulated};
 use duffy_sim::{Cloud, CloudSettings, Faults, SimError};
 use serde_json::{Map, Value, json};
 
-use crate::nodes::ansible::{AnsibleMechanism, AnsibleSettings, Playbook, PlaybookKind};
+use crate::nodes::ansible::{
+    AnsibleMechanism, AnsibleSettings, Playbook, PlaybookKind, sweep_workdirs,
+};
 use crate::nodes::mechanism::{Mechanism, MechanismError};
 use crate::nodes::simulated::{SimulatedMechanism, SimulatedSettings, simulated_directory};
 use crate::nodes::ssh::home_directory;
@@ -65,9 +67,16 @@ pub enum MechanismsError {
 
 impl Mechanisms {
     /// Makes the mechanisms of all pools and checks that each has what it needs. Turns on
-    /// simulated nodes.
+    /// simulated nodes. Removes what killed workers have left of playbook runs.
     pub async fn open(config: &Config) -> Result<Self, MechanismsError> {
         let pools = config.nodepools.as_ref().ok_or(MechanismsError::NoPools)?;
+        let swept = sweep_workdirs(&std::env::temp_dir());
+        if swept > 0 {
+            tracing::info!(
+                swept,
+                "removed directories that playbook runs of killed workers left"
+            );
+        }
         let mut clouds = Clouds {
             config,
             open: HashMap::new(),
@@ -140,14 +149,8 @@ fn ansible(pool: &Pool, settings: &Ansible) -> AnsibleMechanism {
             Some(playbook) => settings.extra_vars_for(playbook),
             None => settings.extra_vars.clone(),
         };
-        let rendered = pool
-            .render_value(&Value::Object(vars), overrides)
-            .map_err(|error| error.to_string())?;
-        let Value::Object(mut rendered) = rendered else {
-            return Err("extra-vars are no mapping".to_owned());
-        };
-        rendered.extend(overrides.clone());
-        Ok(rendered)
+        pool.render_vars(&vars, overrides)
+            .map_err(|error| error.to_string())
     };
     AnsibleMechanism::new(ansible_settings, Arc::new(render))
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use duffy_config::{Rendered, RenderedVar};
 use duffy_server::nodes::ansible::{AnsibleMechanism, AnsibleSettings, Playbook, RenderVars};
 use duffy_server::nodes::mechanism::MechanismNode;
 use serde_json::{Map, Value, json};
@@ -36,7 +37,7 @@ impl Site {
     pub fn configure(&self, lines: &str) {
         let home = self.topdir().join("home");
         let text = format!(
-            "[defaults]\nhome = {}\nlocalhost_warning = False\n{lines}\n",
+            "[defaults]\nhome = {0}\nlocal_tmp = {0}/tmp\nremote_tmp = {0}/tmp\nlocalhost_warning = False\n{lines}\n",
             home.display()
         );
         self.write("ansible.cfg", &text);
@@ -77,14 +78,22 @@ pub fn settings_for(topdir: &Path, playbook: &str) -> AnsibleSettings {
 
 /// A mechanism with two extra variables of its own.
 pub fn mechanism(settings: AnsibleSettings) -> AnsibleMechanism {
-    let render: RenderVars = Arc::new(|_, given: &Map<String, Value>| {
-        let mut vars = given.clone();
-        vars.insert(
-            "greeting".to_owned(),
-            json!("hällo \"wörld\" 'x' \\ \u{2028}"),
-        );
-        vars.insert("template".to_owned(), json!("{{ greeting | length }}"));
-        Ok(vars)
+    let render: RenderVars = Arc::new(|_, _: &Map<String, Value>| {
+        let text = |text: &str| {
+            let text = text.to_owned();
+            RenderedVar::Text(Rendered {
+                text,
+                overridden: false,
+            })
+        };
+        Ok([
+            (
+                "greeting".to_owned(),
+                text("hällo \"wörld\" 'x' \\ \u{2028}"),
+            ),
+            ("template".to_owned(), text("{{ greeting | length }}")),
+        ]
+        .into())
     });
     AnsibleMechanism::new(settings, render)
 }

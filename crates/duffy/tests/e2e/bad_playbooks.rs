@@ -114,6 +114,51 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     assert!(detail.starts_with("provisioning node failed"), "{detail}");
 }
 
+/// Uses all that it gets of nodes, and fails the first time, with words that look like a template.
+const TEMPTED: &str = "\
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.debug: {msg: '{{ item }} {{ item.hostname }}'}
+      loop: '{{ duffy_in.nodes }}'
+    - name: Fail once
+      ansible.builtin.command:
+        argv: [sh, -c, 'mkdir failed && { cat evil.txt >&2; exit 1; } || :']
+    - ansible.builtin.set_fact:
+        duffy_out:
+          nodes: \"{{ duffy_in.nodes | map(attribute='data') | map(attribute='provision') | list }}\"
+";
+
+#[test]
+fn words_of_nodes_and_old_errors_are_no_templates() {
+    let pool = Pool::new("pool", 0).with(&json!({"fill-level": 1, "mechanism": {"ansible": {
+        "extra-vars": {"told": "told.json", "hosts": "{% for node in duffy_in.nodes %}{{ node.data }}{% endfor %}"},
+        "provision": {"playbook": "told.yml"}, "deprovision": {"playbook": "tempted.yml"}}}}));
+    let settings = json!({"ssh": {"timeout": "1s"}, "tasks": {"attempts": 5}});
+    let lab = Lab::on_sqlite(&[pool], &settings);
+    let topdir = lab.site.scratch().join("playbooks");
+    std::fs::write(topdir.join("told.yml"), TOLD).unwrap();
+    std::fs::write(topdir.join("tempted.yml"), TEMPTED).unwrap();
+    let evil = "{{ lookup('pipe', 'touch canary') }}{{ undefined }}";
+    std::fs::write(topdir.join("evil.txt"), evil).unwrap();
+    let result = json!({"nodes": [{"ipaddr": "127.0.0.1", "hostname": "evil.test", "note": [evil], evil: {evil: evil}}]});
+    std::fs::write(topdir.join("told.json"), result.to_string()).unwrap();
+
+    let _run = lab.start(&["run"]);
+    let (tenant, operator) = (lab.tenant(), lab.admin());
+    tenant.wait_filled("pool", 1);
+    assert_eq!(tenant.node(&json!(1))["data"]["provision"]["note"][0], evil);
+    lab.site
+        .duffy()
+        .succeed(&["admin", "retire-node", "1", "--reason", evil]);
+    let error = wait_for_error(&operator, 1, "Fail once");
+    assert!(error.to_string().contains("{{ undefined }}"), "{error}");
+    operator.wait_state(&json!(1), "done");
+    assert!(topdir.join("failed").exists());
+    assert!(!topdir.join("canary").exists());
+}
+
 #[test]
 fn results_are_taken_node_by_node() {
     let told = json!({"playbook": "told.yml"});

@@ -1,5 +1,6 @@
 //! Text of nodes is data for a playbook, and never evaluated; templates of the configuration are. With the oldest
 //! `ansible-playbook` that the tests' Python runs, and with the newest.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::path::{Path, PathBuf};
 

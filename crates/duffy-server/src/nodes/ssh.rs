@@ -18,6 +18,7 @@ mod survey;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use config::ConfigReader;
@@ -203,10 +204,11 @@ impl Ssh {
         let started = Instant::now();
         let inner = &*self.0;
         let within = inner.settings.timeout;
+        let begun = AtomicBool::new(false);
         let work = async {
             let mut overtaken = false;
             loop {
-                match self.run_unhurried(target, &script, started).await {
+                match self.run_unhurried(target, &script, started, &begun).await {
                     // A late command came between, or a node with the same home: begin again.
                     Err(SshError::Command { exit, .. }) if exit == OVERTAKEN => {
                         overtaken = true;
@@ -229,7 +231,11 @@ impl Ssh {
             Err(_) => Err(SshError::Timeout {
                 host: target.host.clone(),
                 after: within,
-                during: "reading its ssh_config",
+                during: if begun.load(Ordering::Relaxed) {
+                    "running ssh"
+                } else {
+                    "reading its ssh_config"
+                },
             }),
         };
         let duration_ms = started.elapsed().as_millis();
@@ -249,6 +255,7 @@ impl Ssh {
         target: &Target,
         script: &Script,
         started: Instant,
+        begun: &AtomicBool,
     ) -> Result<Vec<u8>, SshError> {
         let inner = &*self.0;
         check_host(&target.host)?;
@@ -283,6 +290,7 @@ impl Ssh {
                 })?)
             }
         };
+        begun.store(true, Ordering::Relaxed);
         match program {
             Some(program) => openssh::run(program, &destination, script, left).await,
             None => native::run(&inner.keys, &destination, script, left).await,

@@ -6,6 +6,7 @@
 )]
 
 mod config;
+mod hostile;
 mod real;
 mod simulated;
 mod sshd;

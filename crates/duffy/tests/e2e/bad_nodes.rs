@@ -83,6 +83,69 @@ fn failing_nodes_are_replaced_while_there_are_others() {
     lab.assert_consistent();
 }
 
+/// Floods, and then says what a terminal would obey, and what looks like a line of the log.
+const HOSTILE: &str = "head -c 20000000 /dev/zero | tr '\\000' x >&2; \
+    printf 'evil\\033]0;title\\007\\033[2J\\r\\n2026-01-01 INFO forged\\302\\233H\\177\\342\\200\\256\\n' >&2; exit 3";
+
+/// Control characters, but for line breaks, and what changes the order of text.
+fn find_harmful(text: &str) -> Option<&str> {
+    let harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    text.lines().find(|line| line.contains(harmful))
+}
+
+/// Its last tenant was root there, and has left a command that takes the place of ours.
+#[test]
+fn a_node_that_floods_and_says_escape_sequences_is_replaced_and_shown() {
+    let (mut lab, serve) = site(&json!({}));
+    let tenant = lab.tenant();
+    let nodes = ready(&lab, "two");
+    let (hostile, ip) = &nodes[0];
+    let node = lab.site.node(ip);
+    let forced = format!("command=\"{HOSTILE}\" {}", node.authorized_keys());
+    std::fs::write(node.authorized_keys_file(), forced).unwrap();
+
+    let session = tenant.request(&[("two", 1)]);
+    assert_eq!(session["nodes"][0]["id"], nodes[1].0, "{session}");
+    let failed = lab.admin().node(hostile);
+    assert_eq!(failed["state"], "failed", "{failed}");
+    let detail = failed["data"]["error"]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("evil") && detail.contains("forged"),
+        "{detail}"
+    );
+    assert!(detail.len() < 2_000, "{}", detail.len());
+    assert_eq!(find_harmful(detail), None);
+    assert!(!detail.contains('\n'), "{detail:?}");
+
+    let log = serve.log();
+    assert!(log.contains("forged"), "the log has it: {log}");
+    assert!(
+        !log.lines().any(|line| line.starts_with("2026-01-01")),
+        "{log}"
+    );
+    assert_eq!(find_harmful(&log), None);
+
+    // What was written before there was any cleaning, or by others, is not shown either.
+    lab.sql(
+        "UPDATE nodes SET hostname = hostname || chr(27) || '[2J' || chr(10) || 'x', \
+         comment = 'c' || chr(155) || chr(127) RETURNING CAST(id AS TEXT)",
+    );
+    lab.sql("UPDATE events SET detail = detail || chr(10) || chr(27) || '[2J' RETURNING CAST(id AS TEXT)");
+    let duffy = lab.site.duffy();
+    let id = hostile.to_string();
+    for arguments in [
+        &["admin", "show-node", &id][..],
+        &["admin", "show-node", &id, "--json"],
+        &["admin", "node-events", &id, "--verbose"],
+        &["admin", "list-nodes"],
+        &["admin", "list-nodes", "--json"],
+    ] {
+        let shown = duffy.succeed(arguments);
+        assert!(shown.contains("[2J"), "{arguments:?}: {shown}");
+        assert_eq!(find_harmful(&shown), None, "{arguments:?}");
+    }
+}
+
 #[test]
 fn without_others_all_is_undone() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));

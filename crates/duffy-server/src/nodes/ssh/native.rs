@@ -103,7 +103,7 @@ async fn run_unhurried(
                 host: destination.name(),
                 reason: format!(
                     "it only has host keys of other kinds ({})",
-                    theirs.join(", ")
+                    one_line(&theirs.join(", "))
                 ),
             },
             other => lost(&other),
@@ -275,7 +275,7 @@ async fn run_script(
                 }
                 ChannelMsg::ExitStatus { exit_status } => exit = Some(Ok(exit_status)),
                 ChannelMsg::ExitSignal { signal_name, .. } => {
-                    exit = Some(Err(format!("signal {signal_name:?}")));
+                    exit = Some(Err(one_line(&format!("signal {signal_name:?}"))));
                 }
                 ChannelMsg::Failure => return Some(Err("its server refusing commands".to_owned())),
                 _ => {}

@@ -14,8 +14,21 @@ const NONE: &str = "-";
 
 /// Prints a value for a script.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value);
-    output::data(&text.map_err(Failure::new)?)
+    let text = serde_json::to_string_pretty(value).map_err(Failure::new)?;
+    output::data(&escape_rest(&text))
+}
+
+/// Escapes what JSON allows in texts and a terminal does not.
+fn escape_rest(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if output::is_harmful(c) && c != '\n' {
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 /// Rows under their headings; the last column is as wide as it is.
@@ -39,10 +52,9 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A text from elsewhere: no control character of it shall reach a terminal.
+/// A text from elsewhere, in one line and without what does something to a terminal.
 pub fn plain(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().map(shown).collect()
+    text.replace(output::is_harmful, "\u{fffd}")
 }
 
 /// What there may be.
@@ -113,6 +125,20 @@ mod tests {
     use super::*;
     use chrono::TimeZone;
     use duffy_api::NodeState;
+
+    #[test]
+    fn json_is_escaped_and_stays_the_same() {
+        let value = serde_json::json!({"a\u{9b}": ["\u{7f}\u{202e}\u{1b}\né"]});
+        let text = escape_rest(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(
+            !text.contains(|c| output::is_harmful(c) && c != '\n'),
+            "{text:?}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+            value
+        );
+    }
 
     #[test]
     fn columns_stand_below_each_other_and_nothing_reaches_the_terminal() {

@@ -1,16 +1,17 @@
 //! The page that shows the old API's description, without anything from another host.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::Path;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use axum::{Extension, Router};
 use bytes::Bytes;
+use duffy_listener::Fixed;
 
 use crate::openapi;
 use crate::reply::Refused;
@@ -57,20 +58,32 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let description = Bytes::from(openapi::document().to_string());
     let page = || get(async || file(HTML, Bytes::from_static(PAGE.as_bytes())));
     let start = get(async || file(SCRIPT, Bytes::from_static(START.as_bytes())));
-    let routes: [(&str, MethodRouter<S>); 5] = [
+    let mut routes: Vec<(String, MethodRouter<S>)> = [
         (
             "/openapi.json",
             get(async || file("application/json", description)),
         ),
         ("/docs", page()),
         ("/docs/start.js", start),
-        ("/docs/{file}", get(swagger_file)),
         ("/redoc", get(async || to_docs())),
+    ]
+    .map(|(path, route)| (path.to_owned(), route))
+    .into();
+    let swagger_ui = [
+        ("swagger-ui-bundle.js", SCRIPT),
+        ("swagger-ui.css", "text/css; charset=utf-8"),
+        ("favicon-32x32.png", "image/png"),
     ];
+    for (name, kind) in swagger_ui {
+        if let Some((content, gzipped)) = swagger_file(name) {
+            let route = get(async move || asset(kind, content, gzipped));
+            routes.push((format!("/docs/{name}"), route));
+        }
+    }
     routes
         .into_iter()
         .fold(Router::new(), |router, (path, route)| {
-            router.route(path, route.fallback(async || Refused::Method))
+            router.route(&path, route.fallback(async || Refused::Method))
         })
 }
 
@@ -80,35 +93,41 @@ fn to_docs() -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response()
 }
 
-async fn swagger_file(Path(name): Path<String>) -> Response {
-    let kind = match name.as_str() {
-        "swagger-ui-bundle.js" => SCRIPT,
-        "swagger-ui.css" => "text/css; charset=utf-8",
-        "favicon-32x32.png" => "image/png",
-        _ => return Refused::NotFound.into_response(),
-    };
+/// A file of Swagger UI. All replies share its bytes.
+fn swagger_file(name: &str) -> Option<(Bytes, bool)> {
     let config = Arc::new(utoipa_swagger_ui::Config::from("openapi.json"));
-    match utoipa_swagger_ui::serve(&name, config) {
+    match utoipa_swagger_ui::serve(name, config) {
         Ok(Some(found)) => {
-            let mut reply = file(kind, Bytes::from(found.bytes.into_owned()));
-            let headers = reply.headers_mut();
-            let cache = HeaderValue::from_static("public, max-age=3600");
-            headers.insert(CACHE_CONTROL, cache);
-            if found.gzpipped {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            }
-            reply
+            let content = match found.bytes {
+                Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+                Cow::Owned(bytes) => Bytes::from(bytes),
+            };
+            Some((content, found.gzpipped))
         }
-        Ok(None) => Refused::NotFound.into_response(),
+        Ok(None) => {
+            tracing::error!(file.name = name, "a file of the documentation is missing");
+            None
+        }
         Err(error) => {
             tracing::error!(%error, file.name = name, "cannot serve a file of the documentation");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            None
         }
     }
 }
 
+fn asset(kind: &'static str, content: Bytes, gzipped: bool) -> Response {
+    let mut reply = file(kind, content);
+    let headers = reply.headers_mut();
+    let cache = HeaderValue::from_static("public, max-age=3600");
+    headers.insert(CACHE_CONTROL, cache);
+    if gzipped {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    reply
+}
+
 fn file(kind: &'static str, content: Bytes) -> Response {
-    let mut reply = (StatusCode::OK, content).into_response();
+    let mut reply = (StatusCode::OK, Extension(Fixed), content).into_response();
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use duffy_api::{NodesSpec, SessionUpdate};
 use duffy_client::ClientError;
 use duffy_config::PoolRequest;
-use secrecy::SecretString;
+use duffy_listener::ListError;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -146,6 +149,11 @@ pub async fn list_nodes(
             Err(refused) => return Err(refused.into_response()),
         };
     let has_key = caller.tenant.is_some();
+    // The same key sees the same list.
+    let mut keys = legacy.settings.usermap.iter();
+    let key = caller.tenant.as_ref().and_then(|(_, key)| {
+        keys.position(|(known, _)| known.expose_secret() == key.expose_secret())
+    });
     let read = {
         let legacy = Arc::clone(&legacy);
         move |reply: &duffy_client::Reply| {
@@ -155,21 +163,22 @@ pub async fn list_nodes(
                 let nodes = session.get("nodes")?.as_array()?;
                 rows.extend(nodes.iter().map(|node| row(&legacy, session, node)));
             }
-            (reply.status() == 200).then_some(Value::Array(rows))
+            (reply.status() == 200).then(|| Bytes::from(Value::Array(rows).to_string()))
         }
     };
-    let asked = legacy
-        .upstream
-        .call(
-            Kind::Read,
-            &caller,
-            duffy_client::Client::list_sessions,
-            read,
-        )
-        .await;
-    match asked {
-        Ok(rows) => Ok(Json(rows).into_response()),
-        Err(error) if has_key && error.is_denied() => Err(denied()),
+    let asked = legacy.upstream.call(
+        Kind::Read,
+        &caller,
+        duffy_client::Client::list_sessions,
+        read,
+    );
+    match legacy.lists.share(key, asked).await {
+        Ok(list) => {
+            let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+            let bytes = list.bytes();
+            Ok((json, Extension(list), bytes).into_response())
+        }
+        Err(ListError::Failed(error)) if has_key && error.is_denied() => Err(denied()),
         Err(_) => Err(Failed::Inventory.into_response()),
     }
 }

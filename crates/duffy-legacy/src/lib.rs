@@ -18,6 +18,7 @@ mod upstream;
 use std::sync::Arc;
 
 use duffy_config::Metaclient;
+use duffy_listener::Lists;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
@@ -31,7 +32,12 @@ use upstream::Upstream;
 pub struct Legacy {
     settings: Metaclient,
     upstream: Upstream,
+    /// Inventories by the keys of those that ask, as they are numbered in `usermap`; without a key, what everybody sees.
+    lists: Lists<Option<usize>>,
 }
+
+/// How many inventories are made at once. One of many nodes takes several times the memory of what is told of them.
+const LISTS: usize = 4;
 
 /// Why there can be no proxy with these settings.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +48,11 @@ impl Legacy {
     /// A proxy to the web API at `dest`; connects to nothing yet.
     pub fn new(settings: Metaclient, dest: &str, times: Times) -> Result<Arc<Self>, SettingsError> {
         let upstream = Upstream::new(dest, times).map_err(SettingsError)?;
-        Ok(Arc::new(Self { settings, upstream }))
+        Ok(Arc::new(Self {
+            settings,
+            upstream,
+            lists: Lists::new(LISTS, times.queue + times.read),
+        }))
     }
 
     /// What runs for clients, also for those that have gone.

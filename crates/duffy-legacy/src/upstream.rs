@@ -56,7 +56,7 @@ pub enum Kind {
 }
 
 /// How many calls of each kind there are at once. Together far below the threads of tokio's pool.
-const READS: usize = 64;
+const READS: usize = crate::LISTS;
 const WRITES: usize = 64;
 const GRANTS: usize = 128;
 const HEALTH: usize = 4;

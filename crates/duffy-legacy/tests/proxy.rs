@@ -414,13 +414,13 @@ async fn stopping_lets_a_request_end() {
 }
 
 #[tokio::test]
-async fn many_polls_are_one_request_each_on_few_connections() {
+async fn many_polls_share_requests_and_connections() {
     let web = Web::start(status(200, json!({"sessions": []}))).await;
     let old = Old::start(&web.url).await;
     let polls = (0..200).map(|_| old.get("/Inventory"));
     let replies = futures::future::join_all(polls).await;
     assert!(replies.iter().all(|reply| reply.json == json!([])));
-    assert_eq!(web.asked().len(), 200);
+    assert!((1..200).contains(&web.asked().len()));
     // What is kept open is used again.
     let before = web.connections();
     assert!(before <= 64, "{before} connections");
@@ -440,22 +440,21 @@ async fn requests_that_find_no_place_fail_in_time() {
     };
     let old = Old::start_with(&web.url, times, Limits::default()).await;
     let mut waiting = Vec::new();
+    let done = format!("/Node/done?ssid=1&key={KEY}");
+    let request = format!("GET {done} HTTP/1.1\r\nhost: h\r\n\r\n");
     for _ in 0..64 {
         let mut connection = old.connect().await;
-        connection
-            .write_all(b"GET /Inventory HTTP/1.1\r\nhost: h\r\n\r\n")
-            .await
-            .unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
         waiting.push(connection);
     }
     web.wait_for_asked(64).await;
-    let reply = old.get("/Inventory").await;
-    assert_eq!(reply.json, json!("Failed to retrieve inventory of nodes"));
+    let reply = old.get(&done).await;
+    assert_eq!(reply.json, json!("Failed to return nodes on completion"));
     assert_eq!(web.asked().len(), 64);
     // Other kinds of requests have places of their own.
     let mut connection = old.connect().await;
-    let done = format!("GET /Node/done?ssid=1&key={KEY} HTTP/1.1\r\nhost: h\r\n\r\n");
-    connection.write_all(done.as_bytes()).await.unwrap();
+    let list = b"GET /Inventory HTTP/1.1\r\nhost: h\r\n\r\n";
+    connection.write_all(list).await.unwrap();
     web.wait_for_asked(65).await;
 }
 

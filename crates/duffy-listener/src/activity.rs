@@ -22,16 +22,18 @@ pub struct Activity {
 
 #[derive(Debug)]
 struct State {
-    /// Requests at work, those counted that wait for their bodies.
+    /// Requests at work, those counted that wait for their bodies, and those whose replies are not sent yet.
     running: usize,
-    /// Of these, those that wait for their bodies, or have done so before: their clients are slow.
+    /// Of these, those that wait for their clients: for a body, now or before, or until a reply is read.
     waiting: usize,
     begun: bool,
     /// A body was left unread.
     unread: bool,
     /// Was told to make room.
     closing: bool,
-    /// When the last request ended, or began to wait for its body.
+    /// Is to be closed whatever runs.
+    cut_off: bool,
+    /// When the last request ended, began to wait for its body, or got on with its reply.
     since: Instant,
 }
 
@@ -52,6 +54,7 @@ impl Activity {
                 begun: false,
                 unread: false,
                 closing: false,
+                cut_off: false,
                 since: Instant::now(),
             }),
             close: Notify::new(),
@@ -80,12 +83,23 @@ impl Activity {
         self.close.notify_one();
     }
 
-    /// Ends when the connection was told to make room and nothing runs on it.
+    /// Closes the connection, whatever runs on it.
+    pub fn cut_off(&self) {
+        self.state().cut_off = true;
+        self.close.notify_one();
+    }
+
+    /// A reply gets on.
+    pub fn note_progress(&self, now: Instant) {
+        self.state().since = now;
+    }
+
+    /// Ends when the connection was told to make room and nothing runs on it, or when it is cut off.
     pub async fn must_close(&self) {
         loop {
             self.close.notified().await;
             let mut state = self.state();
-            if state.is_idle() {
+            if state.cut_off || state.is_idle() {
                 return;
             }
             // A request came in just then.
@@ -122,9 +136,12 @@ impl Activity {
     }
 }
 
-/// A request that runs.
+/// A request that runs, until its reply is sent.
 #[derive(Debug)]
-pub struct Running(Arc<Activity>);
+pub struct Running {
+    activity: Arc<Activity>,
+    handed_over: bool,
+}
 
 impl Running {
     /// It begins.
@@ -133,17 +150,38 @@ impl Running {
         state.running += 1;
         state.begun = true;
         drop(state);
-        Self(Arc::clone(activity))
+        Self {
+            activity: Arc::clone(activity),
+            handed_over: false,
+        }
+    }
+
+    /// Its reply is there. From now on it waits for its client.
+    pub fn hand_over(&mut self) {
+        self.handed_over = true;
+        let mut state = self.activity.state();
+        state.waiting += 1;
+        state.since = Instant::now();
+        drop(state);
+        self.activity.idle.notify_one();
+    }
+
+    /// What happens on its connection.
+    pub fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = self.activity.state();
         state.running -= 1;
+        if self.handed_over {
+            state.waiting -= 1;
+        }
         state.since = Instant::now();
         drop(state);
-        self.0.idle.notify_one();
+        self.activity.idle.notify_one();
     }
 }
 

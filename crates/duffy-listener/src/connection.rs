@@ -5,9 +5,10 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,10 @@ use tower::{Service, ServiceExt};
 use crate::activity::{Activity, Running};
 use crate::body::RequestBody;
 use crate::linger::{self, Lent};
+use crate::outgoing::Outgoing;
+use crate::reply::{PIECE, ReplyBody};
 use crate::room::Place;
+use crate::streams::Streams;
 use crate::{Limits, Peer};
 
 /// Most bytes of a request's header, and of what is read ahead.
@@ -31,6 +35,9 @@ const MAX_STREAMS: u32 = 32;
 /// Most bytes that a client may send ahead on one HTTP/2 connection.
 const WINDOW: u32 = 64 * 1024;
 
+/// Most bytes of a reply that HTTP/2 takes over before they can be sent.
+const MAX_AHEAD: usize = 4 * PIECE;
+
 /// A connection to serve.
 pub struct Connection<S> {
     pub service: S,
@@ -38,6 +45,7 @@ pub struct Connection<S> {
     pub limits: Limits,
     pub stop: CancellationToken,
     pub place: Place,
+    pub outgoing: Arc<Outgoing>,
 }
 
 /// How a connection ended.
@@ -54,8 +62,7 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     /// Serves it.
@@ -109,21 +116,23 @@ where
         &self,
         activity: &Arc<Activity>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<B>, Infallible>> + Send + use<S, B> {
-        let running = Running::begin(activity);
-        let mut request = request.map(|body| RequestBody::new(body, activity));
+    ) -> impl Future<Output = Result<Response<ReplyBody<B>>, Infallible>> + Send + use<S, B> {
+        let activity = Arc::clone(activity);
+        let outgoing = Arc::clone(&self.outgoing);
+        let mut request = request.map(|body| RequestBody::new(body, &activity));
         request.extensions_mut().insert(Peer(self.peer));
-        let reply = self.service.clone().oneshot(request);
+        let service = self.service.clone();
+        // Not before this is polled: in HTTP/1 that waits until the reply before is sent.
         async move {
-            let reply = reply.await;
-            drop(running);
-            reply
+            let running = Running::begin(&activity);
+            let reply = service.oneshot(request).await?;
+            Ok(Outgoing::admit(&outgoing, reply, running).await)
         }
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -134,6 +143,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_STREAM_HEADER)
+        .max_send_buf_size(MAX_AHEAD)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .keep_alive_interval(limits.idle)

@@ -7,8 +7,13 @@
 mod activity;
 mod body;
 mod connection;
+mod content;
 mod linger;
+mod lists;
+mod outgoing;
+mod reply;
 mod room;
+mod streams;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -17,24 +22,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Body;
 use hyper::{Request, Response};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
 pub use body::RequestBody;
+pub use content::{Content, Fixed};
+pub use lists::{ListError, Lists};
+pub use outgoing::SMALL;
 
 use connection::Connection;
-use room::Room;
+use outgoing::Outgoing;
+use room::{Place, Room};
 
 /// How much of a client is put up with.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Time to send a request's header, and to begin the next one on the same connection.
     pub header_read: Duration,
-    /// Time to fetch a reply, from when it is ready; and how long connections are idle.
+    /// How long a reply may make no progress, and how long connections are idle.
     pub idle: Duration,
     /// Most connections at once. One more takes the place of that which has been idle for
     /// longest; while none is, it waits.
@@ -71,35 +81,53 @@ where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + Sync + 'static,
     S::Future: Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let room = Arc::new(Room::new(limits.connections));
+    let outgoing = Arc::new(Outgoing::new());
     let connections = TaskTracker::new();
     let cut_off = CancellationToken::new();
+    let serve = async {
+        let room = Room::new(limits.connections);
+        let accept = |stream, peer, place| {
+            let connection = Connection {
+                service: service.clone(),
+                peer,
+                limits,
+                stop: stop.clone(),
+                place,
+                outgoing: Arc::clone(&outgoing),
+            };
+            let run = connection.run(stream);
+            connections.spawn(cut_off.clone().run_until_cancelled_owned(run));
+        };
+        accept_until(&stop, listener, &Arc::new(room), accept).await;
+        end(&connections, &limits, &cut_off).await;
+    };
+    tokio::select! {
+        () = serve => {}
+        () = outgoing.cut_off_stalled(limits.idle) => {}
+    }
+}
+
+async fn accept_until(
+    stop: &CancellationToken,
+    listener: TcpListener,
+    room: &Arc<Room>,
+    accept: impl Fn(TcpStream, SocketAddr, Place),
+) {
     loop {
         let accepted = async {
             let (stream, peer) = listener.accept().await?;
-            Ok::<_, io::Error>((stream, peer, Room::enter(&room).await))
+            Ok::<_, io::Error>((stream, peer, Room::enter(room).await))
         };
         let accepted = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => return,
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, peer, place)) => {
-                let connection = Connection {
-                    service: service.clone(),
-                    peer,
-                    limits,
-                    stop: stop.clone(),
-                    place,
-                };
-                let run = connection.run(stream);
-                connections.spawn(cut_off.clone().run_until_cancelled_owned(run));
-            }
+            Ok((stream, peer, place)) => accept(stream, peer, place),
             Err(error) if is_of_one_connection(&error) => {
                 tracing::debug!(%error, "a connection was given up before it was accepted");
             }
@@ -109,7 +137,9 @@ where
             }
         }
     }
-    drop(listener);
+}
+
+async fn end(connections: &TaskTracker, limits: &Limits, cut_off: &CancellationToken) {
     connections.close();
     if tokio::time::timeout(limits.shutdown, connections.wait())
         .await

@@ -10,6 +10,7 @@ mod docs;
 pub mod error;
 mod grant;
 mod input;
+mod lists;
 mod nodes;
 mod openapi;
 mod pools;

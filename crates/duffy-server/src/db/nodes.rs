@@ -86,6 +86,10 @@ statements! {
     LIST_ACTIVE_NODES = [
         "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id"
     ];
+    LIST_ACTIVE_NODES_AFTER = [
+        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
+         ORDER BY nodes.id LIMIT $2"
+    ];
     INSERT_UNUSED_NODE = [
         "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, \
          state_since) VALUES ($1, $2, $3, $4, $5, $6, 'unused', " now ", " now ") \
@@ -189,6 +193,22 @@ pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError>
 /// All nodes that are not retired.
 pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
     run!(tx, LIST_ACTIVE_NODES, query_as::<NodeRow>, fetch_all)
+}
+
+/// The next ones after the node of this number.
+pub async fn list_active_nodes_after(
+    tx: &mut Tx,
+    id: i64,
+    limit: i64,
+) -> Result<Vec<NodeRow>, DbError> {
+    run!(
+        tx,
+        LIST_ACTIVE_NODES_AFTER,
+        query_as::<NodeRow>,
+        fetch_all,
+        id,
+        limit
+    )
 }
 
 /// Adds a node.

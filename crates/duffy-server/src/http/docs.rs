@@ -1,16 +1,15 @@
 //! The pages that show the API's description, without anything from another host.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use axum::{Extension, Router};
 use bytes::Bytes;
-
-use super::error::ApiError;
-use super::input::LastSegment;
+use duffy_listener::Fixed;
 
 /// Lets nothing be loaded from elsewhere, whatever the pages' scripts try.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -82,12 +81,25 @@ pub fn routes<S: Clone + Send + Sync + 'static>(
     let fixed = |kind: &'static str, content: Bytes| {
         axum::routing::get(move || std::future::ready(file(kind, content, false)))
     };
+    let swagger_ui = [
+        ("swagger-ui-bundle.js", SCRIPT),
+        ("swagger-ui.css", STYLE),
+        ("favicon-32x32.png", "image/png"),
+    ];
+    let mut router = Router::new();
+    for (name, kind) in swagger_ui {
+        let Some((content, gzipped)) = swagger_file(name) else {
+            continue;
+        };
+        let serve = move || std::future::ready(file(kind, content, gzipped));
+        let route = close(axum::routing::get(serve));
+        router = router.route(&format!("/docs/{name}"), route);
+    }
     let text = |kind, content: &'static str| fixed(kind, Bytes::from_static(content.as_bytes()));
-    Ok(Router::new()
+    Ok(router
         .route("/openapi.json", close(fixed("application/json", document)))
         .route("/docs", close(text(HTML, DOCS)))
         .route("/docs/start.js", close(text(SCRIPT, START)))
-        .route("/docs/{file}", close(axum::routing::get(swagger_file)))
         .route("/redoc", close(text(HTML, REDOC)))
         .route("/redoc/page.css", close(text(STYLE, PAGE_STYLE)))
         .route(
@@ -96,26 +108,30 @@ pub fn routes<S: Clone + Send + Sync + 'static>(
         ))
 }
 
-async fn swagger_file(LastSegment(name): LastSegment) -> Response {
-    let kind = match name.as_str() {
-        "swagger-ui-bundle.js" => SCRIPT,
-        "swagger-ui.css" => STYLE,
-        "favicon-32x32.png" => "image/png",
-        _ => return ApiError::NotFound.into_response(),
-    };
+/// A file of Swagger UI, and whether it is compressed. All replies share its bytes.
+fn swagger_file(name: &str) -> Option<(Bytes, bool)> {
     let config = Arc::new(utoipa_swagger_ui::Config::from("openapi.json"));
-    match utoipa_swagger_ui::serve(&name, config) {
-        Ok(Some(found)) => file(kind, Bytes::from(found.bytes.into_owned()), found.gzpipped),
-        Ok(None) => ApiError::NotFound.into_response(),
+    match utoipa_swagger_ui::serve(name, config) {
+        Ok(Some(found)) => {
+            let content = match found.bytes {
+                Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+                Cow::Owned(bytes) => Bytes::from(bytes),
+            };
+            Some((content, found.gzpipped))
+        }
+        Ok(None) => {
+            tracing::error!(file.name = name, "a file of the documentation is missing");
+            None
+        }
         Err(error) => {
             tracing::error!(%error, file.name = name, "cannot serve a file of the documentation");
-            ApiError::Internal.into_response()
+            None
         }
     }
 }
 
 fn file(kind: &'static str, content: Bytes, gzipped: bool) -> Response {
-    let mut reply = (StatusCode::OK, content).into_response();
+    let mut reply = (StatusCode::OK, Extension(Fixed), content).into_response();
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);

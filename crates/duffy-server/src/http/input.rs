@@ -129,13 +129,16 @@ pub struct Intake {
 
 /// A body that was received, or why it was not; an extension of its request.
 #[derive(Debug, Clone)]
-struct Received(
-    Arc<Result<Bytes, Refused>>,
-    #[expect(dead_code, reason = "held")] LargePlace,
-);
+struct Received(Arc<Result<Bytes, Refused>>, LargePlace);
 
-/// A large body's place among others.
-type LargePlace = Option<Arc<OwnedSemaphorePermit>>;
+/// A large body's place among others. The reply, which can be as large, keeps it until there is room to send it.
+pub type LargePlace = Option<Arc<OwnedSemaphorePermit>>;
+
+/// The place that a request's body has.
+pub fn large_place(request: &Request) -> LargePlace {
+    let received: &Received = request.extensions().get()?;
+    received.1.clone()
+}
 
 /// Why a body was not received.
 #[derive(Debug, Clone, Copy)]

@@ -1,13 +1,16 @@
 //! Nodes over HTTP.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use axum::response::Response;
+use bytes::Bytes;
 use duffy_api::{Action, EventResultCollection, NodeCreate, NodeResult, NodeResultCollection};
 
 use super::auth::Authenticated;
 use super::error::ApiError;
 use super::input::{HistoryOf, LastSegment, Submission};
+use super::lists::{List, Lists, written};
 use super::openapi::{AuthErrors, ConflictError, InputErrors, NotFoundError, ServerErrors};
 use super::validate::node_create;
 use crate::context::Ctx;
@@ -22,11 +25,29 @@ use crate::lifecycle::{history, nodes, views};
     responses((status = 200, description = "The nodes", body = NodeResultCollection),
         ServerErrors),
 )]
-pub async fn list_nodes(State(ctx): State<Ctx>) -> Result<Json<NodeResultCollection>, ApiError> {
-    Ok(Json(NodeResultCollection {
-        action: Action::Get,
-        nodes: views::list_nodes(&ctx).await?,
-    }))
+pub async fn list_nodes(
+    State(ctx): State<Ctx>,
+    Extension(lists): Extension<Lists>,
+) -> Result<Response, ApiError> {
+    lists.share(List::Nodes, write_nodes(&ctx)).await
+}
+
+/// Writes a [`NodeResultCollection`] while the nodes are read.
+async fn write_nodes(ctx: &Ctx) -> Result<Bytes, ApiError> {
+    let mut json = br#"{"action":"get","nodes":["#.to_vec();
+    let mut written = Ok(());
+    views::visit_nodes(ctx, |node| {
+        if json.last() == Some(&b'}') {
+            json.push(b',');
+        }
+        if written.is_ok() {
+            written = serde_json::to_writer(&mut json, &node);
+        }
+    })
+    .await?;
+    written.map_err(|error| ApiError::internal(&error))?;
+    json.extend_from_slice(b"]}");
+    Ok(json.into_boxed_slice().into())
 }
 
 /// Show a node, retired ones too.
@@ -69,16 +90,20 @@ pub async fn show_node(
 )]
 pub async fn list_node_events(
     State(ctx): State<Ctx>,
+    Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
     of: HistoryOf,
-) -> Result<Json<EventResultCollection>, ApiError> {
+) -> Result<Response, ApiError> {
     let (id, page) = of.read()?;
     let only = (!tenant.is_admin).then_some(tenant.id);
-    let events = history::list_node_events(&ctx, id, only, page).await?;
-    Ok(Json(EventResultCollection {
-        action: Action::Get,
-        events: events.ok_or(ApiError::NotFound)?,
-    }))
+    let read = async {
+        let events = history::list_node_events(&ctx, id, only, page).await?;
+        Ok(EventResultCollection {
+            action: Action::Get,
+            events: events.ok_or(ApiError::NotFound)?,
+        })
+    };
+    lists.make(written(read)).await
 }
 
 /// Register a node.

@@ -11,13 +11,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use super::input::Intake;
+use super::input::{Intake, LargePlace, large_place};
 use crate::actor;
 
 /// In every reply.
@@ -67,6 +67,12 @@ impl Desk {
     }
 }
 
+/// What a reply holds until there is room to send it, so that few wait for that; an extension of it.
+#[derive(Debug, Clone)]
+struct Places(
+    #[expect(dead_code, reason = "held")] Arc<(Option<OwnedSemaphorePermit>, LargePlace)>,
+);
+
 /// Runs a request.
 pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
@@ -107,14 +113,17 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
         None
     };
     let place = Arc::clone(&desk.places).acquire_owned().await;
+    let large_place = large_place(&request);
     let work = async move {
-        let reply = next.run(request).await;
+        let mut reply = next.run(request).await;
         tracing::info!(
             status = reply.status().as_u16(),
             duration_ms = begun.elapsed().as_millis() as u64,
             "answered"
         );
-        drop((place, session_place));
+        drop(session_place);
+        let places = Places(Arc::new((place.ok(), large_place)));
+        reply.extensions_mut().insert(places);
         reply
     };
     let work = actor::acting(format!("request {id}").into(), work);

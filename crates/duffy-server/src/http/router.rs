@@ -5,13 +5,14 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get};
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use serde_json::{Value, json};
 use utoipa::openapi::path::PathItem;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::error::ApiError;
+use super::lists::Lists;
 use super::{docs, nodes, openapi, pools, request, sessions, tenants};
 use crate::context::Ctx;
 use crate::db::tenants::find_tenant_by_name;
@@ -63,6 +64,7 @@ pub fn router(ctx: Ctx) -> Router {
         .route("/healthz", refusing(get(health), read_only.clone()))
         .fallback(async || ApiError::NotFound)
         .with_state(ctx)
+        .layer(Extension(Lists::new()))
         .layer(middleware::from_fn_with_state(desk, request::handle))
 }
 

@@ -1,7 +1,7 @@
 //! Sessions over HTTP.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use duffy_api::{
@@ -13,6 +13,7 @@ use super::auth::{Authenticated, MaybeAuthenticated};
 use super::error::ApiError;
 use super::grant;
 use super::input::{HistoryOf, LastSegment, Submission, idempotency_key};
+use super::lists::{List, Lists, written};
 use super::openapi::{AuthErrors, InputErrors, NotFoundError, ServerErrors};
 use super::validate::{session_change, session_create};
 use crate::context::Ctx;
@@ -32,15 +33,19 @@ use crate::lifecycle::{history, sessions, views};
 )]
 pub async fn list_sessions(
     State(ctx): State<Ctx>,
+    Extension(lists): Extension<Lists>,
     MaybeAuthenticated(tenant): MaybeAuthenticated,
-) -> Result<Json<SessionResultCollection>, ApiError> {
+) -> Result<Response, ApiError> {
     let only = tenant
         .filter(|tenant| !tenant.is_admin)
         .map(|tenant| tenant.id);
-    Ok(Json(SessionResultCollection {
-        action: Action::Get,
-        sessions: views::list_sessions(&ctx, only).await?,
-    }))
+    let read = async {
+        Ok(SessionResultCollection {
+            action: Action::Get,
+            sessions: views::list_sessions(&ctx, only).await?,
+        })
+    };
+    lists.share(List::Sessions(only), written(read)).await
 }
 
 /// Show a session, retired ones too.
@@ -88,20 +93,23 @@ pub async fn show_session(
 )]
 pub async fn list_session_events(
     State(ctx): State<Ctx>,
+    Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
     of: HistoryOf,
-) -> Result<Json<EventResultCollection>, ApiError> {
+) -> Result<Response, ApiError> {
     let (id, page) = of.read()?;
     let only = (!tenant.is_admin).then_some(tenant.id);
-    let events = match history::list_session_events(&ctx, id, only, page).await? {
-        SessionHistory::Unknown => return Err(ApiError::NotFound),
-        SessionHistory::OfAnother => return Err(ApiError::Forbidden),
-        SessionHistory::Events(events) => events,
+    let read = async {
+        match history::list_session_events(&ctx, id, only, page).await? {
+            SessionHistory::Unknown => Err(ApiError::NotFound),
+            SessionHistory::OfAnother => Err(ApiError::Forbidden),
+            SessionHistory::Events(events) => Ok(EventResultCollection {
+                action: Action::Get,
+                events,
+            }),
+        }
     };
-    Ok(Json(EventResultCollection {
-        action: Action::Get,
-        events,
-    }))
+    lists.make(written(read)).await
 }
 
 /// Request a session.

@@ -1,8 +1,9 @@
 //! Tenants over HTTP.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use duffy_api::{
     Action, TenantCreateResult, TenantResult, TenantResultCollection, TenantUpdateResult,
 };
@@ -10,6 +11,7 @@ use duffy_api::{
 use super::auth::Authenticated;
 use super::error::ApiError;
 use super::input::{LastSegment, Submission};
+use super::lists::{List, Lists, written};
 use super::openapi::{
     AuthErrors, ConflictError, InputErrors, NotFoundError, ServerErrors, TenantChangeBody,
     TenantCreateBody,
@@ -32,13 +34,17 @@ use crate::lifecycle::views;
 )]
 pub async fn list_tenants(
     State(ctx): State<Ctx>,
+    Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
-) -> Result<Json<TenantResultCollection>, ApiError> {
+) -> Result<Response, ApiError> {
     let only = (!tenant.is_admin).then_some(tenant.id);
-    Ok(Json(TenantResultCollection {
-        action: Action::Get,
-        tenants: views::list_tenants(&ctx, only).await?,
-    }))
+    let read = async {
+        Ok(TenantResultCollection {
+            action: Action::Get,
+            tenants: views::list_tenants(&ctx, only).await?,
+        })
+    };
+    lists.share(List::Tenants(only), written(read)).await
 }
 
 /// Show a tenant.

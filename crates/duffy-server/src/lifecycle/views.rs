@@ -215,6 +215,28 @@ pub async fn list_nodes(ctx: &Ctx) -> Result<Vec<Node>, DbError> {
     Ok(rows.into_iter().map(|row| node(row, false)).collect())
 }
 
+/// How many nodes are read at once.
+const PAGE: i64 = 500;
+
+/// Shows all nodes that are not retired, some at a time: all at once take many times the memory of what is told of them.
+pub async fn visit_nodes(ctx: &Ctx, mut visit: impl FnMut(Node)) -> Result<(), DbError> {
+    ctx.db
+        .read(|mut tx| async move {
+            let mut last = 0;
+            loop {
+                let rows = nodes::list_active_nodes_after(&mut tx, last, PAGE).await?;
+                let Some(row) = rows.last() else {
+                    return Ok((tx, ()));
+                };
+                last = row.id;
+                for row in rows {
+                    visit(node(row, false));
+                }
+            }
+        })
+        .await
+}
+
 /// A node, retired or not, as [`node`] shows it.
 pub async fn find_node(ctx: &Ctx, id: i64, for_operators: bool) -> Result<Option<Node>, DbError> {
     let row = ctx

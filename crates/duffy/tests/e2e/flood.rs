@@ -3,6 +3,7 @@
 mod bodies;
 mod connections;
 mod fields;
+mod readers;
 
 use std::fs;
 

@@ -238,7 +238,12 @@ async fn nodes_are_added_counted_and_picked() {
         let next = tx!(db, |tx| nodes::next_ready_node(&mut tx, "p")).unwrap();
         assert_eq!(next.hostname.as_deref(), Some("node2.example.org"));
         tx!(db, |tx| nodes::await_ready_nodes(&mut tx, "p", 5));
-        assert_eq!(tx!(db, |tx| nodes::list_active_nodes(&mut tx)).len(), 5);
+        let active = tx!(db, |tx| nodes::list_active_nodes(&mut tx));
+        assert_eq!(active.len(), 5);
+        let ids = |rows: &[NodeRow]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        let after = active[1].id;
+        let page = tx!(db, |tx| nodes::list_active_nodes_after(&mut tx, after, 2));
+        assert_eq!(ids(&page), ids(&active[2..4]));
         assert!(tx!(db, |tx| nodes::find_node(&mut tx, 999)).is_none());
     }
 }

@@ -1,0 +1,135 @@
+//! Replies that their clients do not read, over real connections.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use duffy_listener::{Limits, RequestBody, serve};
+use h2::RecvStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http_body_util::Full;
+use hyper::{Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long something may take before the test fails.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const LARGE: usize = 1024 * 1024;
+
+struct Server {
+    address: SocketAddr,
+    /// Lets requests for `/slow` end.
+    finish: Arc<Notify>,
+    _stop: DropGuard,
+}
+
+async fn start(limits: Limits) -> Server {
+    let finish = Arc::new(Notify::new());
+    let finished = Arc::clone(&finish);
+    let service = tower::service_fn(move |request: Request<RequestBody>| {
+        let finished = Arc::clone(&finished);
+        async move {
+            let body = match request.uri().path() {
+                "/slow" => {
+                    finished.notified().await;
+                    Bytes::from_static(b"slow")
+                }
+                _ => vec![b'x'; LARGE].into(),
+            };
+            Ok::<_, Infallible>(Response::new(Full::new(body)))
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(serve(listener, service, limits, stop.clone()));
+    Server {
+        address,
+        finish,
+        _stop: stop.drop_guard(),
+    }
+}
+
+/// A client that allows no byte of a body.
+async fn connect(server: &Server) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(0);
+    let (sender, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
+}
+
+fn ask(client: &mut SendRequest<Bytes>, path: &str) -> ResponseFuture {
+    let request = Request::get(format!("http://127.0.0.1{path}"));
+    let request = request.body(()).unwrap();
+    client.send_request(request, true).unwrap().0
+}
+
+async fn answered(reply: ResponseFuture) -> RecvStream {
+    let reply = timeout(DEADLINE, reply).await.expect("an answer").unwrap();
+    assert_eq!(reply.status(), 200);
+    reply.into_body()
+}
+
+/// Waits until the server resets a stream, and not its connection.
+async fn expect_reset(body: &mut RecvStream) {
+    let end = timeout(DEADLINE, body.data()).await.expect("an end");
+    let error = end.expect("an error").unwrap_err();
+    assert!(error.is_reset() && error.is_remote(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_read_is_reset_and_others_go_on() {
+    let server = start(Limits {
+        idle: Duration::from_millis(900),
+        ..Limits::default()
+    })
+    .await;
+    let mut client = connect(&server).await;
+    let slow = ask(&mut client, "/slow");
+    let large = ask(&mut client, "/large");
+    expect_reset(&mut answered(large).await).await;
+    server.finish.notify_one();
+    drop(answered(slow).await);
+}
+
+#[tokio::test]
+async fn what_was_not_read_for_longest_makes_room_for_new_replies() {
+    let server = start(Limits::default()).await;
+    let mut client = connect(&server).await;
+    let mut first = answered(ask(&mut client, "/large")).await;
+    let mut others = Vec::new();
+    // More than there is room for.
+    for _ in 0..20 {
+        others.push(answered(ask(&mut client, "/large")).await);
+    }
+    expect_reset(&mut first).await;
+}
+
+#[tokio::test]
+async fn all_of_a_reply_comes_to_a_client_that_reads() {
+    let server = start(Limits::default()).await;
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = sender.ready().await.unwrap();
+    let mut body = answered(ask(&mut client, "/large")).await;
+    let mut length = 0;
+    while let Some(data) = timeout(DEADLINE, body.data()).await.expect("more") {
+        let data = data.unwrap();
+        length += data.len();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert_eq!(length, LARGE);
+}

@@ -6,6 +6,7 @@
 
 mod auth;
 pub mod bind;
+mod cross_site;
 mod docs;
 pub mod error;
 mod grant;

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::cross_site;
 use super::error::ApiError;
 use super::input::{Intake, LargePlace, large_place};
 use crate::actor;
@@ -93,6 +94,11 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
         tenant.name = tracing::field::Empty,
     );
     let begun = Instant::now();
+    if let Err(refused) = cross_site::check(&request) {
+        let _in_span = span.entered();
+        tracing::warn!("a request from a page of another site is refused");
+        return with_id(id, refused.into_response());
+    }
     let request = desk.intake.receive(request).await;
     let session_place = if is_for_session {
         let place = Arc::clone(&desk.sessions).acquire_owned();
@@ -223,6 +229,30 @@ mod tests {
             assert_eq!(given(odd), None, "{odd:?}");
         }
         assert_eq!(given_id(&request()), None);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_another_site_changes_nothing() {
+        let desk = Desk::new(TaskTracker::new());
+        let router = served(&desk, post(|| async { "done" }));
+        let ask = |origin| {
+            // A body that would have to be waited for.
+            let body = Body::from_stream(futures::stream::pending::<Result<&str, axum::Error>>());
+            let request = Request::post("/").header("host", "duffy");
+            let request = request.header("origin", origin).body(body).unwrap();
+            router.clone().oneshot(request)
+        };
+        let refused = ask("https://evil.example").await.unwrap();
+        assert_eq!(refused.status(), 403);
+        assert!(refused.headers().contains_key(REQUEST_ID));
+        let body = axum::body::to_bytes(refused.into_body(), 1000).await;
+        let body = String::from_utf8(body.unwrap().into()).unwrap();
+        assert!(
+            body.contains(r#"{"detail":"#) && body.contains("another site"),
+            "{body}"
+        );
+        let waits = tokio::time::timeout(Duration::from_millis(20), ask("http://duffy")).await;
+        assert!(waits.is_err(), "ours is refused");
     }
 
     #[tokio::test]

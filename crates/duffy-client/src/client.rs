@@ -1,5 +1,6 @@
 //! The client: a method per endpoint, all through one `call`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ const BODY_LIMIT: u64 = 64 * 1024 * 1024;
 /// How many idle connections are kept: as many as a proxy of the old API has calls at once.
 const IDLE_CONNECTIONS: usize = 64;
 
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -53,6 +55,7 @@ pub struct Client {
     base: BaseUrl,
     authorization: Option<HeaderValue>,
     request_id: Option<HeaderValue>,
+    forwarded_for: Option<HeaderValue>,
     timeout: Option<Duration>,
 }
 
@@ -84,6 +87,7 @@ impl Client {
             authorization: Some(basic(&settings.name, &settings.key)?),
             base,
             request_id: None,
+            forwarded_for: None,
             timeout: settings.timeout,
         })
     }
@@ -120,6 +124,16 @@ impl Client {
             HeaderValue::from_str(id).map_err(|_| ClientError::Header { what: "request id" })?;
         Ok(Self {
             request_id: Some(id),
+            ..self.clone()
+        })
+    }
+
+    /// The same client sending `X-Forwarded-For` with the address of whoever it asks for.
+    pub fn with_forwarded_for(&self, address: IpAddr) -> Result<Self, ClientError> {
+        let address = HeaderValue::from_str(&address.to_string())
+            .map_err(|_| ClientError::Header { what: "address" })?;
+        Ok(Self {
+            forwarded_for: Some(address),
             ..self.clone()
         })
     }
@@ -290,6 +304,9 @@ impl Client {
         }
         if let Some(id) = &self.request_id {
             request = request.header(X_REQUEST_ID, id);
+        }
+        if let Some(address) = &self.forwarded_for {
+            request = request.header(X_FORWARDED_FOR, address);
         }
         if let Some(key) = key {
             request = request.header(IDEMPOTENCY_KEY, key);

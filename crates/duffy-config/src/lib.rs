@@ -23,6 +23,6 @@ pub use pattern::Pattern;
 pub use sections::{
     Ansible, App, Client, Database, Defaults, LogLevel, Mechanism, Metaclient, NodePools, Playbook,
     Pool, PoolMap, PoolRequest, RenderedVar, RenderedVars, Retries, RetryOverrides, ReuseValue,
-    Selector, Simulated, Ssh, SshClient, Tasks,
+    Selector, Simulated, Ssh, SshClient, Tasks, TrustedProxies,
 };
 pub use template::{Rendered, TemplateError, render as render_template};

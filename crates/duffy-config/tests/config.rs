@@ -688,9 +688,9 @@ fn likely_mistakes_in_pools_are_remarked_on() {
 #[test]
 fn additions_have_defaults_and_limits() {
     let config = accept(
-        "app: {max-connections: 5, header-timeout: 2s}\nssh: {client: openssh, connect-timeout: 1s, timeout: 1m, identity-files: [/key], config-file: /c}\n\
+        "app: {max-connections: 5, header-timeout: 2s, trusted-proxies: [192.0.2.1, 10.1.0.0/16, '2001:db8::/32']}\nssh: {client: openssh, connect-timeout: 1s, timeout: 1m, identity-files: [/key], config-file: /c}\n\
          tasks: {concurrency: 3, lease: 10s, attempts: 2, backoff-min: 10m, celery: {broker_url: 'redis://x', any: 1}}\n\
-         database: {pool-size: 3, sqlalchemy: {sync_url: 'sqlite:///x.db'}}\nmetaclient: {usermap: {k: u}, poolmap: [], strict-permissions: yes}\n\
+         database: {pool-size: 3, sqlalchemy: {sync_url: 'sqlite:///x.db'}}\nmetaclient: {usermap: {k: u}, poolmap: [], strict-permissions: yes, trusted-proxies: ['::1']}\n\
          nodepools: {concrete: {a: {mechanism: {type: simulated, simulated: {provision-delay: 1500ms, ssh-delay: 2s, ssh-failure-rate: 0.5, hostname: '{{ name }}.test'}}}}}\n",
     );
     let app = config.app.as_ref().unwrap();
@@ -698,6 +698,18 @@ fn additions_have_defaults_and_limits() {
         (app.max_connections, app.header_timeout),
         (5, Duration::from_secs(2))
     );
+    let trusted = |address: &str| app.trusted_proxies.contains(address.parse().unwrap());
+    for (address, is_trusted) in [
+        ("192.0.2.1", true),
+        ("::ffff:192.0.2.1", true),
+        ("192.0.2.2", false),
+        ("10.1.255.255", true),
+        ("10.2.0.0", false),
+        ("2001:db8:1::7", true),
+        ("2001:db9::", false),
+    ] {
+        assert_eq!(trusted(address), is_trusted, "{address}");
+    }
     assert_eq!(
         (config.ssh.client, config.ssh.identity_files.len()),
         (SshClient::OpenSsh, 1)
@@ -720,6 +732,11 @@ fn additions_have_defaults_and_limits() {
     assert_eq!(config.database.as_ref().unwrap().pool_size, 3);
     let metaclient = config.metaclient.as_ref().unwrap();
     assert!(metaclient.strict_permissions);
+    assert!(metaclient.trusted_proxies.contains("::1".parse().unwrap()));
+    insta::assert_snapshot!(refuse("app:\n  trusted-proxies: [10.0.0.0/8, proxy.example.org]\n"), @r#"duffy.yaml:2: app.trusted-proxies[1]: must be an address or a network (10.0.0.0/8, 2001:db8::/32), not "proxy.example.org""#);
+    insta::assert_snapshot!(refuse("app:\n  trusted-proxies: 10.0.0.0/8\n"), @"duffy.yaml:2: app.trusted-proxies: must be a list, not text");
+    let default = duffy_config::App::default().trusted_proxies;
+    assert!(!default.contains("127.0.0.1".parse().unwrap()));
     assert_eq!(
         (metaclient.user_of("k"), metaclient.user_of("x")),
         (Some("u"), None)

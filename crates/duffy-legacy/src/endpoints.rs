@@ -20,7 +20,7 @@ use crate::Legacy;
 use crate::grant::Grant;
 use crate::query::{Count, Query, find, parse_count, parse_session};
 use crate::reply::{Failed, Refused, denied, done, incomplete, no_number};
-use crate::request::RequestId;
+use crate::request::RequestInfo;
 use crate::upstream::{CallError, Caller, Kind};
 
 /// How much longer a session lasts whose job has failed, for somebody to look at it.
@@ -29,10 +29,10 @@ const LONGER: &str = "+6h";
 /// `/Node/get`: a session with nodes of one pool.
 pub async fn get_nodes(
     State(legacy): State<Arc<Legacy>>,
-    Extension(id): Extension<RequestId>,
+    Extension(info): Extension<RequestInfo>,
     query: Query,
 ) -> Result<Response, Response> {
-    let caller = tenant(&legacy, &query, &id)?;
+    let caller = tenant(&legacy, &query, &info)?;
     let count = match find(&query, "count") {
         Some(text) => parse_count(text).ok_or_else(|| no_number(text))?,
         None => Count::Nodes(1),
@@ -89,37 +89,37 @@ pub async fn get_nodes(
 /// `/Node/done`: the session is over.
 pub async fn return_nodes(
     State(legacy): State<Arc<Legacy>>,
-    Extension(id): Extension<RequestId>,
+    Extension(info): Extension<RequestInfo>,
     query: Query,
 ) -> Result<Response, Response> {
     let update = SessionUpdate {
         active: Some(false),
         expires_at: None,
     };
-    update_session(&legacy, &id, &query, update, Failed::Return).await
+    update_session(&legacy, &info, &query, update, Failed::Return).await
 }
 
 /// `/Node/fail`: the session goes on for somebody to look at what failed.
 pub async fn extend_nodes(
     State(legacy): State<Arc<Legacy>>,
-    Extension(id): Extension<RequestId>,
+    Extension(info): Extension<RequestInfo>,
     query: Query,
 ) -> Result<Response, Response> {
     let update = SessionUpdate {
         active: None,
         expires_at: Some(LONGER.to_owned()),
     };
-    update_session(&legacy, &id, &query, update, Failed::Extend).await
+    update_session(&legacy, &info, &query, update, Failed::Extend).await
 }
 
 async fn update_session(
     legacy: &Legacy,
-    id: &RequestId,
+    info: &RequestInfo,
     query: &Query,
     update: SessionUpdate,
     failed: Failed,
 ) -> Result<Response, Response> {
-    let caller = tenant(legacy, query, id)?;
+    let caller = tenant(legacy, query, info)?;
     let session = find(query, "ssid").filter(|text| !text.is_empty());
     let session = session.ok_or_else(incomplete)?;
     let Some(session) = parse_session(session) else {
@@ -139,13 +139,13 @@ async fn update_session(
 /// `/Inventory`: the nodes lent, to whom a key belongs or, without one, to everybody.
 pub async fn list_nodes(
     State(legacy): State<Arc<Legacy>>,
-    Extension(id): Extension<RequestId>,
+    Extension(info): Extension<RequestInfo>,
     query: Query,
 ) -> Result<Response, Response> {
     let (caller, row): (_, fn(&Legacy, &Value, &Value) -> Value) =
-        match tenant(&legacy, &query, &id) {
+        match tenant(&legacy, &query, &info) {
             Ok(caller) => (caller, own_row),
-            Err(Refused::NoKey) => (nobody(&id), public_row),
+            Err(Refused::NoKey) => (nobody(&info), public_row),
             Err(refused) => return Err(refused.into_response()),
         };
     let has_key = caller.tenant.is_some();
@@ -215,7 +215,7 @@ fn public_row(legacy: &Legacy, session: &Value, node: &Value) -> Value {
 /// `/healthz`: whether the web API answers and is well.
 pub async fn health(
     State(legacy): State<Arc<Legacy>>,
-    Extension(id): Extension<RequestId>,
+    Extension(info): Extension<RequestInfo>,
 ) -> Response {
     // The Python original has no such endpoint, but says so.
     let ask = |client: &duffy_client::Client| match client.check_health() {
@@ -224,7 +224,7 @@ pub async fn health(
     };
     let asked = legacy
         .upstream
-        .call(Kind::Health, &nobody(&id), ask, |_| Some(()))
+        .call(Kind::Health, &nobody(&info), ask, |_| Some(()))
         .await;
     match asked {
         // One that wants to know who asks is there.
@@ -238,22 +238,24 @@ pub async fn health(
     }
 }
 
-fn nobody(id: &RequestId) -> Caller {
+fn nobody(info: &RequestInfo) -> Caller {
     Caller {
         tenant: None,
-        request_id: Arc::clone(&id.0),
+        request_id: Arc::clone(&info.id),
+        client: info.client,
     }
 }
 
 /// The tenant whose key is in the query.
-fn tenant(legacy: &Legacy, query: &Query, id: &RequestId) -> Result<Caller, Refused> {
+fn tenant(legacy: &Legacy, query: &Query, info: &RequestInfo) -> Result<Caller, Refused> {
     let key = find(query, "key").filter(|key| !key.is_empty());
     let key = key.ok_or(Refused::NoKey)?;
     let name = legacy.settings.user_of(key).ok_or(Refused::UnknownKey)?;
     tracing::Span::current().record("tenant.name", name);
     Ok(Caller {
         tenant: Some((name.to_owned(), SecretString::from(key))),
-        request_id: Arc::clone(&id.0),
+        request_id: Arc::clone(&info.id),
+        client: info.client,
     })
 }
 

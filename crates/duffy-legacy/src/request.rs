@@ -1,21 +1,30 @@
-//! What is done around every request: its id and its place in the log.
+//! What is done around every request: its id, its client's address and its place in the log.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
+use duffy_listener::{Peer, forwarded};
 use tracing::Instrument;
 use uuid::Uuid;
+
+use crate::Legacy;
 
 /// In every reply.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The id of a request. It goes with the call to the web API.
+/// What the web API is told of a request.
 #[derive(Debug, Clone)]
-pub struct RequestId(pub Arc<str>);
+pub struct RequestInfo {
+    /// Its id.
+    pub id: Arc<str>,
+    /// The address of its client.
+    pub client: Option<IpAddr>,
+}
 
 /// Notes when a request ends without a reply.
 struct Unanswered {
@@ -33,17 +42,32 @@ impl Drop for Unanswered {
 }
 
 /// Runs a request.
-pub async fn handle(mut request: Request, next: Next) -> Response {
+pub async fn handle(
+    State(legacy): State<Arc<Legacy>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let id: Arc<str> = Uuid::new_v4().to_string().into();
+    let proxies = &legacy.settings.trusted_proxies;
+    let client = request.extensions().get().map(|Peer(peer)| {
+        forwarded::client(request.headers(), *peer, |address| {
+            proxies.contains(address)
+        })
+        .ip()
+    });
     // The path without the query: it has the key in it.
     let span = tracing::info_span!(
         "legacy request",
         request_id = &*id,
         method = %request.method(),
         path = request.uri().path(),
+        client.address = client.map(tracing::field::display),
         tenant.name = tracing::field::Empty,
     );
-    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    request.extensions_mut().insert(RequestInfo {
+        id: Arc::clone(&id),
+        client,
+    });
     let work = async {
         let mut state = Unanswered {
             begun: Instant::now(),

@@ -34,8 +34,8 @@ pub fn router(legacy: Arc<Legacy>) -> Router {
         .merge(docs::routes())
         .route("/healthz", get(endpoints::health).fallback(refuse))
         .fallback(async || Refused::NotFound)
-        .with_state(legacy)
-        .layer(middleware::from_fn(request::handle))
+        .with_state(Arc::clone(&legacy))
+        .layer(middleware::from_fn_with_state(legacy, request::handle))
 }
 
 async fn refuse() -> Refused {

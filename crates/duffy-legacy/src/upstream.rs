@@ -3,6 +3,7 @@
 //! Calls block a thread each. A call that has begun goes on when its client hangs up: what it does
 //! at the web API it does wholly.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct Caller {
     pub tenant: Option<(String, SecretString)>,
     /// Id of the request that makes the call.
     pub request_id: Arc<str>,
+    /// Address of the client that makes it.
+    pub client: Option<IpAddr>,
 }
 
 /// Why a call gave nothing. The cause was logged.
@@ -191,6 +194,10 @@ impl Upstream {
         };
         client
             .and_then(|client| client.with_request_id(&caller.request_id))
+            .and_then(|client| match caller.client {
+                Some(address) => client.with_forwarded_for(address),
+                None => Ok(client),
+            })
             .map(|client| client.with_timeout(Some(limit)))
             .map_err(|error| explain(&error))
     }

@@ -459,6 +459,21 @@ async fn requests_that_find_no_place_fail_in_time() {
 }
 
 #[tokio::test]
+async fn the_web_api_is_told_for_whom_it_is_asked() {
+    let web = Web::start(status(200, json!({"sessions": []}))).await;
+    let old = Old::start(&web.url).await;
+    old.get("/Inventory").await;
+    let mut connection = old.connect().await;
+    let behind_proxy = "GET /Inventory HTTP/1.1\r\nhost: h\r\n\
+        x-forwarded-for: 198.51.100.9, 192.0.2.7\r\nx-forwarded-for: 127.0.0.2\r\n\r\n";
+    connection.write_all(behind_proxy.as_bytes()).await.unwrap();
+    let asked = web.wait_for_asked(2).await;
+    let told = asked.iter().map(|asked| asked.forwarded_for.as_deref());
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [Some("127.0.0.1"), Some("192.0.2.7")]);
+}
+
+#[tokio::test]
 async fn health_is_that_of_the_web_api() {
     for (answer, expected) in [
         (status(200, json!({"status": "ok"})), 200),

@@ -8,6 +8,7 @@ mod activity;
 mod body;
 mod connection;
 mod content;
+pub mod forwarded;
 mod linger;
 mod lists;
 mod outgoing;

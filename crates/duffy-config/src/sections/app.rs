@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LogLevel, RetryOverrides, accept_python_logging, decode_port};
+use super::{LogLevel, RetryOverrides, TrustedProxies, accept_python_logging, decode_port};
 use crate::decode::{Cursor, Report};
 
 /// The `app` section.
@@ -18,6 +18,8 @@ pub struct App {
     pub max_connections: usize,
     /// How long a client may take to send a request's header. An addition to the original.
     pub header_timeout: Duration,
+    /// Proxies that are believed when they say for whom they ask. An addition to the original.
+    pub trusted_proxies: TrustedProxies,
     /// How the API retries; see [`crate::Config::retries`].
     pub retries: RetryOverrides,
 }
@@ -30,6 +32,7 @@ impl Default for App {
             port: 8080,
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
+            trusted_proxies: TrustedProxies::default(),
             retries: RetryOverrides::default(),
         }
     }
@@ -45,6 +48,7 @@ impl App {
             "retries",
             "max-connections",
             "header-timeout",
+            "trusted-proxies",
         ];
         let fields = cursor.fields(report, known)?;
         let mut app = Self {
@@ -80,6 +84,12 @@ impl App {
             .and_then(|at| at.duration(report, shortest))
         {
             app.header_timeout = timeout;
+        }
+        if let Some(proxies) = fields
+            .get("trusted-proxies")
+            .and_then(|at| TrustedProxies::decode(&at, report))
+        {
+            app.trusted_proxies = proxies;
         }
         Some(app)
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use super::{LogLevel, accept_python_logging, decode_http_url, decode_port};
+use super::{LogLevel, TrustedProxies, accept_python_logging, decode_http_url, decode_port};
 use crate::decode::{Cursor, Report};
 use crate::pattern::{Pattern, PatternError};
 use crate::template::{self, TemplateError};
@@ -31,6 +31,8 @@ pub struct Metaclient {
     pub mangle_hostname: Option<String>,
     /// Whether the old API is not served while others can read a file with its keys. An addition.
     pub strict_permissions: bool,
+    /// Proxies that are believed when they say for whom they ask, as in `app`. An addition.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// One entry of `poolmap`.
@@ -114,6 +116,7 @@ impl Metaclient {
             "poolmap",
             "mangle_hostname",
             "strict-permissions",
+            "trusted-proxies",
         ];
         let fields = cursor.fields(report, known)?;
         let host = fields.get("host").and_then(|at| at.owned_text(report));
@@ -133,6 +136,9 @@ impl Metaclient {
         let strict = fields
             .get("strict-permissions")
             .and_then(|at| at.boolean(report));
+        let proxies = fields
+            .get("trusted-proxies")
+            .and_then(|at| TrustedProxies::decode(&at, report));
         let usermap = fields
             .require(report, "usermap")
             .and_then(|at| decode_usermap(&at, report));
@@ -156,6 +162,7 @@ impl Metaclient {
             poolmap: poolmap?,
             mangle_hostname,
             strict_permissions: strict.unwrap_or(false),
+            trusted_proxies: proxies.unwrap_or_default(),
         })
     }
 }

@@ -6,6 +6,7 @@ mod database;
 mod defaults;
 mod metaclient;
 mod nodepools;
+mod proxies;
 mod retries;
 mod ssh;
 mod tasks;
@@ -18,6 +19,7 @@ pub use metaclient::{Metaclient, PoolMap, PoolRequest, Selector};
 pub use nodepools::{
     Ansible, Mechanism, NodePools, Playbook, Pool, RenderedVar, RenderedVars, ReuseValue, Simulated,
 };
+pub use proxies::TrustedProxies;
 pub use retries::{Retries, RetryOverrides};
 pub use ssh::{Ssh, SshClient};
 pub use tasks::Tasks;

@@ -41,6 +41,7 @@ pub struct Asked {
     pub body: String,
     pub authorization: Option<String>,
     pub request_id: Option<String>,
+    pub forwarded_for: Option<String>,
 }
 
 /// The web API.
@@ -133,6 +134,7 @@ async fn read(request: Request) -> Asked {
         Some(value.to_str().unwrap().to_owned())
     };
     let (authorization, request_id) = (header("authorization"), header("x-request-id"));
+    let forwarded_for = header("x-forwarded-for");
     let line = format!("{} {}", head.method, head.uri.path());
     let body = axum::body::to_bytes(body, 1_000_000).await.unwrap();
     Asked {
@@ -140,6 +142,7 @@ async fn read(request: Request) -> Asked {
         body: String::from_utf8(body.to_vec()).unwrap(),
         authorization,
         request_id,
+        forwarded_for,
     }
 }
 
@@ -167,6 +170,7 @@ pub fn legacy(dest: &str, times: Times) -> Result<Arc<Legacy>, SettingsError> {
     let path = directory.path().join("duffy.yaml");
     let config = json!({"metaclient": {
         "usermap": {KEY: "tenant"},
+        "trusted-proxies": ["127.0.0.0/8"],
         "poolmap": [
             {"ver": "broken", "pool": "{{ ver.a.b }}"},
             {"ver": "^[89]-stream$",

@@ -4,13 +4,16 @@
 //! A request whose body is there runs in a task of the server's own. When its client hangs up, it runs to its end all
 //! the same: nothing is left half done, and no wait for a database connection is broken off.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use duffy_config::TrustedProxies;
+use duffy_listener::forwarded;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -48,6 +51,7 @@ const MAX_GIVEN_ID: usize = 64;
 pub struct Desk {
     tasks: TaskTracker,
     intake: Intake,
+    proxies: TrustedProxies,
     places: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
     deadline: Duration,
@@ -56,10 +60,11 @@ pub struct Desk {
 
 impl Desk {
     /// `tasks` is waited for when the server stops.
-    pub fn new(tasks: TaskTracker) -> Self {
+    pub fn new(tasks: TaskTracker, proxies: TrustedProxies) -> Self {
         Self {
             tasks,
             intake: Intake::new(),
+            proxies,
             places: Arc::new(Semaphore::new(MAX_RUNNING)),
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             deadline: DEADLINE,
@@ -75,7 +80,7 @@ struct Places(
 );
 
 /// Runs a request.
-pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> Response {
+pub async fn handle(State(desk): State<Desk>, mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
     let is_for_session =
         request.method() == Method::POST && request.uri().path().ends_with("/sessions");
@@ -84,12 +89,14 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
     } else {
         desk.deadline
     };
+    let client = note_client(&mut request, &desk.proxies);
     // The path without the query: clients put secrets into queries.
     let span = tracing::info_span!(
         "request",
         request_id = id,
         method = %request.method(),
         path = request.uri().path(),
+        client.address = client.map(tracing::field::display),
         caller.request_id = given_id(&request),
         tenant.name = tracing::field::Empty,
     );
@@ -154,6 +161,14 @@ pub async fn handle(State(desk): State<Desk>, request: Request, next: Next) -> R
     with_id(id, reply)
 }
 
+/// Finds out who the client is when a proxy asks for it. From here on it counts as the peer.
+fn note_client(request: &mut Request, proxies: &TrustedProxies) -> Option<IpAddr> {
+    let ConnectInfo(peer) = *request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+    let client = forwarded::client(request.headers(), peer, |address| proxies.contains(address));
+    request.extensions_mut().insert(ConnectInfo(client));
+    Some(client.ip())
+}
+
 fn with_id(id: String, mut reply: Response) -> Response {
     if let Ok(id) = HeaderValue::try_from(id) {
         reply.headers_mut().insert(REQUEST_ID, id);
@@ -191,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_whose_client_hangs_up_runs_to_its_end() {
-        let desk = Desk::new(TaskTracker::new());
+        let desk = Desk::new(TaskTracker::new(), TrustedProxies::default());
         let (finish, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let router = {
             let (finish, finished) = (Arc::clone(&finish), Arc::clone(&finished));
@@ -233,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_of_another_site_changes_nothing() {
-        let desk = Desk::new(TaskTracker::new());
+        let desk = Desk::new(TaskTracker::new(), TrustedProxies::default());
         let router = served(&desk, post(|| async { "done" }));
         let ask = |origin| {
             // A body that would have to be waited for.
@@ -257,7 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_like_others() {
-        let desk = Desk::new(TaskTracker::new());
+        let desk = Desk::new(TaskTracker::new(), TrustedProxies::default());
         let router = served(&desk, get(|| async { panic!("broken") as &'static str }));
         let reply = router.oneshot(request()).await.unwrap();
         assert_eq!(reply.status(), 500);
@@ -271,7 +286,7 @@ mod tests {
     async fn requests_for_sessions_leave_places_to_others() {
         let desk = Desk {
             session_queue: Duration::from_millis(20),
-            ..Desk::new(TaskTracker::new())
+            ..Desk::new(TaskTracker::new(), TrustedProxies::default())
         };
         let finish = Arc::new(Notify::new());
         let waiting = Arc::clone(&finish);
@@ -304,7 +319,7 @@ mod tests {
     async fn a_request_that_takes_too_long_is_answered_and_goes_on() {
         let desk = Desk {
             deadline: Duration::from_millis(20),
-            ..Desk::new(TaskTracker::new())
+            ..Desk::new(TaskTracker::new(), TrustedProxies::default())
         };
         let finish = Arc::new(Notify::new());
         let waiting = Arc::clone(&finish);

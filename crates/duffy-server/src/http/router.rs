@@ -46,7 +46,9 @@ fn endpoints() -> OpenApiRouter<Ctx> {
 
 /// The web API: endpoints, documentation and health, with what is done around each request.
 pub fn router(ctx: Ctx) -> Router {
-    let desk = request::Desk::new(ctx.tasks.clone());
+    let app = ctx.config.app.as_ref();
+    let proxies = app.map(|app| app.trusted_proxies.clone());
+    let desk = request::Desk::new(ctx.tasks.clone(), proxies.unwrap_or_default());
     let (mut router, document) = endpoints().split_for_parts();
     let slashed = document.paths.paths.keys().map(String::as_str);
     for path in slashed.chain(docs::PAGES) {

@@ -17,7 +17,10 @@ use crate::credentials::Credentials;
 use crate::db::tenants::{NewTenant, insert_tenant, set_tenant_active};
 use crate::db::{Db, DbError, migrate};
 
+mod proxies;
+
 const CONFIG: &str = "
+app: {trusted-proxies: [10.0.0.0/8]}
 defaults: {session-lifetime: 6h, session-lifetime-max: 12h, node-quota: 10}
 nodepools:
   abstract:

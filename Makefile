@@ -14,24 +14,25 @@ quickstart: ## Try Duffy: simulated nodes, no configuration, no root (ARGS="--di
 run: ## Run duffy with ARGS, for instance: make run ARGS="-c etc serve"
 	@$(CARGO) run --package duffy -- $(ARGS)
 
-test-deps: ## Install what the tests need besides Rust (as root) or say what that is
+test-deps: ## Install what tests and lints need besides Rust (as root) or say what that is
 	@scripts/test-deps
 
 test: ## Run all tests, or those with T in their name: make test T=expire
-	@scripts/test-deps
+	@scripts/test-deps tests
 	@scripts/test '$(T)'
 
 schemathesis: ## Send a server all that the description of its API allows; part of `make test`
 	@$(MAKE) --no-print-directory test T=every_reply_conforms
 
 chaos: ## Break everything for MINUTES (default 10) and check that nothing is lost: SEED=... ENGINE=postgres|sqlite|both
-	@scripts/test-deps
+	@scripts/test-deps tests
 	@. target/test-env; \
 	case '$(ENGINE)' in both|'') tests=chaos:: ;; *) tests='chaos::on_$(ENGINE)' ;; esac; \
 	DUFFY_CHAOS_SEED='$(SEED)' DUFFY_CHAOS_MINUTES='$(or $(MINUTES),10)' \
 		$(CARGO) test --package duffy --test e2e -- "$$tests" --nocapture --test-threads=1
 
 lint: ## Check format, lints, docs, features, dependencies and scripts
+	@scripts/test-deps lints
 	@scripts/lint
 
 fuzz: ## Fuzz all targets of fuzz/, or T: make fuzz T=config SECONDS=600

@@ -59,6 +59,10 @@ pub enum Fault {
     DropDuringCommand,
     /// Commands are not run, and end with this exit status.
     FailCommand(u8),
+    /// Commands are not run, and fail with this text on the error stream.
+    FailCommandSaying(&'static str),
+    /// Commands are not run. This text comes on the error stream again and again, 64 MiB in all, and then nothing.
+    FloodDuringCommand(&'static str),
     /// The server waits this long before it speaks.
     Delay(Duration),
     /// Connections are accepted and reset at once.

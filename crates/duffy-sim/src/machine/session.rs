@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, VerifiedPublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, VerifiedPublicKey,
+};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,9 @@ use crate::{Fault, Moment};
 
 /// Channels at a time on one connection, as OpenSSH's `MaxSessions`.
 const CHANNEL_LIMIT: usize = 10;
+/// What a machine says in all when it floods its client, in bytes, and how much of it at once.
+const FLOOD: usize = 64 << 20;
+const FLOOD_PIECE: usize = 32 << 10;
 /// Variables that a client may set on one channel.
 const VARIABLE_LIMIT: usize = 64;
 /// Where hosts keep the program behind `sftp` and `scp`.
@@ -75,6 +80,25 @@ impl Session {
         }
     }
 
+    /// Says the same again and again, until the client leaves or has heard enough.
+    fn flood(&self, text: &'static str, connection: Handle, channel: ChannelId) {
+        let piece = text.repeat(FLOOD_PIECE.div_ceil(text.len().max(1)));
+        let flood = async move {
+            let mut sent = 0;
+            while sent < FLOOD {
+                let said = connection.extended_data(channel, 1, piece.clone()).await;
+                if said.is_err() {
+                    break;
+                }
+                sent += piece.len();
+            }
+        };
+        let end = self.cut.clone();
+        self.shared
+            .tasks
+            .spawn(end.run_until_cancelled_owned(flood));
+    }
+
     /// Starts what a client asks for, unless something already runs on the channel.
     fn start(&mut self, id: ChannelId, work: Work, session: &mut russh::server::Session) -> Reply {
         let Some(state) = self.channels.get_mut(&id) else {
@@ -83,14 +107,26 @@ impl Session {
         if state.running.is_some() {
             return session.channel_failure(id);
         }
-        if let Some(Fault::FailCommand(status)) = self.shared.fault() {
+        let fault = self.shared.fault();
+        let failure = match fault {
+            Some(Fault::FailCommand(status)) => {
+                Some((status, "simulated failure of the command\n"))
+            }
+            Some(Fault::FailCommandSaying(text)) => Some((1, text)),
+            _ => None,
+        };
+        if let Some((status, text)) = failure {
             session.channel_success(id)?;
-            session.extended_data(id, 1, &b"simulated failure of the command\n"[..])?;
+            session.extended_data(id, 1, text.as_bytes())?;
             session.exit_status_request(id, u32::from(status))?;
             session.eof(id)?;
             return session.close(id);
         }
-        let fault = self.shared.fault();
+        if let Some(Fault::FloodDuringCommand(text)) = fault {
+            session.channel_success(id)?;
+            self.flood(text, session.handle(), id);
+            return Ok(());
+        }
         let ending = match fault {
             Some(Fault::Die(Moment::BeforeCommand)) => {
                 self.shared.die();

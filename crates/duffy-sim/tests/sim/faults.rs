@@ -117,6 +117,45 @@ async fn a_command_fails_as_told_without_running() {
     world.cloud.shutdown().await;
 }
 
+/// What a command says on its error stream, and its exit status if one came, after so many bytes at most.
+async fn listen(handle: &Handle<Trusting>, most: usize) -> (Vec<u8>, Option<u32>) {
+    let mut channel = handle.channel_open_session().await.unwrap();
+    channel.exec(true, "touch ran").await.unwrap();
+    let (mut said, mut status) = (Vec::new(), None);
+    while said.len() < most
+        && let Some(message) = tokio::time::timeout(DEADLINE, channel.wait())
+            .await
+            .unwrap()
+    {
+        match message {
+            ChannelMsg::ExtendedData { data, ext: 1 } => said.extend_from_slice(&data),
+            ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+            _ => {}
+        }
+    }
+    (said, status)
+}
+
+#[tokio::test]
+async fn a_machine_says_what_it_is_told_once_or_without_end() {
+    let world = World::new().await;
+    let machine = world.cloud.create_machine("node").await.unwrap();
+    let handle = connect(&world, &machine).await.unwrap();
+    let set = |fault| world.cloud.set_fault("node", Some(fault)).unwrap();
+    set(Fault::FailCommandSaying("once\n"));
+    assert_eq!(
+        listen(&handle, usize::MAX).await,
+        (b"once\n".to_vec(), Some(1))
+    );
+    set(Fault::FloodDuringCommand("again\n"));
+    let (said, status) = listen(&handle, 4 << 20).await;
+    assert!(said.starts_with(b"again\nagain\n") && said.len() >= 4 << 20);
+    assert_eq!(status, None);
+    drop(handle);
+    assert!(!world.cloud.home_of("node").unwrap().join("ran").exists());
+    world.cloud.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_connection_drops_under_its_command() {
     let world = World::new().await;

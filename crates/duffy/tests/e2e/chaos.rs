@@ -8,6 +8,7 @@ mod base;
 mod checks;
 mod clients;
 mod crew;
+mod crowd;
 mod dice;
 mod faults;
 mod mishap;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use checks::{Scene, Tables};
 use clients::Client;
+use crowd::Crowd;
 use faults::{Director, Schedule};
 use operator::Operator;
 use record::{Finding, Record};
@@ -97,12 +99,14 @@ fn run(on_postgres: bool) {
         .map(|tenant| Client::new(tenant, ports, seed, &record, &room))
         .collect();
     let mut operator = Operator::new(duffy.clone(), base.clone(), seed, &record);
+    let mut crowd = Crowd::new(ports, seed, &record);
     let mut director = Director::new(&mut stage, &mut crew, &record);
     std::thread::scope(|scope| {
         for client in &mut clients {
             scope.spawn(|| client.run());
         }
         scope.spawn(|| operator.run());
+        scope.spawn(|| crowd.run());
         scope.spawn(|| watch(&base, &record, &tenants));
         scope.spawn(|| {
             while !record.wait(VERDICTS) {

@@ -7,6 +7,7 @@ use duffy_sim::{Fault as SshFault, Moment};
 
 use super::crew::Crew;
 use super::dice::Dice;
+use super::mishap::HOSTILE;
 use super::record::Record;
 use super::stage::Stage;
 
@@ -41,6 +42,8 @@ enum Deed {
     Cut(Option<usize>),
     /// All that a process and the database tell each other arrives late.
     Lag(usize, Duration, Duration),
+    /// The database answers all processes slowly.
+    SlowDatabase(Duration, Duration),
     /// Nothing that they tell each other arrives for a while.
     Stall(usize, Duration),
     /// A machine's SSH server misbehaves for a while.
@@ -105,6 +108,8 @@ fn roll_deed(dice: &mut Dice, on_postgres: bool) -> Deed {
         (4, SshFault::DropDuringCommand),
         (2, SshFault::FailCommand(1)),
         (1, SshFault::FailCommand(255)),
+        (2, SshFault::FailCommandSaying(HOSTILE)),
+        (1, SshFault::FloodDuringCommand(HOSTILE)),
         (2, SshFault::Delay(Duration::from_millis(1500))),
         (1, SshFault::Delay(Duration::from_millis(3800))),
         (2, SshFault::Reset),
@@ -132,6 +137,7 @@ fn roll_deed(dice: &mut Dice, on_postgres: bool) -> Deed {
             (1, Deed::Crash(down / 2)),
             (2, Deed::Cut((!all).then_some(post))),
             (2, Deed::Lag(post, lag, some)),
+            (2, Deed::SlowDatabase(lag, some)),
             (2, Deed::Stall(post, some)),
         ]);
     }
@@ -246,9 +252,12 @@ impl<'a> Director<'a> {
                 true
             }
             Deed::Lag(post, by, time) => {
-                if let Some(proxy) = &self.crew.posts[post].proxy {
-                    proxy.lag(by);
-                    self.undo.push((later(time), Undo::Lag(post)));
+                self.slow_down(post, by, time);
+                true
+            }
+            Deed::SlowDatabase(by, time) => {
+                for post in 0..self.crew.posts.len() {
+                    self.slow_down(post, by, time);
                 }
                 true
             }
@@ -300,6 +309,13 @@ impl<'a> Director<'a> {
                 self.undo.push((later(time), Undo::BadTimes));
                 true
             }
+        }
+    }
+
+    fn slow_down(&mut self, post: usize, by: Duration, time: Duration) {
+        if let Some(proxy) = &self.crew.posts[post].proxy {
+            proxy.lag(by);
+            self.undo.push((Instant::now() + time, Undo::Lag(post)));
         }
     }
 

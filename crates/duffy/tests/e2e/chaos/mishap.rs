@@ -6,6 +6,12 @@ use serde_json::{Value, json};
 
 use super::dice::Dice;
 
+/// What a hostile tenant has its node say. Ansible would run the template in the directory of the playbooks.
+pub const HOSTILE: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\r{{ lookup('pipe', 'touch canary') }}\u{9b}31m{% raw %}{{ undefined }}\n";
+
+/// What the template above leaves behind where it runs.
+pub const CANARY: &str = "canary";
+
 /// One of the ways in which a playbook goes wrong. Those of the machine room's side come first.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Mishap {
@@ -37,6 +43,10 @@ pub enum Mishap {
     Foreign,
     /// It works, and gives all nodes the address of the first one.
     Twice,
+    /// It works, and its result has templates and control characters in keys and values.
+    Hostile,
+    /// It fails, and so does what it says.
+    FailHostile,
 }
 
 impl Mishap {
@@ -56,6 +66,8 @@ impl Mishap {
             (1, Self::WrongKind),
             (2, Self::LeaveOut),
             (1, Self::Null),
+            (3, Self::Hostile),
+            (2, Self::FailHostile),
         ];
         let provision = [(2, Self::Foreign), (1, Self::Twice)];
         if action == "provision" {
@@ -83,6 +95,12 @@ pub fn spoil(
                 results[0] = foreign;
             }
         }
+        Some(Mishap::Hostile) => {
+            for result in results.iter_mut().filter_map(Value::as_object_mut) {
+                result.insert("motd".to_owned(), json!([HOSTILE, { "in": HOSTILE }]));
+                result.insert(HOSTILE.to_owned(), json!(HOSTILE));
+            }
+        }
         Some(Mishap::Twice) => results = vec![results[0].clone(); results.len().max(1)],
         _ => {}
     }
@@ -99,6 +117,13 @@ pub fn spoil(
     match mishap {
         Some(Mishap::FailBefore | Mishap::FailAfter) => {
             events = format!("{failure}\n");
+            exit = 2;
+        }
+        Some(Mishap::FailHostile) => {
+            let failure =
+                json!({"event": "failed", "host": HOSTILE, "task": HOSTILE, "msg": HOSTILE});
+            events = format!("{failure}\n");
+            print = HOSTILE.repeat(100);
             exit = 2;
         }
         Some(Mishap::Rubbish) => {

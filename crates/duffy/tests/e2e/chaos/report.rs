@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::checks::rows_of;
 use super::faults::Schedule;
+use super::mishap::CANARY;
 use super::record::{Finding, Record};
 use super::stage::Stage;
 
@@ -25,6 +26,7 @@ impl Report<'_> {
     /// Prints it, and fails when something was found.
     pub fn print(&self) {
         self.look_into_logs();
+        self.look_for_hostile_text();
         let findings = self.record.findings();
         eprintln!(
             "---- chaos on {}, SEED={}: what happened",
@@ -85,6 +87,29 @@ impl Report<'_> {
             let panics: BTreeSet<&str> = panics.collect();
             for line in panics {
                 let what = format!("{}: {line}", log.display());
+                self.record.find(Finding::new(what));
+            }
+        }
+    }
+
+    /// What nodes, playbooks and clients say reaches no terminal, and is never run.
+    fn look_for_hostile_text(&self) {
+        let of_duffy = |log: &&PathBuf| {
+            let name = log.file_name().unwrap().to_string_lossy();
+            name.starts_with("serve-") || name.starts_with("worker-")
+        };
+        for log in self.logs().iter().filter(of_duffy) {
+            let text = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();
+            let control = |char: char| char.is_control() && char != '\n';
+            if let Some(line) = text.lines().find(|line| line.contains(control)) {
+                let what = format!("{}: control characters: {line:?}", log.display());
+                self.record.find(Finding::new(what));
+            }
+        }
+        let directories = [self.stage.site.scratch().path(), &self.stage.playbooks()];
+        for directory in directories {
+            if directory.join(CANARY).exists() {
+                let what = format!("a template of a node was run in {}", directory.display());
                 self.record.find(Finding::new(what));
             }
         }

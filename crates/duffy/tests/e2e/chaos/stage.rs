@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -109,6 +110,11 @@ impl Stage {
             room,
             ports: [free_port(), free_port()],
         }
+    }
+
+    /// Where the playbooks are, and run.
+    pub fn playbooks(&self) -> PathBuf {
+        self.site.scratch().join("playbooks")
     }
 
     /// The processes, none of which runs yet: each has a way of its own to the database.

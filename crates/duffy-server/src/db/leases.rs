@@ -406,43 +406,25 @@ async fn note_failure(
     note(tx, written, node, event.with_detail(failure.detail)).await
 }
 
-/// Leaves a held node alone: the tenant's key is off it. False when the lease is lost.
-pub async fn leave_held_node(tx: &mut Tx, node: &NodeRow, lease: &str) -> Result<bool, DbError> {
-    let written = run!(
-        tx,
-        LEAVE_HELD,
-        query,
-        execute,
-        node.id,
-        lease,
-        1,
-        None::<f64>
-    )? == 1;
-    let event = Event::of_node(Cause::KeysRemoved, node.id, node.state.0, node.state.0);
-    note(tx, written, node, event).await
-}
-
-/// Puts off the removal of the tenant's key from a held node. The next attempt is in `again_in` seconds. False when the
-/// lease is lost.
-pub async fn postpone_held_node(
+/// Leaves a held node alone: the tenant's key is off it, or comes off in another attempt after so many seconds. False
+/// when the lease is lost.
+pub async fn leave_held_node(
     tx: &mut Tx,
     node: &NodeRow,
     lease: &str,
-    detail: &str,
-    again_in: f64,
+    again_in: Option<f64>,
 ) -> Result<bool, DbError> {
+    let attempts = i32::from(again_in.is_none());
     let written = run!(
-        tx,
-        LEAVE_HELD,
-        query,
-        execute,
-        node.id,
-        lease,
-        0,
-        Some(again_in)
+        tx, LEAVE_HELD, query, execute, node.id, lease, attempts, again_in
     )? == 1;
-    let event = Event::of_node(Cause::Postponed, node.id, node.state.0, node.state.0);
-    note(tx, written, node, event.with_detail(detail)).await
+    let state = node.state.0;
+    let event = match again_in {
+        None => Event::of_node(Cause::KeysRemoved, node.id, state, state),
+        Some(_) => Event::of_node(Cause::Postponed, node.id, state, state)
+            .with_detail("the node is held, and the tenant's key could not be taken off it"),
+    };
+    note(tx, written, node, event).await
 }
 
 /// Gives a node being deprovisioned its pool back. False when it has one, or does something

@@ -132,15 +132,10 @@ async fn leave_held(
     let (shortest, longest) = (policy.back_off_min, policy.back_off_max);
     let pause = elapsed.unwrap_or(shortest).min(longest).max(shortest);
     work.keeper.expect_fewer(1);
+    let again_in = stale.then(|| pause.as_secs_f64());
     let write = || {
         ctx.db.transaction(|mut tx| async move {
-            let written = if stale {
-                let detail = "the node is held, and the tenant's key could not be taken off it";
-                let again_in = pause.as_secs_f64();
-                leases::postpone_held_node(&mut tx, node, lease, detail, again_in).await?
-            } else {
-                leases::leave_held_node(&mut tx, node, lease).await?
-            };
+            let written = leases::leave_held_node(&mut tx, node, lease, again_in).await?;
             Ok::<_, DbError>((tx, written))
         })
     };

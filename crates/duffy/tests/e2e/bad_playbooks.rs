@@ -18,7 +18,9 @@ const TOLD: &str = "\
 /// Waits until a node has an error that says this, and returns the error.
 fn wait_for_error(api: &Api, id: i64, text: &str) -> Value {
     api.wait(&format!("an error of node {id} with {text:?}"), |api| {
-        let error = &api.node(&json!(id))["data"]["error"];
+        // There may be no such node yet.
+        let reply = api.call("GET", &format!("nodes/{id}"), None)?;
+        let error = &reply.json["node"]["data"]["error"];
         match error["detail"].as_str() {
             Some(detail) if detail.contains(text) => Ok(error.clone()),
             _ => Err(error.to_string()),

@@ -9,7 +9,6 @@ mod installation;
 use crate::commands::quickstart::QuickstartArgs;
 use crate::failure::Failure;
 use crate::server::{self, Parts};
-use crate::signals::Hangup;
 
 use installation::Installation;
 
@@ -26,7 +25,7 @@ pub fn run(args: &QuickstartArgs) -> Result<(), Failure> {
         worker: Some(config.tasks.concurrency),
         #[cfg(feature = "legacy")]
         legacy: None,
-        hangup: Hangup::Stop,
+        ignores_hangup: false,
     };
     server::run(config, parts, move |ctx, address| {
         guide::guide(ctx, address, installation)

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 #[cfg(feature = "legacy")]
 use crate::legacy::{Checked, Overrides};
 use crate::open_files;
-use crate::signals::{Hangup, Signals};
+use crate::signals::Signals;
 
 /// What runs in this process.
 #[derive(Debug, Clone)]
@@ -31,8 +31,8 @@ pub struct Parts {
     /// The old API, with what the command line says of it.
     #[cfg(feature = "legacy")]
     pub legacy: Option<Overrides>,
-    /// What SIGHUP does.
-    pub hangup: Hangup,
+    /// Whether SIGHUP changes nothing, as for a service, or stops it.
+    pub ignores_hangup: bool,
 }
 
 impl Parts {
@@ -45,7 +45,7 @@ impl Parts {
             worker: None,
             #[cfg(feature = "legacy")]
             legacy: None,
-            hangup: Hangup::Ignore,
+            ignores_hangup: true,
         }
     }
 
@@ -58,7 +58,7 @@ impl Parts {
             worker: Some(concurrency),
             #[cfg(feature = "legacy")]
             legacy: None,
-            hangup: Hangup::Ignore,
+            ignores_hangup: true,
         }
     }
 }
@@ -94,7 +94,7 @@ where
     S: FnOnce(Ctx, Option<SocketAddr>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let signals = Signals::new(parts.hangup)?;
+    let signals = Signals::new(parts.ignores_hangup)?;
     open_files::raise_limit(0);
     let ctx = Context::open(config).await.map_err(Failure::new)?;
     let at_once = CancellationToken::new();

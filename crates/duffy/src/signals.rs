@@ -6,27 +6,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Failure;
 
-/// What SIGHUP does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hangup {
-    /// Nothing but a line in the log.
-    Ignore,
-    /// The same as SIGTERM: the terminal is gone.
-    Stop,
-}
-
 /// The signals, caught from when this is made.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    on_hangup: Hangup,
+    ignores_hangup: bool,
 }
 
 impl Signals {
-    /// Catches them. Needs a runtime.
-    pub fn new(on_hangup: Hangup) -> Result<Self, Failure> {
+    /// Catches them. SIGHUP is ignored, or the same as SIGTERM. Needs a runtime.
+    pub fn new(ignores_hangup: bool) -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| Failure(format!("cannot listen for signals: {error}")))
         };
@@ -34,7 +25,7 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
             hangup: listen(SignalKind::hangup())?,
-            on_hangup,
+            ignores_hangup,
         })
     }
 
@@ -44,7 +35,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
-                _ = self.hangup.recv() => if self.on_hangup == Hangup::Ignore {
+                _ = self.hangup.recv() => if self.ignores_hangup {
                     tracing::warn!("SIGHUP is ignored: restart to read the configuration again");
                     continue;
                 }

@@ -132,7 +132,7 @@ async fn leave_held(
     let (shortest, longest) = (policy.back_off_min, policy.back_off_max);
     let pause = elapsed.unwrap_or(shortest).min(longest).max(shortest);
     work.keeper.expect_fewer(1);
-    let again_in = stale.then(|| pause.as_secs_f64());
+    let again_in = stale.then_some(pause.as_secs_f64());
     let write = || {
         ctx.db.transaction(|mut tx| async move {
             let written = leases::leave_held_node(&mut tx, node, lease, again_in).await?;

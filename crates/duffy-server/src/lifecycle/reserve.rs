@@ -47,7 +47,7 @@ pub(super) struct Wanted<'a> {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The nodes wait for the tenant's key.
-    Reserved(Reserved),
+    Reserved(Box<Reserved>),
     /// The session has no nodes, so nothing is left to do: it is granted in the same transaction, and a crash
     /// cannot leave it half-way.
     Granted(Box<Session>),
@@ -181,7 +181,7 @@ async fn try_reserve(
                 nodes: reserved,
                 keyed,
             };
-            Ok((tx, Outcome::Reserved(reserved)))
+            Ok((tx, Outcome::Reserved(Box::new(reserved))))
         })
         .await
 }

@@ -103,7 +103,7 @@ async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, Sessio
         Outcome::Reserved(reserved) => {
             let id = reserved.session.id;
             let keeper = LeaseKeeper::start(ctx, lease, reserved.nodes.len(), taken);
-            (id, contextualize(ctx, reserved, &keeper).await)
+            (id, contextualize(ctx, *reserved, &keeper).await)
         }
     };
     match granted {

@@ -11,8 +11,6 @@ use crate::legacy::Overrides;
 use crate::output;
 #[cfg(all(feature = "app", feature = "tasks"))]
 use crate::server::{self, Parts};
-#[cfg(all(feature = "app", feature = "tasks"))]
-use crate::signals::Hangup;
 
 /// Where to listen, how much to do at once.
 #[derive(Debug, Args)]
@@ -54,7 +52,7 @@ pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
             .metaclient
             .as_ref()
             .map(|_| Overrides::default()),
-        hangup: Hangup::Ignore,
+        ignores_hangup: true,
     };
     output::finish(server::run(loaded.config.clone(), parts, |_, _| async {}))
 }

@@ -12,7 +12,7 @@ use crate::legacy::{Checked, Overrides};
 #[cfg(feature = "legacy")]
 use crate::output;
 #[cfg(feature = "legacy")]
-use crate::signals::{Hangup, Signals};
+use crate::signals::Signals;
 
 /// Where to listen, whom to ask.
 #[derive(Debug, Args)]
@@ -65,7 +65,7 @@ fn run(checked: Checked) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(async {
-        let signals = Signals::new(Hangup::Ignore)?;
+        let signals = Signals::new(true)?;
         let (stop, at_once) = (CancellationToken::new(), CancellationToken::new());
         let serve = checked.bind().await?;
         let serve = serve.serve(None, stop.clone(), at_once.clone())?;

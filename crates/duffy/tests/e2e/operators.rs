@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Lab, Pool, eventually};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 const SETTINGS: &str = r#"{"tasks": {"repair-min": "1h"}}"#;
 
@@ -347,14 +347,13 @@ fn take_the_key_off_a_held_node(mut lab: Lab) {
     // A worker that dies at it leaves it to another one.
     lab.site.node(&ip).recover();
     lab.site.node(&ip).stall();
-    eventually(
-        SOON,
-        "an attempt to run",
-        || match node(&lab, &id)["leased_until"].is_null() {
-            true => Err("no lease".to_owned()),
-            false => Ok(()),
-        },
-    );
+    eventually(SOON, "an attempt to run", || {
+        if node(&lab, &id)["leased_until"].is_null() {
+            Err("no lease".to_owned())
+        } else {
+            Ok(())
+        }
+    });
     worker.kill9();
     lab.site.node(&ip).recover();
     let _worker = lab.start(&["worker"]);

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use duffy_api::{NodesSpec, SessionUpdate};
 use duffy_client::ClientError;
 use duffy_config::PoolRequest;
-use duffy_listener::ListError;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
@@ -136,6 +135,9 @@ async fn update_session(
     }
 }
 
+/// Stands for a list that a key is denied: no JSON is empty.
+const DENIED: Bytes = Bytes::new();
+
 /// `/Inventory`: the nodes lent, to whom a key belongs or, without one, to everybody.
 pub async fn list_nodes(
     State(legacy): State<Arc<Legacy>>,
@@ -166,19 +168,21 @@ pub async fn list_nodes(
             (reply.status() == 200).then(|| Bytes::from(Value::Array(rows).to_string()))
         }
     };
-    let asked = legacy.upstream.call(
-        Kind::Read,
-        &caller,
-        duffy_client::Client::list_sessions,
-        read,
-    );
+    let asked = async {
+        let ask = duffy_client::Client::list_sessions;
+        match legacy.upstream.call(Kind::Read, &caller, ask, read).await {
+            // It holds for all who share the list.
+            Err(error) if has_key && error.is_denied() => Ok(DENIED),
+            asked => asked,
+        }
+    };
     match legacy.lists.share(key, asked).await {
+        Ok(list) if list.bytes() == DENIED => Err(denied()),
         Ok(list) => {
             let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
             let bytes = list.bytes();
             Ok((json, Extension(list), bytes).into_response())
         }
-        Err(ListError::Failed(error)) if has_key && error.is_denied() => Err(denied()),
         Err(_) => Err(Failed::Inventory.into_response()),
     }
 }

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
+use crate::outgoing::SMALL;
+
 /// An extension of a reply whose bytes are part of the program or shared by all replies: they take no memory of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Fixed;
@@ -23,12 +25,12 @@ struct Inner {
 }
 
 impl Content {
-    /// Bytes that were made under this permit. It is given back when they have room, or are dropped.
+    /// Bytes that were made under this permit. Small ones give it back at once, others when they have room or are dropped.
     pub(crate) fn new(bytes: Bytes, making: OwnedSemaphorePermit) -> Self {
         Self(Arc::new(Inner {
             size: bytes.len(),
+            making: Mutex::new((bytes.len() > SMALL).then_some(making)),
             bytes,
-            making: Mutex::new(Some(making)),
             room: OnceCell::new(),
         }))
     }

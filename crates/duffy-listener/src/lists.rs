@@ -24,8 +24,12 @@ pub struct Lists<K> {
     flights: Mutex<HashMap<K, Flight>>,
 }
 
-/// The list that was made last while others waited for it.
-type Flight = Arc<tokio::sync::Mutex<Option<Made>>>;
+/// Requests that wait for the same list, and the list that was made last for one of them.
+#[derive(Debug, Default)]
+struct Flight {
+    waiting: usize,
+    last: Arc<tokio::sync::Mutex<Option<Made>>>,
+}
 
 #[derive(Debug)]
 struct Made {
@@ -61,6 +65,17 @@ impl<K: Eq + Hash + Clone> Lists<K> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn join(&self, key: K) -> Wait<'_, K> {
+        let mut flights = self.flights();
+        let flight = flights.entry(key.clone()).or_default();
+        flight.waiting += 1;
+        Wait {
+            last: Arc::clone(&flight.last),
+            lists: self,
+            key,
+        }
+    }
+
     fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
@@ -76,17 +91,15 @@ impl<K: Eq + Hash + Clone> Lists<K> {
     ) -> Result<Content, ListError<E>> {
         let came = self.tick();
         let deadline = Instant::now() + self.queue;
-        let wait = Wait {
-            flight: Arc::clone(self.flights().entry(key.clone()).or_default()),
-            lists: self,
-            key,
-        };
-        let mut last = timeout_at(deadline, wait.flight.lock())
+        let wait = self.join(key);
+        let mut last = timeout_at(deadline, wait.last.lock())
             .await
             .map_err(|_| ListError::Busy)?;
         if let Some(made) = last.as_ref().filter(|made| made.begun > came) {
             return made.content.clone().ok_or(ListError::FailedForAnother);
         }
+        // The old list may hold a place among those that are made.
+        *last = None;
         let place = self.place(deadline).await?;
         let begun = self.tick();
         let result = make.await.map(|bytes| Content::new(bytes, place));
@@ -116,7 +129,7 @@ impl<K: Eq + Hash + Clone> Lists<K> {
 
 /// A request that waits for a list. The last one that goes takes the list away.
 struct Wait<'l, K: Eq + Hash> {
-    flight: Flight,
+    last: Arc<tokio::sync::Mutex<Option<Made>>>,
     lists: &'l Lists<K>,
     key: K,
 }
@@ -125,9 +138,11 @@ impl<K: Eq + Hash> Drop for Wait<'_, K> {
     fn drop(&mut self) {
         let flights = &self.lists.flights;
         let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
-        // This one and the table's.
-        if Arc::strong_count(&self.flight) <= 2 {
-            flights.remove(&self.key);
+        if let Some(flight) = flights.get_mut(&self.key) {
+            flight.waiting -= 1;
+            if flight.waiting == 0 {
+                flights.remove(&self.key);
+            }
         }
     }
 }
@@ -176,6 +191,43 @@ mod tests {
         }
         assert_eq!(lists.making.available_permits(), AT_ONCE);
         assert!(lists.flights().is_empty());
+    }
+
+    /// As many keys as lists can be made at once, and somebody waits for each: a list that was made must give its place up.
+    #[tokio::test]
+    async fn lists_that_were_made_keep_no_places() {
+        for size in [1, 100_000] {
+            let lists = Lists::new(AT_ONCE, QUEUE);
+            let go_on = Notify::new();
+            let make = || async {
+                go_on.notified().await;
+                Ok::<_, Infallible>(Bytes::from(vec![0; size]))
+            };
+            let keys = || 0..AT_ONCE;
+            let mut first: Vec<_> = keys()
+                .map(|key| Box::pin(lists.share(key, make())))
+                .collect();
+            for one in &mut first {
+                assert!(futures::poll!(one).is_pending());
+            }
+            let mut next: Vec<_> = keys()
+                .map(|key| Box::pin(lists.share(key, make())))
+                .collect();
+            for one in &mut next {
+                assert!(futures::poll!(one).is_pending());
+            }
+            go_on.notify_waiters();
+            for made in join_all(first).await {
+                drop(made.unwrap());
+            }
+            for one in &mut next {
+                assert!(futures::poll!(one).is_pending());
+            }
+            go_on.notify_waiters();
+            for one in &mut next {
+                assert!(futures::poll!(one).is_ready(), "{size}");
+            }
+        }
     }
 
     #[tokio::test]

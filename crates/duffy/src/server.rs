@@ -31,7 +31,7 @@ pub struct Parts {
     /// The old API, with what the command line says of it.
     #[cfg(feature = "legacy")]
     pub legacy: Option<Overrides>,
-    /// Whether SIGHUP changes nothing, as for a service, or stops it.
+    /// Whether SIGHUP changes nothing, as for a service.
     pub ignores_hangup: bool,
 }
 

@@ -11,12 +11,12 @@ use crate::failure::Failure;
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
-    ignores_hangup: bool,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
-    /// Catches them. SIGHUP is ignored, or the same as SIGTERM. Needs a runtime.
+    /// Catches them. SIGHUP is ignored, or left as it is: the end of what runs in a terminal, unless `nohup` started it.
+    /// Needs a runtime.
     pub fn new(ignores_hangup: bool) -> Result<Self, Failure> {
         let listen = |kind| {
             signal(kind).map_err(|error| Failure(format!("cannot listen for signals: {error}")))
@@ -24,8 +24,11 @@ impl Signals {
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
-            hangup: listen(SignalKind::hangup())?,
-            ignores_hangup,
+            hangup: if ignores_hangup {
+                Some(listen(SignalKind::hangup())?)
+            } else {
+                None
+            },
         })
     }
 
@@ -35,7 +38,7 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
-                _ = self.hangup.recv() => if self.ignores_hangup {
+                () = hang_up(&mut self.hangup) => {
                     tracing::warn!("SIGHUP is ignored: restart to read the configuration again");
                     continue;
                 }
@@ -48,5 +51,15 @@ impl Signals {
             tracing::info!("stopping; a second signal stops at once");
             stop.cancel();
         }
+    }
+}
+
+/// Returns when SIGHUP comes and is ignored.
+async fn hang_up(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }

@@ -25,14 +25,16 @@ pub struct Waiting {
     pub overdue: bool,
     /// Whether the pool's mechanism keeps failing at this, and has one try now.
     pub failing: bool,
+    /// Whether an operator holds them: then the mechanism is not used.
+    pub held: bool,
 }
 
 statements! {
     LIST_WAITING = [
         "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
          min(coalesce(nodes.state_since, nodes.created_at)) <= " [now + "-600"] " AS overdue, \
-         count(pool_states.retry_at) > 0 AS failing \
-         FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool \
+         count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
+         FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool AND nodes.held_at IS NULL \
          AND pool_states.work = CAST(nodes.state AS TEXT) \
          WHERE " claimable " AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ") \
          AND (nodes.retry_at IS NULL OR nodes.retry_at <= " now ") \
@@ -40,7 +42,7 @@ statements! {
          AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
          AND busy.state = nodes.state AND busy.retired_at IS NULL \
          AND busy.lease_expires_at > " now "))) \
-         GROUP BY nodes.pool, nodes.state ORDER BY nodes.state, nodes.pool"
+         GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL ORDER BY nodes.state, nodes.pool"
     ];
     /// Such as never failed come first: one node that always fails shall not hold up the others.
     CLAIM = [
@@ -49,6 +51,7 @@ statements! {
          AND (pool = $1 OR (pool IS NULL AND CAST($1 AS TEXT) IS NULL)) \
          AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
          AND (retry_at IS NULL OR retry_at <= " now ") AND repairs + attempts < $6 \
+         AND (held_at IS NOT NULL) = $7 \
          ORDER BY repairs + attempts, id LIMIT $2" skip_locked ") \
          UPDATE nodes SET lease = $3, lease_expires_at = " [now + "$4"] ", \
          attempts = nodes.attempts + 1, fence = " next_fence ", retry_at = NULL FROM picked \
@@ -61,8 +64,8 @@ statements! {
     ];
     HAND_BACK = [
         "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, \
-         attempts = CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END WHERE lease = $1 \
-         AND state IN ('provisioning', 'deprovisioning') RETURNING " node_columns
+         attempts = CASE WHEN held_at IS NULL AND attempts > 0 THEN attempts - 1 ELSE 0 END \
+         WHERE lease = $1 AND state IN ('provisioning', 'deprovisioning') RETURNING " node_columns
     ];
     FINISH_READY = [
         "UPDATE nodes SET state = 'ready', hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
@@ -143,35 +146,34 @@ pub enum Portion {
 /// In a batch are nodes whose work failed less often than this.
 const FAILURES_IN_BATCH: i32 = 2;
 
-/// Leases nodes of a pool that wait in this state, for `seconds`, and counts the attempt. In the
+/// Leases nodes of a group for `seconds`, and counts the attempt. In the
 /// order of their numbers.
 pub async fn claim_nodes(
     tx: &mut Tx,
-    state: NodeState,
-    pool: Option<&str>,
+    group: &Waiting,
     portion: Portion,
     lease: &str,
     seconds: f64,
 ) -> Result<Vec<NodeRow>, DbError> {
     if portion == Portion::Batch {
         let all = i64::from(i32::MAX);
-        let batch = claim(tx, state, pool, all, lease, seconds, FAILURES_IN_BATCH).await?;
+        let batch = claim(tx, group, all, lease, seconds, FAILURES_IN_BATCH).await?;
         if !batch.is_empty() {
             return Ok(batch);
         }
     }
-    claim(tx, state, pool, 1, lease, seconds, i32::MAX).await
+    claim(tx, group, 1, lease, seconds, i32::MAX).await
 }
 
 async fn claim(
     tx: &mut Tx,
-    state: NodeState,
-    pool: Option<&str>,
+    group: &Waiting,
     limit: i64,
     lease: &str,
     seconds: f64,
     failures_below: i32,
 ) -> Result<Vec<NodeRow>, DbError> {
+    let (state, pool) = (group.state.0, group.pool.as_deref());
     let mut rows = run!(
         tx,
         CLAIM,
@@ -183,6 +185,7 @@ async fn claim(
         seconds,
         state.as_str(),
         failures_below,
+        group.held,
     )?;
     rows.sort_by_key(|row| row.id);
     for row in &rows {

@@ -69,6 +69,8 @@ pub async fn delete_slice(
     before: Timestamp,
     limit: u32,
 ) -> Result<Slice, DbError> {
+    // Others may remove the same events: where the next part begins is not told by what is left for this one.
+    let next = last_of_slice(tx, after, before, limit).await?;
     let removed = run!(
         tx,
         DELETE_SLICE,
@@ -80,11 +82,26 @@ pub async fn delete_slice(
         i64::from(limit)
     )?;
     let events = removed.len() as u64;
-    let next = removed
-        .into_iter()
-        .max()
-        .filter(|_| events == u64::from(limit));
     Ok(Slice { events, next })
+}
+
+/// The last event of a whole slice; `None` when there are fewer.
+async fn last_of_slice(
+    tx: &mut Tx,
+    after: Place,
+    before: Timestamp,
+    limit: u32,
+) -> Result<Option<Place>, DbError> {
+    run!(
+        tx,
+        LAST_OF_SLICE,
+        query_as::<Place>,
+        fetch_optional,
+        after.created_at,
+        after.id,
+        before,
+        i64::from(limit) - 1
+    )
 }
 
 /// Counts events that are older than a time, `limit` at most, from a place on.
@@ -94,16 +111,7 @@ pub async fn count_slice(
     before: Timestamp,
     limit: u32,
 ) -> Result<Slice, DbError> {
-    let next = run!(
-        tx,
-        LAST_OF_SLICE,
-        query_as::<Place>,
-        fetch_optional,
-        after.created_at,
-        after.id,
-        before,
-        i64::from(limit) - 1
-    )?;
+    let next = last_of_slice(tx, after, before, limit).await?;
     let events = if next.is_some() {
         u64::from(limit)
     } else {

@@ -86,7 +86,6 @@ statements! {
     ];
     RELEASE = [
         "UPDATE nodes SET held_at = NULL, \
-         attempts = CASE WHEN state = 'deprovisioning' THEN 0 ELSE attempts END, \
          retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1"
     ];
 }

@@ -152,7 +152,7 @@ impl Queue {
         let (mechanism, parallel) = match known {
             Some(found) => found,
             // Another worker may have another configuration, and know the pool.
-            None if !group.overdue => return Ok(false),
+            None if !group.overdue && !group.held => return Ok(false),
             None => (
                 Arc::new(UnknownPool(pool.clone())) as Arc<dyn Mechanism>,
                 true,
@@ -189,17 +189,15 @@ impl Queue {
     ) -> Result<Vec<NodeRow>, DbError> {
         let ctx = &self.ctx;
         let seconds = ctx.policy.lease.as_secs_f64();
-        let (state, pool) = (group.state.0, group.pool.as_deref());
         ctx.db
             .transaction(|mut tx| async move {
                 if group.failing
-                    && let Some(pool) = pool
-                    && !pools::take_try(ctx, &mut tx, pool, state).await?
+                    && let Some(pool) = &group.pool
+                    && !pools::take_try(ctx, &mut tx, pool, group.state.0).await?
                 {
                     return Ok((tx, Vec::new()));
                 }
-                let nodes =
-                    leases::claim_nodes(&mut tx, state, pool, portion, lease, seconds).await?;
+                let nodes = leases::claim_nodes(&mut tx, group, portion, lease, seconds).await?;
                 Ok((tx, nodes))
             })
             .await

@@ -31,7 +31,7 @@ impl Slots {
     }
 
     /// Whether a slot is free for this work of a pool. Provisioning leaves one slot to deprovisioning, besides those
-    /// for other pools. A worker with few slots gives each kind of work one at least, in turn.
+    /// for other pools; each pool's first deprovisioning may have it. A single slot is used for everything, in turn.
     pub(super) fn admit(&self, pool: &str, state: NodeState) -> bool {
         if self.are_taken() {
             return false;
@@ -41,6 +41,10 @@ impl Slots {
         let provisioning = |work: &&(String, NodeState)| work.1 == NodeState::Provisioning;
         let in_pool = |work: &&(String, NodeState)| work.0 == pool;
         let works = || self.taken.values();
+        let removes = |work: &&(String, NodeState)| in_pool(work) && !provisioning(work);
+        if state != NodeState::Provisioning && !works().any(|work| removes(&work)) {
+            return true;
+        }
         works().filter(in_pool).count() < limit(self.all)
             && (state != NodeState::Provisioning
                 || (works().filter(provisioning).count() < for_provisioning
@@ -98,6 +102,7 @@ mod tests {
             slots.free(hanging[0]);
             assert!(!slots.are_taken());
             assert!(slots.admit("other", Deprovisioning));
+            assert!(slots.admit("hanging", Deprovisioning));
         }
     }
 }

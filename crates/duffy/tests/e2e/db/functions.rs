@@ -6,12 +6,14 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use duffy_api::NodeState;
 use duffy_server::db::events::{self, Cause};
-use duffy_server::db::leases::{Failure, Portion};
-use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock};
+use duffy_server::db::leases::{Failure, Portion, Waiting};
+use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock, State};
 use duffy_server::db::operators::{self, Retirement};
 use duffy_server::db::sessions::{self, SessionRow};
 use duffy_server::db::tenants::{self, NewTenant, TenantRow};
-use duffy_server::db::{Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, leases, repairs};
+use duffy_server::db::{
+    Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, leases, pools, repairs,
+};
 use serde_json::json;
 
 use super::Engines;
@@ -410,8 +412,16 @@ async fn claim(
     portion: Portion,
     lease: &str,
 ) -> Vec<NodeRow> {
+    let group = Waiting {
+        pool: pool.map(str::to_owned),
+        state: State(state),
+        quantity: 1,
+        overdue: false,
+        failing: false,
+        held: false,
+    };
     tx!(db, |tx| leases::claim_nodes(
-        &mut tx, state, pool, portion, lease, 60.0
+        &mut tx, &group, portion, lease, 60.0
     ))
 }
 
@@ -773,6 +783,62 @@ async fn what_an_operator_holds_or_repairs() {
             &mut tx, &node, &node.data, "why"
         ));
         assert_eq!(state(db, node.id).await, NodeState::Unused);
+    }
+}
+
+/// Of a held node only the key is taken off: once, whoever dies or stops at it, and whatever is the matter with its pool.
+#[tokio::test]
+async fn a_held_node_waits_until_its_key_is_off() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let node = insert(db, new_node(1, Some("p"), true)).await;
+        let set_held = async |held| tx!(db, |tx| operators::set_held(&mut tx, &node, held, "why"));
+        let waiting = async || tx!(db, |tx| leases::list_waiting(&mut tx));
+        let claim = async |lease: &str, seconds: f64| {
+            let group = waiting().await.pop().unwrap();
+            assert!(group.held && !group.failing, "{group:?}");
+            let portion = Portion::One;
+            let nodes = tx!(db, |tx| leases::claim_nodes(
+                &mut tx, &group, portion, lease, seconds
+            ));
+            assert_eq!(nodes.len(), 1);
+            nodes
+        };
+        set_held(true).await;
+        assert_eq!(waiting().await, []);
+        tx!(db, |tx| operators::deprovision_failed(
+            &mut tx, &node, "why"
+        ));
+        let work = NodeState::Deprovisioning;
+        tx!(db, |tx| pools::count_failure(
+            &mut tx, "p", work, "x", 1, 0.0
+        ));
+        tx!(db, |tx| pools::set_retry(&mut tx, "p", work, 600.0));
+        // The first one dies at it, the second one stops.
+        claim("dead", -1.0).await;
+        claim("stopped", 60.0).await;
+        assert_eq!(waiting().await, []);
+        tx!(db, |tx| leases::hand_back_lease(&mut tx, "stopped"));
+        let nodes = claim("failing", 60.0).await;
+        assert!(tx!(db, |tx| leases::leave_held_node(
+            &mut tx,
+            &nodes[0],
+            "failing",
+            Some(-1.0)
+        )));
+        let nodes = claim("done", 60.0).await;
+        assert!(tx!(db, |tx| leases::leave_held_node(
+            &mut tx, &nodes[0], "done", None
+        )));
+        assert_eq!(waiting().await, []);
+        set_held(false).await;
+        assert_eq!(
+            waiting().await,
+            [],
+            "the pool's mechanism is to be used now"
+        );
+        tx!(db, |tx| pools::clear_failures(&mut tx, "p", work));
+        assert!(!waiting().await[0].held);
     }
 }
 

@@ -62,8 +62,9 @@ statements! {
          AND retired_at IS NULL \
          AND state IN ('provisioning', 'contextualizing', 'deprovisioning')"
     ];
+    /// The next attempt is due now: the row says since when nobody is at work.
     HAND_BACK = [
-        "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, \
+        "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, retry_at = " now ", \
          attempts = CASE WHEN held_at IS NULL AND attempts > 0 THEN attempts - 1 ELSE 0 END \
          WHERE lease = $1 AND state IN ('provisioning', 'deprovisioning') RETURNING " node_columns
     ];

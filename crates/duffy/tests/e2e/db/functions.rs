@@ -819,6 +819,9 @@ async fn a_held_node_waits_until_its_key_is_off() {
         claim("stopped", 60.0).await;
         assert_eq!(waiting().await, []);
         tx!(db, |tx| leases::hand_back_lease(&mut tx, "stopped"));
+        // The checker counts from here, not from when the node came into this state.
+        let row = tx!(db, |tx| nodes::find_node(&mut tx, node.id)).unwrap();
+        assert!(row.retry_at >= row.state_since && row.retry_at.is_some());
         let nodes = claim("failing", 60.0).await;
         assert!(tx!(db, |tx| leases::leave_held_node(
             &mut tx,

@@ -128,7 +128,7 @@ impl Client {
         })
     }
 
-    /// The same client sending `X-Forwarded-For` with the address of whoever it asks for.
+    /// The same client sending `X-Forwarded-For` with the address of the client that it asks for.
     pub fn with_forwarded_for(&self, address: IpAddr) -> Result<Self, ClientError> {
         let address = HeaderValue::from_str(&address.to_string())
             .map_err(|_| ClientError::Header { what: "address" })?;

@@ -74,7 +74,7 @@ pub enum Verdict {
     },
 }
 
-/// Checks by bcrypt that run, by their digests: whoever asks the same meanwhile waits for the same answer.
+/// Checks by bcrypt that run, by their digests: a request that asks the same meanwhile waits for the same answer.
 #[derive(Default)]
 pub(super) struct Running(Mutex<HashMap<String, Arc<OnceCell<bool>>>>);
 

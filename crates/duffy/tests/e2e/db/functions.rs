@@ -786,7 +786,7 @@ async fn what_an_operator_holds_or_repairs() {
     }
 }
 
-/// Of a held node only the key is taken off: once, whoever dies or stops at it, and whatever is the matter with its pool.
+/// A worker only takes the key off a held node, and does so once, also when another worker died or stopped at it.
 #[tokio::test]
 async fn a_held_node_waits_until_its_key_is_off() {
     let engines = Engines::new().await;

@@ -24,7 +24,7 @@ struct Gate {
 #[derive(Debug, Default)]
 struct Road {
     stalled: bool,
-    /// Whoever sends this next falls silent, in both directions.
+    /// The connection that sends this next falls silent, in both directions.
     silencer: Option<&'static str>,
     silent: BTreeSet<u64>,
     lag: Duration,

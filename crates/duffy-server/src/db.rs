@@ -5,7 +5,7 @@
 
 mod connect;
 mod connections;
-pub(crate) mod dialect;
+pub mod dialect;
 pub mod events;
 pub mod idempotency;
 pub mod leases;
@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod old_events;
 pub mod operators;
 pub mod pools;
+mod query;
 pub mod repairs;
 pub mod sessions;
 pub mod snapshot;
@@ -24,12 +25,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use connect::ConnectError;
+pub use dialect::Unique;
 pub use dialect::values::{Interval, JsonObject, Timestamp};
-pub use dialect::{Sql, Unique};
 pub use wake::WakeUps;
 
 use crate::actor;
 use connections::{Intent, Pool, Pools, Share, TxInner};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// A database, and who is woken when there is work in it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -63,11 +65,17 @@ impl Default for Deadlines {
     }
 }
 
-/// A transaction. Dropped without [`Db::transaction`] committing it, it is rolled back.
+/// A transaction. [`Db::transaction`] commits it; without that it is rolled back.
 #[derive(Debug)]
-pub struct Tx {
+pub struct Tx(OwnedMutexGuard<TxState>);
+
+#[derive(Debug)]
+struct TxState {
     inner: TxInner,
+    /// Whether the commit wakes the workers.
     wakes: bool,
+    /// Whether a statement lost against another transaction.
+    conflict: bool,
     /// In whose name it writes.
     actor: Arc<str>,
 }
@@ -120,90 +128,77 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// An error that may come of a transaction.
-pub trait TransactionError: From<DbError> {
-    /// The database's part in it.
-    fn database_error(&self) -> Option<&DbError>;
-}
-
-impl TransactionError for DbError {
-    fn database_error(&self) -> Option<&DbError> {
-        Some(self)
-    }
-}
-
 /// How often a transaction is done again after it lost against another one.
 const CONFLICT_RETRIES: u32 = 10;
 
 impl Db {
-    /// Runs `work` in one transaction and commits it. It is handed the transaction, does
-    /// nothing but SQL, and gives it back; on an error all is rolled back. A transaction that
-    /// lost against another one is done again, a few times.
-    pub async fn transaction<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    /// Runs `work` in one transaction and commits it. `work` does nothing but SQL. An error rolls all of it back. A
+    /// transaction that lost against another one runs again, a few times.
+    ///
+    /// `work` gets the transaction by value: a future that borrows it would not be `Send` for the compiler.
+    pub async fn transaction<T, E, Fut>(&self, work: impl Fn(Tx) -> Fut) -> Result<T, E>
     where
-        E: TransactionError,
-        F: Fn(Tx) -> Fut,
-        Fut: Future<Output = Result<(Tx, T), E>>,
+        E: From<DbError>,
+        Fut: Future<Output = Result<T, E>>,
     {
         let mut attempt = 0;
         loop {
-            let tx = self.begin(Intent::Write).await?;
-            let result: Result<T, E> = self
-                .within_deadline(async {
-                    let (tx, value) = work(tx).await?;
-                    self.commit(tx).await?;
-                    Ok(value)
-                })
-                .await;
+            let state = self.begin(Intent::Write).await?;
+            let result = self.within_deadline(self.run(&state, &work)).await;
             attempt += 1;
-            match result {
-                Err(error)
-                    if attempt <= CONFLICT_RETRIES
-                        && matches!(error.database_error(), Some(DbError::Conflict(_))) =>
-                {
-                    tracing::debug!(attempt, "transaction lost against another one, again");
-                    let pause = rand::random_range(1..=10) * u64::from(attempt);
-                    tokio::time::sleep(Duration::from_millis(pause)).await;
-                }
-                result => return result,
+            if result.is_ok() || attempt > CONFLICT_RETRIES || !state.lock().await.conflict {
+                return result;
             }
+            tracing::debug!(
+                attempt,
+                "a transaction lost against another one and runs again"
+            );
+            drop(state);
+            let pause = rand::random_range(1..=10) * u64::from(attempt);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
-    /// Runs `work`, which only reads, in one transaction. It takes no lock, and is not done
-    /// again.
-    pub async fn read<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    /// Runs `work`, which only reads, in one transaction. It takes no lock, and does not run again.
+    pub async fn read<T, E, Fut>(&self, work: impl FnOnce(Tx) -> Fut) -> Result<T, E>
     where
-        E: TransactionError,
-        F: FnOnce(Tx) -> Fut,
-        Fut: Future<Output = Result<(Tx, T), E>>,
+        E: From<DbError>,
+        Fut: Future<Output = Result<T, E>>,
     {
-        let tx = self.begin(Intent::Read).await?;
-        self.within_deadline(async {
-            let (tx, value) = work(tx).await?;
-            self.commit(tx).await?;
-            Ok(value)
-        })
-        .await
+        let state = self.begin(Intent::Read).await?;
+        self.within_deadline(self.run(&state, work)).await
     }
 
-    /// The same for migrations: without a deadline, and not done again.
-    async fn long_transaction<T, E, F, Fut>(&self, work: F) -> Result<T, E>
+    /// The same for migrations: without a deadline.
+    async fn long_transaction<T, E, Fut>(&self, work: impl FnOnce(Tx) -> Fut) -> Result<T, E>
     where
-        E: TransactionError,
-        F: FnOnce(Tx) -> Fut,
-        Fut: Future<Output = Result<(Tx, T), E>>,
+        E: From<DbError>,
+        Fut: Future<Output = Result<T, E>>,
     {
-        let tx = self.begin(Intent::Write).await?;
-        let (tx, value) = work(tx).await?;
-        self.commit(tx).await?;
+        let state = self.begin(Intent::Write).await?;
+        self.run(&state, work).await
+    }
+
+    async fn run<T, E, Fut>(
+        &self,
+        state: &Arc<Mutex<TxState>>,
+        work: impl FnOnce(Tx) -> Fut,
+    ) -> Result<T, E>
+    where
+        E: From<DbError>,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        // Boxed, as it is large, and callers nest.
+        let value = Box::pin(work(Tx(Arc::clone(state).lock_owned().await))).await?;
+        self.commit(Tx(Arc::clone(state).lock_owned().await))
+            .await?;
         Ok(value)
     }
 
     /// Begins in a task of its own, which goes on when the caller is gone. The pool does not know of a BEGIN that is
     /// given up half-way: the next transaction on its connection would be part of that one, in its time, by PostgreSQL's
     /// `now()`.
-    async fn begin(&self, intent: Intent) -> Result<Tx, DbError> {
+    async fn begin(&self, intent: Intent) -> Result<Arc<Mutex<TxState>>, DbError> {
         let place = self.pools.wait(self.share)?;
         let (pool, deadline) = (self.pools.of(self.share).clone(), self.deadlines.begin);
         let begun = tokio::spawn(async move {
@@ -213,19 +208,24 @@ impl Db {
         });
         // Only a panic keeps it from its end.
         let inner = begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed));
-        Ok(Tx {
+        Ok(Arc::new(Mutex::new(TxState {
             inner: inner?,
             wakes: false,
+            conflict: false,
             actor: actor::current(),
-        })
+        })))
     }
 
     async fn commit(&self, mut tx: Tx) -> Result<(), DbError> {
-        let wakes = tx.wakes;
+        let wakes = tx.0.wakes;
         if wakes {
             wake::announce(&mut tx).await?;
         }
-        tx.inner.commit().await?;
+        if let Err(error) = tx.0.inner.commit().await {
+            let error = DbError::from(error);
+            tx.0.conflict |= matches!(error, DbError::Conflict(_));
+            return Err(error);
+        }
         if wakes {
             self.wake.ring();
         }
@@ -234,11 +234,7 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
-        self.read(|mut tx| async move {
-            wake::ping(&mut tx).await?;
-            Ok((tx, ()))
-        })
-        .await
+        self.read(async |mut tx| wake::ping(&mut tx).await).await
     }
 
     /// What is told when there is work: a hint, which may be lost.
@@ -280,9 +276,7 @@ impl Db {
     /// The engine's name.
     pub fn engine(&self) -> &'static str {
         match &self.pools.general {
-            #[cfg(feature = "postgresql")]
             Pool::Postgres(_) => "PostgreSQL",
-            #[cfg(feature = "sqlite")]
             Pool::Sqlite(_) => "SQLite",
         }
     }
@@ -291,27 +285,6 @@ impl Db {
 impl Tx {
     /// Wakes the workers once this is committed.
     pub fn wake_workers(&mut self) {
-        self.wakes = true;
+        self.0.wakes = true;
     }
-}
-
-/// Every statement by name, in the words of each engine: for tests that have each engine
-/// look at each of them.
-pub fn statements() -> impl Iterator<Item = (&'static str, Sql)> {
-    let modules = [
-        events::STATEMENTS,
-        idempotency::STATEMENTS,
-        leases::STATEMENTS,
-        migrate::STATEMENTS,
-        nodes::STATEMENTS,
-        old_events::STATEMENTS,
-        operators::STATEMENTS,
-        pools::STATEMENTS,
-        repairs::STATEMENTS,
-        sessions::STATEMENTS,
-        snapshot::STATEMENTS,
-        tenants::STATEMENTS,
-        wake::STATEMENTS,
-    ];
-    modules.into_iter().flatten().copied()
 }

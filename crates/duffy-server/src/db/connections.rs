@@ -12,6 +12,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Database, Executor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::dialect::{Postgres, Sqlite};
+
 /// The most connections of the reserved pool.
 pub(super) const RESERVED: u32 = 4;
 /// So many transactions may wait for each connection of the general pool. The longest wait is ten seconds: with
@@ -85,11 +87,13 @@ impl Pools {
 
 /// Connections of one engine.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(all(feature = "postgresql", feature = "sqlite")),
+    expect(dead_code, reason = "a build with one engine opens only its pools")
+)]
 pub(super) enum Pool {
-    #[cfg(feature = "postgresql")]
-    Postgres(sqlx::PgPool),
-    #[cfg(feature = "sqlite")]
-    Sqlite(sqlx::SqlitePool),
+    Postgres(sqlx::Pool<Postgres>),
+    Sqlite(sqlx::Pool<Sqlite>),
 }
 
 impl Pool {
@@ -100,19 +104,16 @@ impl Pool {
         deadline: Duration,
     ) -> Result<TxInner, sqlx::Error> {
         match (self, intent) {
-            #[cfg(feature = "postgresql")]
             (Pool::Postgres(pool), _) => {
                 let begun = Transaction::begin(pool, "BEGIN", deadline);
                 begun.await.map(TxInner::Postgres)
             }
-            #[cfg(feature = "sqlite")]
             (Pool::Sqlite(pool), Intent::Read) => {
                 let begun = Transaction::begin(pool, "BEGIN", deadline);
                 begun.await.map(TxInner::Sqlite)
             }
             // IMMEDIATE: a transaction that reads first and writes then would else fail at
             // once when another one wrote in between, without waiting.
-            #[cfg(feature = "sqlite")]
             (Pool::Sqlite(pool), Intent::Write) => {
                 let begun = Transaction::begin(pool, "BEGIN IMMEDIATE", deadline);
                 begun.await.map(TxInner::Sqlite)
@@ -122,9 +123,7 @@ impl Pool {
 
     async fn close(&self) {
         match self {
-            #[cfg(feature = "postgresql")]
             Pool::Postgres(pool) => pool.close().await,
-            #[cfg(feature = "sqlite")]
             Pool::Sqlite(pool) => pool.close().await,
         }
     }
@@ -133,18 +132,14 @@ impl Pool {
 /// A transaction of one engine.
 #[derive(Debug)]
 pub(super) enum TxInner {
-    #[cfg(feature = "postgresql")]
-    Postgres(Transaction<sqlx::Postgres>),
-    #[cfg(feature = "sqlite")]
-    Sqlite(Transaction<sqlx::Sqlite>),
+    Postgres(Transaction<Postgres>),
+    Sqlite(Transaction<Sqlite>),
 }
 
 impl TxInner {
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         match self {
-            #[cfg(feature = "postgresql")]
             TxInner::Postgres(tx) => tx.commit().await,
-            #[cfg(feature = "sqlite")]
             TxInner::Sqlite(tx) => tx.commit().await,
         }
     }
@@ -185,8 +180,8 @@ where
         }
     }
 
-    async fn commit(mut self) -> Result<(), sqlx::Error> {
-        (&mut *self).execute("COMMIT").await?;
+    async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        (&mut **self).execute("COMMIT").await?;
         if let Some(connection) = self.connection.take() {
             tokio::spawn(give_back(connection));
         }
@@ -262,10 +257,11 @@ mod tests {
         let url = DatabaseUrl::Sqlite { path };
         let db = Db::open(&url, 1, true).await.unwrap();
         let (held, free) = (Notify::new(), Notify::new());
-        let holder = db.read(async |tx| {
+        let holder = db.read(async |tx| -> Result<_, DbError> {
             held.notify_one();
             free.notified().await;
-            Ok::<_, DbError>((tx, ()))
+            drop(tx);
+            Ok(())
         });
         let others = async {
             held.notified().await;

@@ -1,282 +1,195 @@
-//! Where PostgreSQL and SQLite differ: words of SQL, column types, how errors are told.
+//! Where PostgreSQL and SQLite differ: words of SQL, column types, error codes.
 //!
-//! A statement is written once, with `statements!`: text that both understand, and between the
-//! texts the words below for what they spell differently.
+//! A statement is one text for both engines. It contains `{words}` where they differ, and for lists of columns:
+//! [`expand`] replaces them.
 
 pub(crate) mod values;
 
-/// A statement in the words of each engine.
-#[derive(Debug, Clone, Copy)]
-pub struct Sql {
-    /// In PostgreSQL's.
-    pub postgres: &'static str,
-    /// In SQLite's.
-    pub sqlite: &'static str,
+use std::borrow::Cow;
+
+/// The engines of the transactions. In a build with one engine both names mean that engine, and only its half of each
+/// type is ever used.
+#[cfg(not(feature = "sqlite"))]
+pub(super) use sqlx::Postgres as Sqlite;
+#[cfg(feature = "postgresql")]
+pub(super) use sqlx::Postgres;
+#[cfg(not(feature = "postgresql"))]
+pub(super) use sqlx::Sqlite as Postgres;
+#[cfg(feature = "sqlite")]
+pub(super) use sqlx::Sqlite;
+
+/// Which database a statement is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite. A writing transaction holds the whole database there, so rows need no locks of their own.
+    Sqlite,
 }
 
-/// One part of a statement in PostgreSQL's words.
-macro_rules! postgres_word {
-    (now) => {
-        "(now() AT TIME ZONE 'utc')"
-    };
-    ([now + $seconds:literal]) => {
-        concat!(
-            "(clock_timestamp() AT TIME ZONE 'utc' + make_interval(secs => ",
-            $seconds,
-            "))"
-        )
-    };
+/// A word, and what it means in PostgreSQL and in SQLite.
+type Word = (&'static str, &'static str, &'static str);
+
+const WORDS: &[Word] = &[
+    (
+        "now",
+        "(now() AT TIME ZONE 'utc')",
+        "strftime('%Y-%m-%d %H:%M:%f000', 'now')",
+    ),
     // Milliseconds since 1970, so that the number grows for a machine whichever row it has.
-    (next_fence) => {
-        "greatest(nodes.fence + 1, \
-         CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))"
-    };
-    (for_update) => {
-        " FOR UPDATE"
-    };
-    (for_no_key_update) => {
-        " FOR NO KEY UPDATE"
-    };
-    (skip_locked) => {
-        " FOR UPDATE SKIP LOCKED"
-    };
-    (pool_lock) => {
-        "SELECT pg_advisory_xact_lock($2, hashtext($1))"
-    };
-    (try_pool_lock) => {
-        "SELECT pg_try_advisory_xact_lock($2, hashtext($1))"
-    };
+    (
+        "next_fence",
+        "greatest(nodes.fence + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))",
+        "max(nodes.fence + 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))",
+    ),
+    ("for_update", "FOR UPDATE", ""),
+    ("for_no_key_update", "FOR NO KEY UPDATE", ""),
+    ("skip_locked", "FOR UPDATE SKIP LOCKED", ""),
+    (
+        "pool_lock",
+        "SELECT pg_advisory_xact_lock($2, hashtext($1))",
+        "SELECT $1, $2",
+    ),
+    (
+        "try_pool_lock",
+        "SELECT pg_try_advisory_xact_lock($2, hashtext($1))",
+        "SELECT $1 IS NOT NULL OR $2",
+    ),
     // Not every version has each of them.
-    (no_timeouts) => {
+    (
+        "no_timeouts",
         "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN \
-         ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
-    };
-    (lock_timeout) => {
-        "SELECT set_config('lock_timeout', $1, true)"
-    };
-    (snapshot) => {
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-    };
+         ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')",
+        "SELECT 1",
+    ),
+    (
+        "lock_timeout",
+        "SELECT set_config('lock_timeout', $1, true)",
+        "SELECT $1",
+    ),
+    // In SQLite, what a transaction reads first is what it goes on reading.
+    (
+        "snapshot",
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+        "SELECT 1",
+    ),
     // Any fixed number that nobody else is likely to use.
-    (schema_lock) => {
-        "SELECT pg_advisory_xact_lock(7017706889)"
-    };
-    (notify) => {
-        "SELECT pg_notify('duffy_work', '')"
-    };
-    // With IN the planner may expect so many rows that it reads the whole table.
-    (in_rows) => {
-        " = ANY (ARRAY("
-    };
-    (end_in_rows) => {
-        "))"
-    };
-    (tables) => {
-        "SELECT CAST(tablename AS TEXT) FROM pg_catalog.pg_tables \
-         WHERE schemaname = current_schema() ORDER BY tablename"
-    };
-    ($other:tt) => {
-        $crate::db::dialect::common_word!($other)
-    };
-}
-
-/// The same in SQLite's. A writing transaction holds the whole database there, so rows need
-/// no locks of their own.
-macro_rules! sqlite_word {
-    (now) => {
-        "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
-    };
-    ([now + $seconds:literal]) => {
-        concat!(
-            "strftime('%Y-%m-%d %H:%M:%f000', 'now', ",
-            $seconds,
-            " || ' seconds')"
-        )
-    };
-    (next_fence) => {
-        "max(nodes.fence + 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))"
-    };
-    (for_update) => {
-        ""
-    };
-    (for_no_key_update) => {
-        ""
-    };
-    (skip_locked) => {
-        ""
-    };
-    (pool_lock) => {
-        "SELECT $1, $2"
-    };
-    (try_pool_lock) => {
-        "SELECT $1 IS NOT NULL OR $2"
-    };
-    (no_timeouts) => {
-        "SELECT 1"
-    };
-    (lock_timeout) => {
-        "SELECT $1"
-    };
-    // What a transaction reads first is what it goes on reading.
-    (snapshot) => {
-        "SELECT 1"
-    };
-    (schema_lock) => {
-        "SELECT 1"
-    };
-    (in_rows) => {
-        " IN ("
-    };
-    (end_in_rows) => {
-        ")"
-    };
+    (
+        "schema_lock",
+        "SELECT pg_advisory_xact_lock(7017706889)",
+        "SELECT 1",
+    ),
     // Other processes on a SQLite database poll.
-    (notify) => {
-        "SELECT 1"
-    };
-    (tables) => {
-        "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
-    };
-    ($other:tt) => {
-        $crate::db::dialect::common_word!($other)
-    };
-}
+    ("notify", "SELECT pg_notify('duffy_work', '')", "SELECT 1"),
+    // With IN, PostgreSQL's planner may expect so many rows that it reads the whole table.
+    ("in_rows", "= ANY (ARRAY(", "IN ("),
+    ("end_in_rows", "))", ")"),
+    (
+        "tables",
+        "SELECT CAST(tablename AS TEXT) FROM pg_catalog.pg_tables \
+         WHERE schemaname = current_schema() ORDER BY tablename",
+        "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name",
+    ),
+];
 
-/// What both have in common: texts, and the columns of the rows. Never `*`: a column that is
-/// added while the program runs must not come as a surprise to it.
-macro_rules! common_word {
-    (node_columns) => {
+/// Words that mean the same in both. Never `*` for columns: the program must not depend on a column that another
+/// version adds.
+const COMMON_WORDS: &[(&str, &str)] = &[
+    (
+        "node_columns",
         "nodes.id, nodes.hostname, nodes.ipaddr, CAST(nodes.state AS TEXT) AS state, \
          nodes.comment, nodes.pool, nodes.reusable, nodes.data, nodes.created_at, \
          nodes.retired_at, nodes.attempts, nodes.fence, nodes.repairs, nodes.held_at, \
-         nodes.retry_at, nodes.state_since, nodes.lease_expires_at"
-    };
+         nodes.retry_at, nodes.state_since, nodes.lease_expires_at",
+    ),
     // Nodes that a worker may claim. Of a held node it only takes the tenant's key off, once its session has ended:
     // `attempts` is 0 before that, and 1 without a lease after it.
-    (claimable) => {
+    (
+        "claimable",
         "nodes.retired_at IS NULL AND (nodes.held_at IS NULL OR (nodes.pool IS NOT NULL \
          AND nodes.state = 'deprovisioning' AND (nodes.attempts = 0 OR nodes.lease IS NOT NULL))) \
-         AND nodes.state IN ('provisioning', 'deprovisioning')"
-    };
+         AND nodes.state IN ('provisioning', 'deprovisioning')",
+    ),
     // To the right of `nodes`: the running session that has the node, and its tenant.
-    (lent_nodes) => {
+    (
+        "lent_nodes",
         "LEFT JOIN (SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \
          FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
          WHERE sessions.retired_at IS NULL GROUP BY sessions_nodes.node_id) AS lent \
          ON lent.node_id = nodes.id LEFT JOIN sessions ON sessions.id = lent.session_id \
-         LEFT JOIN tenants ON tenants.id = sessions.tenant_id"
-    };
-    (event_columns) => {
-        "id, created_at, node_id, session_id, tenant_id, pool, from_state, to_state, cause, \
-         actor, detail"
-    };
-    (pool_state_columns) => {
-        "pool, work, failures, retry_at, failed_at, detail, drained_at, reason"
-    };
-    (session_columns) => {
-        "id, tenant_id, expires_at, data, created_at, retired_at"
-    };
-    (tenant_columns) => {
+         LEFT JOIN tenants ON tenants.id = sessions.tenant_id",
+    ),
+    (
+        "event_columns",
+        "id, created_at, node_id, session_id, tenant_id, pool, from_state, to_state, cause, actor, detail",
+    ),
+    (
+        "pool_state_columns",
+        "pool, work, failures, retry_at, failed_at, detail, drained_at, reason",
+    ),
+    (
+        "session_columns",
+        "id, tenant_id, expires_at, data, created_at, retired_at",
+    ),
+    (
+        "tenant_columns",
         "id, name, is_admin, ssh_key, api_key, api_key_digest, node_quota, session_lifetime, \
-         session_lifetime_max, created_at, retired_at"
-    };
-    ($text:literal) => {
-        $text
-    };
-}
+         session_lifetime_max, created_at, retired_at",
+    ),
+];
 
-/// Declares the statements of a module, and lists them for the test that describes each.
-macro_rules! statements {
-    ($($(#[doc = $doc:literal])* $name:ident = [$($part:tt)+];)+) => {
-        $(
-            $(#[doc = $doc])*
-            const $name: $crate::db::dialect::Sql = $crate::db::dialect::Sql {
-                postgres: concat!($($crate::db::dialect::postgres_word!($part)),+),
-                sqlite: concat!($($crate::db::dialect::sqlite_word!($part)),+),
-            };
-        )+
-
-        /// Every statement of this module, by name.
-        pub(crate) const STATEMENTS: &[(&str, $crate::db::dialect::Sql)] =
-            &[$((stringify!($name), $name)),+];
-    };
-}
-
-/// Runs a statement on whichever engine the transaction is with.
-macro_rules! run {
-    ($tx:expr, $sql:expr, $query:ident $(::<$row:ty>)?, $fetch:ident $(, $bind:expr)* $(,)?) => {
-        match &mut $tx.inner {
-            #[cfg(feature = "postgresql")]
-            $crate::db::TxInner::Postgres(tx) => {
-                $crate::db::dialect::query!(sqlx::Postgres, $query $(::<$row>)?, $sql.postgres)
-                    $(.bind($bind))*
-                    .$fetch(&mut **tx)
-                    .await
-                    .map($crate::db::dialect::Outcome::outcome)
-                    .map_err($crate::db::DbError::from)
-            }
-            #[cfg(feature = "sqlite")]
-            $crate::db::TxInner::Sqlite(tx) => {
-                $crate::db::dialect::query!(sqlx::Sqlite, $query $(::<$row>)?, $sql.sqlite)
-                    $(.bind($bind))*
-                    .$fetch(&mut **tx)
-                    .await
-                    .map($crate::db::dialect::Outcome::outcome)
-                    .map_err($crate::db::DbError::from)
-            }
-        }
-    };
-}
-
-macro_rules! query {
-    ($db:ty, query, $sql:expr) => {
-        sqlx::query::<$db>($sql)
-    };
-    ($db:ty, query_as::<$row:ty>, $sql:expr) => {
-        sqlx::query_as::<$db, $row>($sql)
-    };
-    ($db:ty, query_scalar::<$row:ty>, $sql:expr) => {
-        sqlx::query_scalar::<$db, $row>($sql)
-    };
-}
-
-/// What a statement gave: rows as they are, and of a change only how many rows it changed.
-pub(crate) trait Outcome {
-    type Outcome;
-    fn outcome(self) -> Self::Outcome;
-}
-
-impl<T> Outcome for Vec<T> {
-    type Outcome = Self;
-    fn outcome(self) -> Self {
-        self
+/// A statement in the words of an engine.
+///
+/// `{now + $2}` is the time so many seconds from now, `{as_state $2}` a text as a node's state. `{}` stays, for an
+/// empty JSON object.
+///
+/// # Errors
+/// For an unknown word, with the word.
+pub fn expand(text: &str, engine: Engine) -> Result<String, String> {
+    let mut expanded = String::with_capacity(text.len() * 2);
+    let mut rest = text;
+    while let Some((before, from)) = rest.split_once('{') {
+        let (word, after) = from.split_once('}').ok_or("a { without a }")?;
+        let meaning = meaning(word, engine).ok_or_else(|| format!("no such word: {{{word}}}"))?;
+        expanded.push_str(before);
+        expanded.push_str(&meaning);
+        rest = after;
     }
+    expanded.push_str(rest);
+    Ok(expanded)
 }
 
-impl<T> Outcome for Option<T> {
-    type Outcome = Self;
-    fn outcome(self) -> Self {
-        self
+fn meaning(word: &str, engine: Engine) -> Option<Cow<'static, str>> {
+    let of_both = |postgres: String, sqlite: String| {
+        Some(Cow::Owned(match engine {
+            Engine::Postgres => postgres,
+            Engine::Sqlite => sqlite,
+        }))
+    };
+    if word.is_empty() {
+        return Some("{}".into());
     }
-}
-
-#[cfg(feature = "postgresql")]
-impl Outcome for sqlx::postgres::PgQueryResult {
-    type Outcome = u64;
-    fn outcome(self) -> u64 {
-        self.rows_affected()
+    if let Some(seconds) = word.strip_prefix("now + ") {
+        return of_both(
+            format!("(clock_timestamp() AT TIME ZONE 'utc' + make_interval(secs => {seconds}))"),
+            format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"),
+        );
     }
-}
-
-#[cfg(feature = "sqlite")]
-impl Outcome for sqlx::sqlite::SqliteQueryResult {
-    type Outcome = u64;
-    fn outcome(self) -> u64 {
-        self.rows_affected()
+    if let Some(value) = word.strip_prefix("as_state ") {
+        return of_both(
+            format!("CAST({value} AS node_state_enum)"),
+            value.to_owned(),
+        );
     }
+    if let Some((_, meaning)) = COMMON_WORDS.iter().find(|(name, _)| *name == word) {
+        return Some(Cow::Borrowed(meaning));
+    }
+    let (_, postgres, sqlite) = WORDS.iter().find(|(name, ..)| *name == word)?;
+    Some(Cow::Borrowed(match engine {
+        Engine::Postgres => postgres,
+        Engine::Sqlite => sqlite,
+    }))
 }
-
-pub(crate) use {common_word, postgres_word, query, run, sqlite_word, statements};
 
 /// A rule of the schema that two rows may not both satisfy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

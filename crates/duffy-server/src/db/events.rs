@@ -3,7 +3,6 @@
 
 use duffy_api::NodeState;
 
-use super::dialect::{run, statements};
 use super::{DbError, Timestamp, Tx};
 
 /// What happened.
@@ -219,63 +218,29 @@ pub struct EventRow {
     pub detail: Option<String>,
 }
 
-statements! {
-    INSERT_EVENT = [
-        "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
-         to_state, cause, actor, detail) \
-         VALUES (" now ", $1, $2, $3, $4, $5, $6, $7, $8, $9)"
-    ];
-    /// Before the nodes change: their states are those from which they come.
-    INSERT_FOR_NODES_OF_SESSION = [
-        "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
-         to_state, cause, actor) SELECT " now ", nodes.id, sessions.id, sessions.tenant_id, \
-         nodes.pool, CAST(nodes.state AS TEXT), $2, $3, $4 FROM sessions_nodes \
-         JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         JOIN nodes ON nodes.id = sessions_nodes.node_id \
-         WHERE sessions_nodes.session_id = $1 AND nodes.retired_at IS NULL \
-         AND (nodes.state = 'contextualizing' OR (nodes.state = 'deployed' AND $2 <> 'deployed'))"
-    ];
-    /// After they were added, under the pool's lock.
-    INSERT_FOR_NEW_NODES = [
-        "INSERT INTO events (created_at, node_id, pool, to_state, cause, actor) \
-         SELECT " now ", id, pool, CAST(state AS TEXT), 'filled', $4 FROM nodes \
-         WHERE id BETWEEN $1 AND $2 AND pool = $3 AND state = 'provisioning'"
-    ];
-    LIST_OF_NODE = [
-        "SELECT " event_columns " FROM events WHERE node_id = $1 AND id > $2 \
-         AND (CAST($3 AS INTEGER) IS NULL OR tenant_id = $3) ORDER BY id LIMIT $4"
-    ];
-    LIST_OF_SESSION = [
-        "SELECT " event_columns " FROM events WHERE session_id = $1 AND id > $2 \
-         ORDER BY id LIMIT $3"
-    ];
-    LAST_OF_NODE = [
-        "SELECT " event_columns " FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2"
-    ];
-}
-
 /// Longest detail that is kept, in bytes: its end counts.
 const MAX_DETAIL: usize = 4096;
 
 /// Writes down what happened. Who did it is known to the transaction.
 pub async fn record(tx: &mut Tx, event: &Event<'_>) -> Result<(), DbError> {
     let detail = event.detail.map(clean);
-    let actor = tx.actor.clone();
-    run!(
-        tx,
-        INSERT_EVENT,
-        query,
-        execute,
-        event.node_id,
-        event.session_id,
-        event.tenant_id,
-        event.pool,
-        event.from.map(NodeState::as_str),
-        event.to.map(NodeState::as_str),
-        event.cause.as_str(),
-        &*actor,
-        &detail,
-    )?;
+    let actor = tx.0.actor.clone();
+    tx.query(
+        "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
+         to_state, cause, actor, detail) \
+         VALUES ({now}, $1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(event.node_id)
+    .bind(event.session_id)
+    .bind(event.tenant_id)
+    .bind(event.pool)
+    .bind(event.from.map(NodeState::as_str))
+    .bind(event.to.map(NodeState::as_str))
+    .bind(event.cause.as_str())
+    .bind(&*actor)
+    .bind(&detail)
+    .execute()
+    .await?;
     Ok(())
 }
 
@@ -297,17 +262,23 @@ pub(super) async fn record_nodes_of_session(
     to: NodeState,
     cause: Cause,
 ) -> Result<(), DbError> {
-    let actor = tx.actor.clone();
-    run!(
-        tx,
-        INSERT_FOR_NODES_OF_SESSION,
-        query,
-        execute,
-        session_id,
-        to.as_str(),
-        cause.as_str(),
-        &*actor,
-    )?;
+    let actor = tx.0.actor.clone();
+    // Before the nodes change: their states are those from which they come.
+    tx.query(
+        "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
+         to_state, cause, actor) SELECT {now}, nodes.id, sessions.id, sessions.tenant_id, \
+         nodes.pool, CAST(nodes.state AS TEXT), $2, $3, $4 FROM sessions_nodes \
+         JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         JOIN nodes ON nodes.id = sessions_nodes.node_id \
+         WHERE sessions_nodes.session_id = $1 AND nodes.retired_at IS NULL \
+         AND (nodes.state = 'contextualizing' OR (nodes.state = 'deployed' AND $2 <> 'deployed'))",
+    )
+    .bind(session_id)
+    .bind(to.as_str())
+    .bind(cause.as_str())
+    .bind(&*actor)
+    .execute()
+    .await?;
     Ok(())
 }
 
@@ -318,17 +289,19 @@ pub(super) async fn record_new_nodes(
     last: i32,
     pool: &str,
 ) -> Result<(), DbError> {
-    let actor = tx.actor.clone();
-    run!(
-        tx,
-        INSERT_FOR_NEW_NODES,
-        query,
-        execute,
-        first,
-        last,
-        pool,
-        &*actor
-    )?;
+    let actor = tx.0.actor.clone();
+    // After they were added, under the pool's lock.
+    tx.query(
+        "INSERT INTO events (created_at, node_id, pool, to_state, cause, actor) \
+         SELECT {now}, id, pool, CAST(state AS TEXT), 'filled', $4 FROM nodes \
+         WHERE id BETWEEN $1 AND $2 AND pool = $3 AND state = 'provisioning'",
+    )
+    .bind(first)
+    .bind(last)
+    .bind(pool)
+    .bind(&*actor)
+    .execute()
+    .await?;
     Ok(())
 }
 
@@ -341,28 +314,25 @@ pub async fn list_of_node(
     tenant_id: Option<i64>,
     limit: u32,
 ) -> Result<Vec<EventRow>, DbError> {
-    run!(
-        tx,
-        LIST_OF_NODE,
-        query_as::<EventRow>,
-        fetch_all,
-        node_id,
-        after,
-        tenant_id,
-        i64::from(limit)
+    tx.query(
+        "SELECT {event_columns} FROM events WHERE node_id = $1 AND id > $2 \
+         AND (CAST($3 AS INTEGER) IS NULL OR tenant_id = $3) ORDER BY id LIMIT $4",
     )
+    .bind(node_id)
+    .bind(after)
+    .bind(tenant_id)
+    .bind(i64::from(limit))
+    .fetch_all()
+    .await
 }
 
 /// The latest that happened to a node, newest first.
 pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> Result<Vec<EventRow>, DbError> {
-    run!(
-        tx,
-        LAST_OF_NODE,
-        query_as::<EventRow>,
-        fetch_all,
-        node_id,
-        i64::from(limit)
-    )
+    tx.query("SELECT {event_columns} FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2")
+        .bind(node_id)
+        .bind(i64::from(limit))
+        .fetch_all()
+        .await
 }
 
 /// What happened to a session and to its nodes while it had them, as with [`list_of_node`].
@@ -372,13 +342,13 @@ pub async fn list_of_session(
     after: i64,
     limit: u32,
 ) -> Result<Vec<EventRow>, DbError> {
-    run!(
-        tx,
-        LIST_OF_SESSION,
-        query_as::<EventRow>,
-        fetch_all,
-        session_id,
-        after,
-        i64::from(limit)
+    tx.query(
+        "SELECT {event_columns} FROM events WHERE session_id = $1 AND id > $2 \
+         ORDER BY id LIMIT $3",
     )
+    .bind(session_id)
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all()
+    .await
 }

@@ -1,6 +1,5 @@
 //! The `idempotency_keys` table: which session a request with a key led to, and what was answered.
 
-use super::dialect::{run, statements};
 use super::{DbError, Timestamp, Tx};
 
 /// A key, as its tenant chose it.
@@ -28,72 +27,35 @@ pub struct KeyRow {
     pub retired_at: Option<Timestamp>,
 }
 
-statements! {
-    FIND_KEY = [
+/// What became of the request with this key of this tenant.
+pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<KeyRow>, DbError> {
+    tx.query(
         "SELECT idempotency_keys.request, idempotency_keys.session_id, idempotency_keys.reply, \
          sessions.retired_at FROM idempotency_keys \
          JOIN sessions ON sessions.id = idempotency_keys.session_id \
-         WHERE idempotency_keys.tenant_id = $1 AND idempotency_keys.key = $2"
-    ];
-    /// Waits for another transaction that adds the same key, where an administrator acts for
-    /// two tenants at once.
-    INSERT_KEY = [
-        "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
-         VALUES ($1, $2, $3, $4, " now ") ON CONFLICT (tenant_id, key) DO NOTHING"
-    ];
-    TAKE_KEY_OVER = [
-        "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = " now " \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL"
-    ];
-    WRITE_REPLY = [
-        "UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL"
-    ];
-    MARK_FETCHED = [
-        "UPDATE idempotency_keys SET fetched = TRUE \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3"
-    ];
-    DELETE_UNFETCHED = [
-        "DELETE FROM idempotency_keys \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched"
-    ];
-    DELETE_UNFETCHED_OF_SESSION = [
-        "DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched"
-    ];
-    COUNT_OF_SESSION = [
-        "SELECT count(*) FROM idempotency_keys WHERE session_id = $1"
-    ];
-    DELETE_OLD = [
-        "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
-         SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
-         JOIN sessions ON sessions.id = old.session_id \
-         WHERE sessions.retired_at IS NOT NULL AND old.created_at < " [now + "$1"] " LIMIT $2)"
-    ];
-}
-
-/// What became of the request with this key of this tenant.
-pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<KeyRow>, DbError> {
-    run!(
-        tx,
-        FIND_KEY,
-        query_as::<KeyRow>,
-        fetch_optional,
-        tenant_id,
-        key
+         WHERE idempotency_keys.tenant_id = $1 AND idempotency_keys.key = $2",
     )
+    .bind(tenant_id)
+    .bind(key)
+    .fetch_optional()
+    .await
 }
 
 /// Remembers that a request led to this session. False when the key is there already.
 pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> Result<bool, DbError> {
-    let added = run!(
-        tx,
-        INSERT_KEY,
-        query,
-        execute,
-        new.tenant_id,
-        &new.key,
-        &new.request,
-        session_id,
-    )?;
+    // Waits for another transaction that adds the same key, where an administrator acts for
+    // two tenants at once.
+    let added = tx
+        .query(
+            "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
+         VALUES ($1, $2, $3, $4, {now}) ON CONFLICT (tenant_id, key) DO NOTHING",
+        )
+        .bind(new.tenant_id)
+        .bind(&new.key)
+        .bind(&new.request)
+        .bind(session_id)
+        .execute()
+        .await?;
     Ok(added > 0)
 }
 
@@ -105,22 +67,27 @@ pub async fn take_key_over(
     from: i64,
     session_id: i64,
 ) -> Result<bool, DbError> {
-    let changed = run!(
-        tx,
-        TAKE_KEY_OVER,
-        query,
-        execute,
-        key.tenant_id,
-        &key.key,
-        from,
-        session_id,
-    )?;
+    let changed = tx
+        .query(
+            "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = {now} \
+         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL",
+        )
+        .bind(key.tenant_id)
+        .bind(&key.key)
+        .bind(from)
+        .bind(session_id)
+        .execute()
+        .await?;
     Ok(changed > 0)
 }
 
 /// Remembers the answer, once.
 pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> Result<(), DbError> {
-    run!(tx, WRITE_REPLY, query, execute, session_id, reply)?;
+    tx.query("UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL")
+        .bind(session_id)
+        .bind(reply)
+        .execute()
+        .await?;
     Ok(())
 }
 
@@ -131,7 +98,16 @@ pub async fn mark_fetched(
     key: &str,
     session_id: i64,
 ) -> Result<bool, DbError> {
-    let changed = run!(tx, MARK_FETCHED, query, execute, tenant_id, key, session_id,)?;
+    let changed = tx
+        .query(
+            "UPDATE idempotency_keys SET fetched = TRUE \
+         WHERE tenant_id = $1 AND key = $2 AND session_id = $3",
+        )
+        .bind(tenant_id)
+        .bind(key)
+        .bind(session_id)
+        .execute()
+        .await?;
     Ok(changed > 0)
 }
 
@@ -142,32 +118,43 @@ pub async fn delete_unfetched(
     key: &str,
     session_id: i64,
 ) -> Result<bool, DbError> {
-    let removed = run!(
-        tx,
-        DELETE_UNFETCHED,
-        query,
-        execute,
-        tenant_id,
-        key,
-        session_id,
-    )?;
+    let removed = tx
+        .query(
+            "DELETE FROM idempotency_keys \
+         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched",
+        )
+        .bind(tenant_id)
+        .bind(key)
+        .bind(session_id)
+        .execute()
+        .await?;
     Ok(removed > 0)
 }
 
 /// Forgets the key of a session whose answer went out to nobody. False when it did go out.
 pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result<bool, DbError> {
-    run!(tx, DELETE_UNFETCHED_OF_SESSION, query, execute, session_id)?;
-    let left = run!(
-        tx,
-        COUNT_OF_SESSION,
-        query_scalar::<i64>,
-        fetch_optional,
-        session_id
-    )?;
-    Ok(left.unwrap_or(0) == 0)
+    tx.query("DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched")
+        .bind(session_id)
+        .execute()
+        .await?;
+    let left: i64 = tx
+        .query("SELECT count(*) FROM idempotency_keys WHERE session_id = $1")
+        .bind(session_id)
+        .value()
+        .await?;
+    Ok(left == 0)
 }
 
 /// Forgets keys older than `seconds` whose sessions are over, up to `limit`. Returns how many.
 pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> Result<u64, DbError> {
-    run!(tx, DELETE_OLD, query, execute, -seconds, i64::from(limit))
+    tx.query(
+        "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
+         SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
+         JOIN sessions ON sessions.id = old.session_id \
+         WHERE sessions.retired_at IS NOT NULL AND old.created_at < {now + $1} LIMIT $2)",
+    )
+    .bind(-seconds)
+    .bind(i64::from(limit))
+    .execute()
+    .await
 }

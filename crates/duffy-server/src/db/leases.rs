@@ -5,7 +5,6 @@
 
 use duffy_api::NodeState;
 
-use super::dialect::{run, statements};
 use super::events::{self, Cause, Event};
 use super::{DbError, JsonObject, Tx, Unique};
 use crate::db::nodes::{NodeRow, State};
@@ -29,109 +28,20 @@ pub struct Waiting {
     pub held: bool,
 }
 
-statements! {
-    LIST_WAITING = [
-        "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
-         min(coalesce(nodes.state_since, nodes.created_at)) <= " [now + "-600"] " AS overdue, \
+/// What waits to be worked on, by pool and state.
+pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
+    tx.query("SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
+         min(coalesce(nodes.state_since, nodes.created_at)) <= {now + -600} AS overdue, \
          count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
          FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool AND nodes.held_at IS NULL \
          AND pool_states.work = CAST(nodes.state AS TEXT) \
-         WHERE " claimable " AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ") \
-         AND (nodes.retry_at IS NULL OR nodes.retry_at <= " now ") \
-         AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= " now " \
+         WHERE {claimable} AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
+         AND (nodes.retry_at IS NULL OR nodes.retry_at <= {now}) \
+         AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= {now} \
          AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
          AND busy.state = nodes.state AND busy.retired_at IS NULL \
-         AND busy.lease_expires_at > " now "))) \
-         GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL ORDER BY nodes.state, nodes.pool"
-    ];
-    /// Such as never failed come first: one node that always fails shall not hold up the others.
-    CLAIM = [
-        "WITH picked AS MATERIALIZED (SELECT id FROM nodes \
-         WHERE " claimable " AND CAST(state AS TEXT) = $5 \
-         AND (pool = $1 OR (pool IS NULL AND CAST($1 AS TEXT) IS NULL)) \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
-         AND (retry_at IS NULL OR retry_at <= " now ") AND repairs + attempts < $6 \
-         AND (held_at IS NOT NULL) = $7 \
-         ORDER BY repairs + attempts, id LIMIT $2" skip_locked ") \
-         UPDATE nodes SET lease = $3, lease_expires_at = " [now + "$4"] ", \
-         attempts = nodes.attempts + 1, fence = " next_fence ", retry_at = NULL FROM picked \
-         WHERE nodes.id = picked.id RETURNING " node_columns
-    ];
-    RENEW = [
-        "UPDATE nodes SET lease_expires_at = " [now + "$2"] " WHERE lease = $1 \
-         AND retired_at IS NULL \
-         AND state IN ('provisioning', 'contextualizing', 'deprovisioning')"
-    ];
-    /// The next attempt is due now: the row says since when nobody is at work.
-    HAND_BACK = [
-        "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, retry_at = " now ", \
-         attempts = CASE WHEN held_at IS NULL AND attempts > 0 THEN attempts - 1 ELSE 0 END \
-         WHERE lease = $1 AND state IN ('provisioning', 'deprovisioning') RETURNING " node_columns
-    ];
-    FINISH_READY = [
-        "UPDATE nodes SET state = 'ready', hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
-         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = " now " \
-         WHERE id = $1 AND lease = $2 AND state = 'provisioning'"
-    ];
-    /// An operator has taken it out meanwhile: whoever takes it down has to know what was made.
-    KEEP_MADE = [
-        "UPDATE nodes SET hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
-         lease_expires_at = NULL, attempts = 0, retry_at = NULL \
-         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'"
-    ];
-    /// The unique indexes do not look at nodes that fail or are provisioned. A registered node has its name and
-    /// address in these states too. One that was registered again is another matter.
-    REGISTERED_ELSEWHERE = [
-        "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
-         JOIN nodes AS own ON own.id = $1 \
-         WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
-         AND other.state IN ('provisioning', 'failed') \
-         AND (other.ipaddr = $2 OR other.hostname = $3) \
-         AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1"
-    ];
-    FINISH_UNUSED = [
-        "UPDATE nodes SET state = 'unused', pool = NULL, data = $3, lease = NULL, \
-         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = " now " \
-         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning' AND reusable"
-    ];
-    FINISH_DONE = [
-        "UPDATE nodes SET state = 'done', pool = NULL, lease = NULL, lease_expires_at = NULL, \
-         retry_at = NULL, state_since = " now ", retired_at = " now " \
-         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'"
-    ];
-    FINISH_DEPLOYED = [
-        "UPDATE nodes SET state = 'deployed', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, repairs = 0, state_since = " now " \
-         WHERE lease = $1 AND state = 'contextualizing' \
-         AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $2)"
-    ];
-    RETURN_READY = [
-        "UPDATE nodes SET state = 'ready', data = $3, lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, state_since = " now " \
-         WHERE id = $1 AND lease = $2 AND state = 'contextualizing'"
-    ];
-    FAIL = [
-        "UPDATE nodes SET state = 'failed', data = $3, lease = NULL, lease_expires_at = NULL, \
-         retry_at = " [now + "$4"] ", state_since = " now " WHERE id = $1 AND lease = $2 \
-         AND CAST(state AS TEXT) = $5"
-    ];
-    POSTPONE = [
-        "UPDATE nodes SET data = $3, lease = NULL, lease_expires_at = NULL, \
-         retry_at = " [now + "$4"] " WHERE id = $1 AND lease = $2 \
-         AND CAST(state AS TEXT) = $5"
-    ];
-    LEAVE_HELD = [
-        "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, attempts = $3, \
-         retry_at = " [now + "$4"] " WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'"
-    ];
-    SET_POOL = [
-        "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'"
-    ];
-}
-
-/// What waits to be worked on, by pool and state.
-pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
-    run!(tx, LIST_WAITING, query_as::<Waiting>, fetch_all)
+         AND busy.lease_expires_at > {now}))) \
+         GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL ORDER BY nodes.state, nodes.pool").fetch_all().await
 }
 
 /// How many nodes to claim at once.
@@ -175,19 +85,29 @@ async fn claim(
     failures_below: i32,
 ) -> Result<Vec<NodeRow>, DbError> {
     let (state, pool) = (group.state.0, group.pool.as_deref());
-    let mut rows = run!(
-        tx,
-        CLAIM,
-        query_as::<NodeRow>,
-        fetch_all,
-        pool,
-        limit,
-        lease,
-        seconds,
-        state.as_str(),
-        failures_below,
-        group.held,
-    )?;
+    // Such as never failed come first: one node that always fails shall not hold up the others.
+    let mut rows = tx
+        .query(
+            "WITH picked AS MATERIALIZED (SELECT id FROM nodes \
+         WHERE {claimable} AND CAST(state AS TEXT) = $5 \
+         AND (pool = $1 OR (pool IS NULL AND CAST($1 AS TEXT) IS NULL)) \
+         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+         AND (retry_at IS NULL OR retry_at <= {now}) AND repairs + attempts < $6 \
+         AND (held_at IS NOT NULL) = $7 \
+         ORDER BY repairs + attempts, id LIMIT $2 {skip_locked}) \
+         UPDATE nodes SET lease = $3, lease_expires_at = {now + $4}, \
+         attempts = nodes.attempts + 1, fence = {next_fence}, retry_at = NULL FROM picked \
+         WHERE nodes.id = picked.id RETURNING {node_columns}",
+        )
+        .bind(pool)
+        .bind(limit)
+        .bind(lease)
+        .bind(seconds)
+        .bind(state.as_str())
+        .bind(failures_below)
+        .bind(group.held)
+        .fetch_all::<NodeRow>()
+        .await?;
     rows.sort_by_key(|row| row.id);
     for row in &rows {
         let attempt = format!("attempt {}", row.attempts);
@@ -201,13 +121,30 @@ async fn claim(
 
 /// Extends a lease by `seconds` from now. Returns how many nodes are still under it.
 pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, DbError> {
-    run!(tx, RENEW, query, execute, lease, seconds)
+    tx.query(
+        "UPDATE nodes SET lease_expires_at = {now + $2} WHERE lease = $1 \
+         AND retired_at IS NULL \
+         AND state IN ('provisioning', 'contextualizing', 'deprovisioning')",
+    )
+    .bind(lease)
+    .bind(seconds)
+    .execute()
+    .await
 }
 
 /// Gives a lease up unfinished: others may go on at once, and the attempt does not count.
 /// Returns how many nodes were under it.
 pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError> {
-    let nodes = run!(tx, HAND_BACK, query_as::<NodeRow>, fetch_all, lease)?;
+    // The next attempt is due now: the row says since when nobody is at work.
+    let nodes = tx
+        .query(
+            "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, retry_at = {now}, \
+         attempts = CASE WHEN held_at IS NULL AND attempts > 0 THEN attempts - 1 ELSE 0 END \
+         WHERE lease = $1 AND state IN ('provisioning', 'deprovisioning') RETURNING {node_columns}",
+        )
+        .bind(lease)
+        .fetch_all::<NodeRow>()
+        .await?;
     for node in &nodes {
         let state = node.state.0;
         let event = Event::of_node(Cause::HandedBack, node.id, state, state);
@@ -225,15 +162,22 @@ pub async fn finish_provisioning(
     node: &NodeRow,
     lease: &str,
 ) -> Result<bool, DbError> {
-    let elsewhere = run!(
-        tx,
-        REGISTERED_ELSEWHERE,
-        query_scalar::<bool>,
-        fetch_optional,
-        node.id,
-        &node.ipaddr,
-        &node.hostname
-    )?;
+    // The unique indexes do not look at nodes that fail or are provisioned. A registered node has its name and
+    // address in these states too. One that was registered again is another matter.
+    let elsewhere = tx
+        .query(
+            "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
+         JOIN nodes AS own ON own.id = $1 \
+         WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
+         AND other.state IN ('provisioning', 'failed') \
+         AND (other.ipaddr = $2 OR other.hostname = $3) \
+         AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1",
+        )
+        .bind(node.id)
+        .bind(&node.ipaddr)
+        .bind(&node.hostname)
+        .scalar::<bool>()
+        .await?;
     match elsewhere {
         Some(true) => return Err(DbError::NotUnique(Unique::NodeAddress)),
         Some(false) => return Err(DbError::NotUnique(Unique::NodeHostname)),
@@ -241,20 +185,30 @@ pub async fn finish_provisioning(
     }
     let from = NodeState::Provisioning;
     for (statement, to) in [
-        (FINISH_READY, NodeState::Ready),
-        (KEEP_MADE, NodeState::Deprovisioning),
+        (
+            "UPDATE nodes SET state = 'ready', hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
+         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = {now} \
+         WHERE id = $1 AND lease = $2 AND state = 'provisioning'",
+            NodeState::Ready,
+        ),
+        // An operator has taken it out meanwhile: whoever takes it down has to know what was made.
+        (
+            "UPDATE nodes SET hostname = $3, ipaddr = $4, data = $5, lease = NULL, \
+         lease_expires_at = NULL, attempts = 0, retry_at = NULL \
+         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'",
+            NodeState::Deprovisioning,
+        ),
     ] {
-        let written = run!(
-            tx,
-            statement,
-            query,
-            execute,
-            node.id,
-            lease,
-            &node.hostname,
-            &node.ipaddr,
-            &node.data
-        )? == 1;
+        let written = tx
+            .query(statement)
+            .bind(node.id)
+            .bind(lease)
+            .bind(&node.hostname)
+            .bind(&node.ipaddr)
+            .bind(&node.data)
+            .execute()
+            .await?
+            == 1;
         if written {
             let event = Event::of_node(Cause::Provisioned, node.id, from, to);
             note(tx, true, node, event).await?;
@@ -290,8 +244,21 @@ pub async fn finish_deprovisioning(
     data: &JsonObject,
 ) -> Result<bool, DbError> {
     // Not as it was when the work began: an operator may have taken the node out meanwhile.
-    let reused = run!(tx, FINISH_UNUSED, query, execute, node.id, lease, data)? == 1;
-    let written = reused || run!(tx, FINISH_DONE, query, execute, node.id, lease)? == 1;
+    let reused = tx
+        .query(
+            "UPDATE nodes SET state = 'unused', pool = NULL, data = $3, lease = NULL, \
+         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = {now} \
+         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning' AND reusable",
+        )
+        .bind(node.id)
+        .bind(lease)
+        .bind(data)
+        .execute()
+        .await?
+        == 1;
+    let written = reused || tx.query("UPDATE nodes SET state = 'done', pool = NULL, lease = NULL, lease_expires_at = NULL, \
+         retry_at = NULL, state_since = {now}, retired_at = {now} \
+         WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'").bind(node.id).bind(lease).execute().await? == 1;
     let to = if reused {
         NodeState::Unused
     } else {
@@ -318,7 +285,16 @@ pub async fn finish_contextualizing(
     session_id: i64,
 ) -> Result<u64, DbError> {
     events::record_nodes_of_session(tx, session_id, NodeState::Deployed, Cause::Deployed).await?;
-    run!(tx, FINISH_DEPLOYED, query, execute, lease, session_id)
+    tx.query(
+        "UPDATE nodes SET state = 'deployed', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, repairs = 0, state_since = {now} \
+         WHERE lease = $1 AND state = 'contextualizing' \
+         AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $2)",
+    )
+    .bind(lease)
+    .bind(session_id)
+    .execute()
+    .await
 }
 
 /// A reserved node without a key goes back to the ready ones. False when the lease is lost.
@@ -329,7 +305,18 @@ pub async fn return_to_ready(
     lease: &str,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
-    let written = run!(tx, RETURN_READY, query, execute, node.id, lease, data)? == 1;
+    let written = tx
+        .query(
+            "UPDATE nodes SET state = 'ready', data = $3, lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, state_since = {now} \
+         WHERE id = $1 AND lease = $2 AND state = 'contextualizing'",
+        )
+        .bind(node.id)
+        .bind(lease)
+        .bind(data)
+        .execute()
+        .await?
+        == 1;
     let (from, to) = (NodeState::Contextualizing, NodeState::Ready);
     let event = Event::of_node(Cause::Returned, node.id, from, to)
         .in_session(session.id, session.tenant_id);
@@ -358,17 +345,20 @@ pub async fn fail_node(
     failure: Failure<'_>,
 ) -> Result<bool, DbError> {
     let again_in = failure.again_in;
-    let written = run!(
-        tx,
-        FAIL,
-        query,
-        execute,
-        node.id,
-        lease,
-        failure.data,
-        again_in,
-        node.state.0.as_str()
-    )? == 1;
+    let written = tx
+        .query(
+            "UPDATE nodes SET state = 'failed', data = $3, lease = NULL, lease_expires_at = NULL, \
+         retry_at = {now + $4}, state_since = {now} WHERE id = $1 AND lease = $2 \
+         AND CAST(state AS TEXT) = $5",
+        )
+        .bind(node.id)
+        .bind(lease)
+        .bind(failure.data)
+        .bind(again_in)
+        .bind(node.state.0.as_str())
+        .execute()
+        .await?
+        == 1;
     let event = Event::of_node(Cause::Failed, node.id, node.state.0, NodeState::Failed);
     note_failure(tx, written, node, event, failure).await
 }
@@ -381,17 +371,20 @@ pub async fn postpone_node(
     failure: Failure<'_>,
 ) -> Result<bool, DbError> {
     let again_in = failure.again_in;
-    let written = run!(
-        tx,
-        POSTPONE,
-        query,
-        execute,
-        node.id,
-        lease,
-        failure.data,
-        again_in,
-        node.state.0.as_str()
-    )? == 1;
+    let written = tx
+        .query(
+            "UPDATE nodes SET data = $3, lease = NULL, lease_expires_at = NULL, \
+         retry_at = {now + $4} WHERE id = $1 AND lease = $2 \
+         AND CAST(state AS TEXT) = $5",
+        )
+        .bind(node.id)
+        .bind(lease)
+        .bind(failure.data)
+        .bind(again_in)
+        .bind(node.state.0.as_str())
+        .execute()
+        .await?
+        == 1;
     let event = Event::of_node(Cause::Postponed, node.id, node.state.0, node.state.0);
     note_failure(tx, written, node, event, failure).await
 }
@@ -419,9 +412,18 @@ pub async fn leave_held_node(
     again_in: Option<f64>,
 ) -> Result<bool, DbError> {
     let attempts = i32::from(again_in.is_none());
-    let written = run!(
-        tx, LEAVE_HELD, query, execute, node.id, lease, attempts, again_in
-    )? == 1;
+    let written = tx
+        .query(
+            "UPDATE nodes SET lease = NULL, lease_expires_at = NULL, attempts = $3, \
+         retry_at = {now + $4} WHERE id = $1 AND lease = $2 AND state = 'deprovisioning'",
+        )
+        .bind(node.id)
+        .bind(lease)
+        .bind(attempts)
+        .bind(again_in)
+        .execute()
+        .await?
+        == 1;
     let state = node.state.0;
     let event = match again_in {
         None => Event::of_node(Cause::KeysRemoved, node.id, state, state),
@@ -434,5 +436,5 @@ pub async fn leave_held_node(
 /// Gives a node being deprovisioned its pool back. False when it has one, or does something
 /// else.
 pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
-    Ok(run!(tx, SET_POOL, query, execute, id, pool)? == 1)
+    Ok(tx.query("UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'").bind(id).bind(pool).execute().await? == 1)
 }

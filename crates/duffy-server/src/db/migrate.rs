@@ -7,8 +7,8 @@ mod test_data;
 use std::fmt;
 use std::time::Duration;
 
-use super::dialect::{self, run, statements};
-use super::{Db, DbError, TransactionError, Tx, TxInner};
+use super::dialect::{self, Engine};
+use super::{Db, DbError, Tx};
 use progress::watched;
 use revisions::{BASE, STEPS, Script, TABLES};
 
@@ -112,33 +112,10 @@ impl From<DbError> for MigrateError {
     }
 }
 
-impl TransactionError for MigrateError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            MigrateError::Db(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-statements! {
-    LIST_TABLES = [tables];
-    LOCK_SCHEMA = [schema_lock];
-    NO_TIMEOUTS = [no_timeouts];
-    LOCK_TIMEOUT = [lock_timeout];
-    MAKE_VERSION = [
-        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
-         CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-    ];
-    READ_VERSION = ["SELECT version_num FROM alembic_version"];
-    CLEAR_VERSION = ["DELETE FROM alembic_version"];
-    WRITE_VERSION = ["INSERT INTO alembic_version (version_num) VALUES ($1)"];
-}
-
 /// Makes the schema in an empty database, at its newest revision.
 pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
     let patience = db.deadlines.migration_lock;
-    db.long_transaction(|mut tx| async move {
+    db.long_transaction(async |mut tx| {
         lock_schema(&mut tx, patience).await?;
         let present = list_tables(&mut tx).await?;
         if !present.is_empty() {
@@ -149,18 +126,14 @@ pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
             execute(&mut tx, step.up).await?;
         }
         write_version(&mut tx, Revision::HEAD).await?;
-        Ok((tx, ()))
+        Ok(())
     })
     .await
 }
 
 /// The revision that the database is at.
 pub async fn current(db: &Db) -> Result<Revision, MigrateError> {
-    db.read(|mut tx| async move {
-        let revision = read_version(&mut tx).await?;
-        Ok((tx, revision))
-    })
-    .await
+    db.read(async |mut tx| read_version(&mut tx).await).await
 }
 
 /// Refuses a database that is not at the newest revision.
@@ -199,7 +172,7 @@ async fn migrate(
     report: Report<'_>,
 ) -> Result<(Revision, Revision), MigrateError> {
     let patience = db.deadlines.migration_lock;
-    db.long_transaction(|mut tx| async move {
+    db.long_transaction(async |mut tx| {
         lock_schema(&mut tx, patience).await?;
         let from = read_version(&mut tx).await?;
         let target = resolve(to, from)?;
@@ -225,7 +198,7 @@ async fn migrate(
             from.min(target)
         };
         write_version(&mut tx, reached).await?;
-        Ok((tx, (from, reached)))
+        Ok((from, reached))
     })
     .await
 }
@@ -276,7 +249,10 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
     if !present.iter().any(|table| table == "alembic_version") {
         return Ok(Revision::BASE);
     }
-    let version = run!(tx, READ_VERSION, query_scalar::<String>, fetch_optional)?;
+    let version = tx
+        .query("SELECT version_num FROM alembic_version")
+        .scalar::<String>()
+        .await?;
     match version {
         None if present.len() == 1 => Err(MigrateError::NotSetUp),
         None => Ok(Revision::BASE),
@@ -287,17 +263,25 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
 }
 
 async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateError> {
-    run!(tx, MAKE_VERSION, query, execute)?;
-    run!(tx, CLEAR_VERSION, query, execute)?;
+    tx.query(
+        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
+         CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
+    )
+    .execute()
+    .await?;
+    tx.query("DELETE FROM alembic_version").execute().await?;
     if let Some(id) = revision.id() {
-        run!(tx, WRITE_VERSION, query, execute, id)?;
+        tx.query("INSERT INTO alembic_version (version_num) VALUES ($1)")
+            .bind(id)
+            .execute()
+            .await?;
     }
     Ok(())
 }
 
 /// Which tables of ours there are.
 async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
-    let names = run!(tx, LIST_TABLES, query_scalar::<String>, fetch_all)?;
+    let names = tx.query("{tables}").column::<String>().await?;
     Ok(names
         .into_iter()
         .filter(|name| TABLES.contains(&name.as_str()))
@@ -307,55 +291,34 @@ async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
 /// Keeps another program from changing the schema at the same time. From here on statements take as long as they need,
 /// but wait for locks no longer than this: a statement that waits for a lock blocks all that come later.
 async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
-    run!(tx, NO_TIMEOUTS, query, execute)?;
+    tx.query("{no_timeouts}").execute().await?;
     let patience = format!("{}ms", patience.as_millis().max(1));
-    run!(tx, LOCK_TIMEOUT, query, execute, patience.as_str())?;
-    run!(tx, LOCK_SCHEMA, query, execute).map(|_| ())
+    tx.query("{lock_timeout}")
+        .bind(patience.as_str())
+        .execute()
+        .await?;
+    tx.query("{schema_lock}").execute().await.map(|_| ())
 }
 
 /// Takes all the locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
 /// holds the whole database.
-#[cfg_attr(
-    not(feature = "postgresql"),
-    expect(
-        clippy::unused_async,
-        unused_variables,
-        reason = "only PostgreSQL locks tables"
-    )
-)]
 async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
-    #[cfg(feature = "postgresql")]
-    {
+    if tx.engine() == Engine::Postgres {
         // Names of ours, that need no quotes.
         let tables = list_tables(tx).await?.join(", ");
-        #[cfg_attr(
-            not(feature = "sqlite"),
-            expect(irrefutable_let_patterns, reason = "the only engine of this build")
-        )]
-        if let TxInner::Postgres(tx) = &mut tx.inner {
-            let lock = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
-            sqlx::query(sqlx::AssertSqlSafe(lock))
-                .execute(&mut **tx)
-                .await?;
-        }
+        let lock = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
+        tx.query(&lock).execute().await?;
     }
     Ok(())
 }
 
 async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {
-    match &mut tx.inner {
-        #[cfg(feature = "postgresql")]
-        TxInner::Postgres(tx) => {
-            for statement in script.postgres {
-                sqlx::query(*statement).execute(&mut **tx).await?;
-            }
-        }
-        #[cfg(feature = "sqlite")]
-        TxInner::Sqlite(tx) => {
-            for statement in script.sqlite {
-                sqlx::query(*statement).execute(&mut **tx).await?;
-            }
-        }
+    let statements = match tx.engine() {
+        Engine::Postgres => script.postgres,
+        Engine::Sqlite => script.sqlite,
+    };
+    for statement in statements {
+        tx.query(statement).execute().await?;
     }
     Ok(())
 }

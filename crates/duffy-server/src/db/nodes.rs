@@ -2,7 +2,6 @@
 
 use duffy_api::NodeState;
 
-use super::dialect::{run, statements};
 use super::events::{self, Cause, Event};
 use super::sessions::SessionRow;
 use super::{DbError, JsonObject, Timestamp, Tx};
@@ -79,94 +78,6 @@ pub struct NewNode {
     pub ready: bool,
 }
 
-statements! {
-    FIND_NODE = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.id = $1"
-    ];
-    LIST_ACTIVE_NODES = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id"
-    ];
-    LIST_ACTIVE_NODES_AFTER = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
-         ORDER BY nodes.id LIMIT $2"
-    ];
-    INSERT_UNUSED_NODE = [
-        "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, \
-         state_since) VALUES ($1, $2, $3, $4, $5, $6, 'unused', " now ", " now ") \
-         RETURNING " node_columns
-    ];
-    INSERT_READY_NODE = [
-        "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, \
-         state_since) VALUES ($1, $2, $3, $4, $5, $6, 'ready', " now ", " now ") \
-         RETURNING " node_columns
-    ];
-    COUNT_BY_STATE = [
-        "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
-         WHERE retired_at IS NULL AND pool = $1 \
-         AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state"
-    ];
-    LIST_UNTOUCHED_NODES = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
-         AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id"
-    ];
-    COUNT_FILLED = [
-        "SELECT pool AS name, count(*) AS quantity, \
-         count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes WHERE retired_at IS NULL \
-         AND held_at IS NULL AND pool IS NOT NULL AND state IN ('ready', 'provisioning') \
-         GROUP BY pool"
-    ];
-    COUNT_FILLED_OF = [
-        "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
-         AND held_at IS NULL AND state IN ('ready', 'provisioning')"
-    ];
-    LIST_REUSABLE_NODES = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL \
-         AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id"
-    ];
-    PICK_REUSABLE_NODE = [
-        "UPDATE nodes SET state = 'provisioning', pool = $2, lease = NULL, \
-         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = " now " \
-         WHERE id = $1 AND state = 'unused' AND pool IS NULL AND retired_at IS NULL \
-         AND held_at IS NULL"
-    ];
-    INSERT_PROVISIONING_NODES = [
-        "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
-         WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
-         SELECT $1, 'provisioning', FALSE, '{}', " now ", " now " FROM rows \
-         RETURNING id"
-    ];
-    /// Oldest first: every node gets its turn, and none rots at the end of the line.
-    TAKE_READY_NODES = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
-         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2" skip_locked
-    ];
-    NEXT_READY_NODE = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
-         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1"
-    ];
-    COUNT_READY = [
-        "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
-         AND held_at IS NULL"
-    ];
-    LOCK_POOL = [
-        pool_lock
-    ];
-    TRY_LOCK_POOL = [
-        try_pool_lock
-    ];
-    AWAIT_READY_NODES = [
-        "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
-         AND held_at IS NULL ORDER BY id LIMIT $2" for_update
-    ];
-    RESERVE_NODE = [
-        "UPDATE nodes SET state = 'contextualizing', data = $2, lease = $3, \
-         lease_expires_at = " [now + "$4"] ", attempts = 1, retry_at = NULL, \
-         fence = " next_fence ", state_since = " now " WHERE id = $1 RETURNING fence"
-    ];
-}
-
 #[derive(Debug, sqlx::FromRow)]
 struct StateCount {
     #[sqlx(try_from = "String")]
@@ -187,12 +98,17 @@ pub struct PoolCount {
 
 /// The node of this number, retired ones too.
 pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
-    run!(tx, FIND_NODE, query_as::<NodeRow>, fetch_optional, id)
+    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.id = $1")
+        .bind(id)
+        .fetch_optional()
+        .await
 }
 
 /// All nodes that are not retired.
 pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    run!(tx, LIST_ACTIVE_NODES, query_as::<NodeRow>, fetch_all)
+    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id")
+        .fetch_all()
+        .await
 }
 
 /// The next ones after the node of this number.
@@ -201,36 +117,25 @@ pub async fn list_active_nodes_after(
     id: i64,
     limit: i64,
 ) -> Result<Vec<NodeRow>, DbError> {
-    run!(
-        tx,
-        LIST_ACTIVE_NODES_AFTER,
-        query_as::<NodeRow>,
-        fetch_all,
-        id,
-        limit
+    tx.query(
+        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
+         ORDER BY nodes.id LIMIT $2",
     )
+    .bind(id)
+    .bind(limit)
+    .fetch_all()
+    .await
 }
 
 /// Adds a node.
 pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError> {
-    let statement = if node.ready {
-        INSERT_READY_NODE
+    let state = if node.ready {
+        NodeState::Ready
     } else {
-        INSERT_UNUSED_NODE
+        NodeState::Unused
     };
-    let row = run!(
-        tx,
-        statement,
-        query_as::<NodeRow>,
-        fetch_optional,
-        &node.hostname,
-        &node.ipaddr,
-        &node.comment,
-        &node.pool,
-        node.reusable,
-        &node.data,
-    )?
-    .ok_or_else(|| DbError::Corrupt("an inserted node was not returned".into()))?;
+    let row: NodeRow = tx.query("INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, state_since) \
+         VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, {now}, {now}) RETURNING {node_columns}").bind(&node.hostname).bind(&node.ipaddr).bind(&node.comment).bind(&node.pool).bind(node.reusable).bind(&node.data).bind(state.as_str()).fetch_one().await?;
     let event = Event {
         node_id: Some(row.id),
         to: Some(row.state.0),
@@ -242,7 +147,15 @@ pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError
 
 /// How many active nodes of a pool are in which state.
 pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i64)>, DbError> {
-    let rows = run!(tx, COUNT_BY_STATE, query_as::<StateCount>, fetch_all, pool)?;
+    let rows = tx
+        .query(
+            "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
+         WHERE retired_at IS NULL AND pool = $1 \
+         AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state",
+        )
+        .bind(pool)
+        .fetch_all::<StateCount>()
+        .await?;
     Ok(rows
         .into_iter()
         .map(|row| (row.state.0, row.quantity))
@@ -251,40 +164,54 @@ pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i
 
 /// Nodes of this pool whose deprovisioning nobody has begun.
 pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
-    run!(
-        tx,
-        LIST_UNTOUCHED_NODES,
-        query_as::<NodeRow>,
-        fetch_all,
-        pool
+    tx.query(
+        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
+         AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id",
     )
+    .bind(pool)
+    .fetch_all()
+    .await
 }
 
 /// How many nodes of each pool are ready or being provisioned; pools without one are left out.
 pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
-    run!(tx, COUNT_FILLED, query_as::<PoolCount>, fetch_all)
+    tx.query("SELECT pool AS name, count(*) AS quantity, \
+         count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes WHERE retired_at IS NULL \
+         AND held_at IS NULL AND pool IS NOT NULL AND state IN ('ready', 'provisioning') \
+         GROUP BY pool").fetch_all().await
 }
 
 /// How many nodes of this pool are ready or being provisioned.
 pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    let count = run!(
-        tx,
-        COUNT_FILLED_OF,
-        query_scalar::<i64>,
-        fetch_optional,
-        pool
-    )?;
-    Ok(count.unwrap_or(0))
+    tx.query(
+        "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
+         AND held_at IS NULL AND state IN ('ready', 'provisioning')",
+    )
+    .bind(pool)
+    .value()
+    .await
 }
 
 /// The reusable nodes that no pool has.
 pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    run!(tx, LIST_REUSABLE_NODES, query_as::<NodeRow>, fetch_all)
+    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
+         AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id").fetch_all().await
 }
 
 /// Puts a reusable node into a pool, to be provisioned. False when another pool was faster.
 pub async fn pick_reusable_node(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
-    let picked = run!(tx, PICK_REUSABLE_NODE, query, execute, id, pool)? == 1;
+    let picked = tx
+        .query(
+            "UPDATE nodes SET state = 'provisioning', pool = $2, lease = NULL, \
+         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = {now} \
+         WHERE id = $1 AND state = 'unused' AND pool IS NULL AND retired_at IS NULL \
+         AND held_at IS NULL",
+        )
+        .bind(id)
+        .bind(pool)
+        .execute()
+        .await?
+        == 1;
     if picked {
         let event = Event::of_node(
             Cause::Filled,
@@ -304,14 +231,17 @@ pub async fn insert_provisioning_nodes(
     quantity: u32,
 ) -> Result<(), DbError> {
     if quantity > 0 {
-        let ids = run!(
-            tx,
-            INSERT_PROVISIONING_NODES,
-            query_scalar::<i32>,
-            fetch_all,
-            pool,
-            i64::from(quantity)
-        )?;
+        let ids = tx
+            .query(
+                "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
+         WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
+         SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows \
+         RETURNING id",
+            )
+            .bind(pool)
+            .bind(i64::from(quantity))
+            .column::<i32>()
+            .await?;
         if let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) {
             events::record_new_nodes(tx, *first, *last, pool).await?;
         }
@@ -326,31 +256,39 @@ pub async fn take_ready_nodes(
     pool: &str,
     quantity: u32,
 ) -> Result<Vec<NodeRow>, DbError> {
-    run!(
-        tx,
-        TAKE_READY_NODES,
-        query_as::<NodeRow>,
-        fetch_all,
-        pool,
-        i64::from(quantity)
+    // Oldest first: every node gets its turn, and none rots at the end of the line.
+    tx.query(
+        "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
+         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2 {skip_locked}",
     )
+    .bind(pool)
+    .bind(i64::from(quantity))
+    .fetch_all()
+    .await
 }
 
 /// The node that [`take_ready_nodes`] would take first.
 pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>, DbError> {
-    run!(
-        tx,
-        NEXT_READY_NODE,
-        query_as::<NodeRow>,
-        fetch_optional,
-        pool
+    tx.query(
+        "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
+         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1",
     )
+    .bind(pool)
+    .fetch_optional()
+    .await
 }
 
 /// How many nodes of a pool are ready, those that other transactions hold included.
 pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    let count = run!(tx, COUNT_READY, query_scalar::<i64>, fetch_optional, pool)?;
-    Ok(count.unwrap_or(0))
+    tx.query(
+        "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
+         AND held_at IS NULL",
+    )
+    .bind(pool)
+    .value()
+    .await
 }
 
 /// What is done to a pool as a whole by one transaction at a time.
@@ -365,33 +303,35 @@ pub enum PoolLock {
 /// Waits until no other transaction does the same to this pool, and keeps them from it until
 /// this one ends.
 pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), DbError> {
-    run!(tx, LOCK_POOL, query, execute, pool, lock as i32)?;
+    tx.query("{pool_lock}")
+        .bind(pool)
+        .bind(lock as i32)
+        .execute()
+        .await?;
     Ok(())
 }
 
 /// The same, but does not wait: false when another transaction is at it.
 pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bool, DbError> {
-    let locked = run!(
-        tx,
-        TRY_LOCK_POOL,
-        query_scalar::<bool>,
-        fetch_optional,
-        pool,
-        lock as i32
-    )?;
+    let locked = tx
+        .query("{try_pool_lock}")
+        .bind(pool)
+        .bind(lock as i32)
+        .scalar::<bool>()
+        .await?;
     Ok(locked.unwrap_or(false))
 }
 
 /// Waits until the transactions that hold ready nodes of a pool have ended.
 pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result<(), DbError> {
-    run!(
-        tx,
-        AWAIT_READY_NODES,
-        query_scalar::<i32>,
-        fetch_all,
-        pool,
-        i64::from(quantity)
-    )?;
+    tx.query(
+        "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
+         AND held_at IS NULL ORDER BY id LIMIT $2 {for_update}",
+    )
+    .bind(pool)
+    .bind(i64::from(quantity))
+    .column::<i32>()
+    .await?;
     Ok(())
 }
 
@@ -404,20 +344,22 @@ pub async fn reserve_node(
     lease: &str,
     seconds: f64,
 ) -> Result<i64, DbError> {
-    let fence = run!(
-        tx,
-        RESERVE_NODE,
-        query_scalar::<i64>,
-        fetch_optional,
-        node.id,
-        &node.data,
-        lease,
-        seconds
-    )?;
+    let fence = tx
+        .query(
+            "UPDATE nodes SET state = 'contextualizing', data = $2, lease = $3, \
+         lease_expires_at = {now + $4}, attempts = 1, retry_at = NULL, \
+         fence = {next_fence}, state_since = {now} WHERE id = $1 RETURNING fence",
+        )
+        .bind(node.id)
+        .bind(&node.data)
+        .bind(lease)
+        .bind(seconds)
+        .value::<i64>()
+        .await?;
     let (from, to) = (NodeState::Ready, NodeState::Contextualizing);
     let event = Event::of_node(Cause::Reserved, node.id, from, to)
         .in_pool(node.pool.as_deref())
         .in_session(session.id, session.tenant_id);
     events::record(tx, &event).await?;
-    fence.ok_or_else(|| DbError::Corrupt("a locked node is not there".into()))
+    Ok(fence)
 }

@@ -3,7 +3,6 @@
 
 use chrono::DateTime;
 
-use super::dialect::{run, statements};
 use super::{DbError, Timestamp, Tx};
 
 /// Where an event stands in the order of time.
@@ -30,36 +29,10 @@ pub struct Slice {
     pub next: Option<Place>,
 }
 
-statements! {
-    /// The point of time that is so long ago. The engines use an index for a value, but not for a reading of the clock.
-    LONG_AGO = [
-        "SELECT " [now + "$1"]
-    ];
-    /// Begins where the slice before ended: otherwise PostgreSQL passes over all rows that were removed already.
-    DELETE_SLICE = [
-        "DELETE FROM events WHERE id" in_rows "SELECT id FROM events \
-         WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
-         ORDER BY created_at, id LIMIT $4" end_in_rows " RETURNING created_at, id"
-    ];
-    LAST_OF_SLICE = [
-        "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
-         ORDER BY created_at, id LIMIT 1 OFFSET $4"
-    ];
-    COUNT_REST = [
-        "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3"
-    ];
-}
-
 /// The point of time `seconds` ago.
 pub async fn long_ago(tx: &mut Tx, seconds: f64) -> Result<Timestamp, DbError> {
-    run!(
-        tx,
-        LONG_AGO,
-        query_scalar::<Timestamp>,
-        fetch_optional,
-        -seconds
-    )?
-    .ok_or_else(|| DbError::Corrupt("the database does not tell the time".into()))
+    // The point of time that is so long ago. The engines use an index for a value, but not for a reading of the clock.
+    tx.query("SELECT {now + $1}").bind(-seconds).value().await
 }
 
 /// Removes events that are older than a time, `limit` at most, from a place on.
@@ -71,16 +44,19 @@ pub async fn delete_slice(
 ) -> Result<Slice, DbError> {
     // Others may remove the same events: where the next part begins is not told by what is left for this one.
     let next = last_of_slice(tx, after, before, limit).await?;
-    let removed = run!(
-        tx,
-        DELETE_SLICE,
-        query_as::<Place>,
-        fetch_all,
-        after.created_at,
-        after.id,
-        before,
-        i64::from(limit)
-    )?;
+    // Begins where the slice before ended: otherwise PostgreSQL passes over all rows that were removed already.
+    let removed = tx
+        .query(
+            "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
+         WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
+         ORDER BY created_at, id LIMIT $4{end_in_rows} RETURNING created_at, id",
+        )
+        .bind(after.created_at)
+        .bind(after.id)
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all::<Place>()
+        .await?;
     let events = removed.len() as u64;
     Ok(Slice { events, next })
 }
@@ -92,16 +68,16 @@ async fn last_of_slice(
     before: Timestamp,
     limit: u32,
 ) -> Result<Option<Place>, DbError> {
-    run!(
-        tx,
-        LAST_OF_SLICE,
-        query_as::<Place>,
-        fetch_optional,
-        after.created_at,
-        after.id,
-        before,
-        i64::from(limit) - 1
+    tx.query(
+        "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
+         ORDER BY created_at, id LIMIT 1 OFFSET $4",
     )
+    .bind(after.created_at)
+    .bind(after.id)
+    .bind(before)
+    .bind(i64::from(limit) - 1)
+    .fetch_optional()
+    .await
 }
 
 /// Counts events that are older than a time, `limit` at most, from a place on.
@@ -115,16 +91,16 @@ pub async fn count_slice(
     let events = if next.is_some() {
         u64::from(limit)
     } else {
-        let rest = run!(
-            tx,
-            COUNT_REST,
-            query_scalar::<i64>,
-            fetch_optional,
-            after.created_at,
-            after.id,
-            before
-        )?;
-        u64::try_from(rest.unwrap_or(0)).unwrap_or(0)
+        let rest = tx
+            .query(
+                "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3",
+            )
+            .bind(after.created_at)
+            .bind(after.id)
+            .bind(before)
+            .value::<i64>()
+            .await?;
+        u64::try_from(rest).unwrap_or(0)
     };
     Ok(Slice { events, next })
 }

@@ -3,7 +3,6 @@
 
 use duffy_api::NodeState;
 
-use super::dialect::{run, statements};
 use super::events::{self, Cause, Event};
 use super::{DbError, JsonObject, Tx};
 use crate::db::nodes::{NodeRow, State};
@@ -34,65 +33,12 @@ pub struct LevelRow {
     pub held: i64,
 }
 
-statements! {
-    LOCK_NODE = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.id = $1" for_update
-    ];
-    LIST_NODES = [
-        "SELECT " node_columns ", lent.session_id, tenants.name AS tenant FROM nodes " lent_nodes
-        " WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
-         AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) \
-         AND ($3 OR nodes.retired_at IS NULL) ORDER BY nodes.id"
-    ];
-    SHOW_NODE = [
-        "SELECT " node_columns ", lent.session_id, tenants.name AS tenant FROM nodes " lent_nodes
-        " WHERE nodes.id = $1"
-    ];
-    LIST_LEVELS = [
-        "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
-         count(held_at) AS held FROM nodes WHERE retired_at IS NULL AND pool IS NOT NULL \
-         GROUP BY pool, state ORDER BY pool, state"
-    ];
-    /// A lease stays: whoever holds it loses it at the next write, and the worker waits for that.
-    TAKE_DOWN = [
-        "UPDATE nodes SET state = 'deprovisioning', reusable = FALSE, attempts = 0, \
-         retry_at = NULL, state_since = " now " WHERE id = $1"
-    ];
-    USE_UP = [
-        "UPDATE nodes SET reusable = FALSE, retry_at = NULL WHERE id = $1"
-    ];
-    FORGET = [
-        "UPDATE nodes SET state = 'done', pool = NULL, reusable = FALSE, lease = NULL, \
-         lease_expires_at = NULL, retry_at = NULL, state_since = " now ", retired_at = " now " \
-         WHERE id = $1"
-    ];
-    DEPROVISION_FAILED = [
-        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, repairs = 0, retry_at = NULL, state_since = " now " WHERE id = $1"
-    ];
-    REUSE_FAILED = [
-        "UPDATE nodes SET state = 'unused', data = $2, lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, repairs = 0, retry_at = NULL, state_since = " now " WHERE id = $1"
-    ];
-    TRY_NOW = [
-        "UPDATE nodes SET attempts = 0, retry_at = NULL WHERE id = $1 \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ")"
-    ];
-    /// A node whose session has ended may still have the tenant's key: a worker takes that off first.
-    HOLD = [
-        "UPDATE nodes SET held_at = " now ", \
-         attempts = CASE WHEN state = 'deprovisioning' THEN 0 ELSE attempts END, \
-         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1"
-    ];
-    RELEASE = [
-        "UPDATE nodes SET held_at = NULL, \
-         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1"
-    ];
-}
-
 /// The node of this number; no other transaction changes it until this one ends.
 pub async fn lock_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
-    run!(tx, LOCK_NODE, query_as::<NodeRow>, fetch_optional, id)
+    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.id = $1 {for_update}")
+        .bind(id)
+        .fetch_optional()
+        .await
 }
 
 /// Nodes, of one pool or in one state only if these are named, retired ones too if `all`.
@@ -103,25 +49,25 @@ pub async fn list_nodes(
     all: bool,
 ) -> Result<Vec<LentNodeRow>, DbError> {
     let state = state.map(NodeState::as_str);
-    run!(
-        tx,
-        LIST_NODES,
-        query_as::<LentNodeRow>,
-        fetch_all,
-        pool,
-        state,
-        all
-    )
+    tx.query("SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes {lent_nodes} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
+         AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) \
+         AND ($3 OR nodes.retired_at IS NULL) ORDER BY nodes.id").bind(pool).bind(state).bind(all).fetch_all().await
 }
 
 /// The node of this number, retired or not, and who has it.
 pub async fn show_node(tx: &mut Tx, id: i64) -> Result<Option<LentNodeRow>, DbError> {
-    run!(tx, SHOW_NODE, query_as::<LentNodeRow>, fetch_optional, id)
+    tx.query("SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes {lent_nodes} WHERE nodes.id = $1").bind(id).fetch_optional().await
 }
 
 /// How many active nodes of each pool are in which state.
 pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
-    run!(tx, LIST_LEVELS, query_as::<LevelRow>, fetch_all)
+    tx.query(
+        "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
+         count(held_at) AS held FROM nodes WHERE retired_at IS NULL AND pool IS NOT NULL \
+         GROUP BY pool, state ORDER BY pool, state",
+    )
+    .fetch_all()
+    .await
 }
 
 /// What becomes of a node that is taken out for good.
@@ -143,11 +89,23 @@ pub async fn retire_node(
     reason: &str,
 ) -> Result<(), DbError> {
     let (statement, to) = match retirement {
-        Retirement::TakenDown => (TAKE_DOWN, NodeState::Deprovisioning),
-        Retirement::UsedUp => (USE_UP, node.state.0),
-        Retirement::Forgotten => (FORGET, NodeState::Done),
+        Retirement::TakenDown => (
+            "UPDATE nodes SET state = 'deprovisioning', reusable = FALSE, attempts = 0, \
+         retry_at = NULL, state_since = {now} WHERE id = $1",
+            NodeState::Deprovisioning,
+        ),
+        Retirement::UsedUp => (
+            "UPDATE nodes SET reusable = FALSE, retry_at = NULL WHERE id = $1",
+            node.state.0,
+        ),
+        Retirement::Forgotten => (
+            "UPDATE nodes SET state = 'done', pool = NULL, reusable = FALSE, lease = NULL, \
+         lease_expires_at = NULL, retry_at = NULL, state_since = {now}, retired_at = {now} \
+         WHERE id = $1",
+            NodeState::Done,
+        ),
     };
-    run!(tx, statement, query, execute, node.id)?;
+    tx.query(statement).bind(node.id).execute().await?;
     record(tx, node, Cause::NodeRetired, to, reason).await
 }
 
@@ -167,7 +125,13 @@ async fn record(
 
 /// Has a failed node deprovisioned, as if it had never failed.
 pub async fn deprovision_failed(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<(), DbError> {
-    run!(tx, DEPROVISION_FAILED, query, execute, node.id)?;
+    tx.query(
+        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, repairs = 0, retry_at = NULL, state_since = {now} WHERE id = $1",
+    )
+    .bind(node.id)
+    .execute()
+    .await?;
     record(tx, node, Cause::Repaired, NodeState::Deprovisioning, reason).await
 }
 
@@ -178,13 +142,28 @@ pub async fn reuse_failed(
     data: &JsonObject,
     reason: &str,
 ) -> Result<(), DbError> {
-    run!(tx, REUSE_FAILED, query, execute, node.id, data)?;
+    tx.query(
+        "UPDATE nodes SET state = 'unused', data = $2, lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, repairs = 0, retry_at = NULL, state_since = {now} WHERE id = $1",
+    )
+    .bind(node.id)
+    .bind(data)
+    .execute()
+    .await?;
     record(tx, node, Cause::Repaired, NodeState::Unused, reason).await
 }
 
 /// Ends the pause before the next attempt on a node. False when somebody is at work on it.
 pub async fn try_now(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<bool, DbError> {
-    let written = run!(tx, TRY_NOW, query, execute, node.id)? == 1;
+    let written = tx
+        .query(
+            "UPDATE nodes SET attempts = 0, retry_at = NULL WHERE id = $1 \
+         AND (lease_expires_at IS NULL OR lease_expires_at <= {now})",
+        )
+        .bind(node.id)
+        .execute()
+        .await?
+        == 1;
     if written {
         record(tx, node, Cause::Repaired, node.state.0, reason).await?;
     }
@@ -199,10 +178,19 @@ pub async fn set_held(
     reason: &str,
 ) -> Result<(), DbError> {
     let (statement, cause) = if held {
-        (HOLD, Cause::Held)
+        (
+            "UPDATE nodes SET held_at = {now}, \
+         attempts = CASE WHEN state = 'deprovisioning' THEN 0 ELSE attempts END, \
+         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1",
+            Cause::Held,
+        )
     } else {
-        (RELEASE, Cause::Released)
+        (
+            "UPDATE nodes SET held_at = NULL, \
+         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1",
+            Cause::Released,
+        )
     };
-    run!(tx, statement, query, execute, node.id)?;
+    tx.query(statement).bind(node.id).execute().await?;
     record(tx, node, cause, node.state.0, reason).await
 }

@@ -3,7 +3,6 @@
 
 use duffy_api::NodeState;
 
-use super::dialect::{run, statements};
 use super::events::{self, Cause, Event};
 use super::{DbError, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
@@ -30,63 +29,11 @@ pub struct PoolStateRow {
     pub reason: Option<String>,
 }
 
-statements! {
-    LIST_POOL_STATES = [
-        "SELECT " pool_state_columns " FROM pool_states ORDER BY pool, work"
-    ];
-    FIND_POOL_STATE = [
-        "SELECT " pool_state_columns " FROM pool_states WHERE pool = $1 AND work = $2"
-    ];
-    /// From the threshold on only what was begun after the last failure: several that fail at the
-    /// same time fail for one reason.
-    COUNT_FAILURE = [
-        "INSERT INTO pool_states (pool, work, failures, failed_at, detail) \
-         VALUES ($1, $2, 1, " now ", $3) ON CONFLICT (pool, work) DO UPDATE SET \
-         failures = pool_states.failures + 1, failed_at = excluded.failed_at, \
-         detail = excluded.detail WHERE pool_states.failures < $4 \
-         OR pool_states.failed_at <= " [now + "$5"] " RETURNING failures"
-    ];
-    SET_RETRY = [
-        "UPDATE pool_states SET retry_at = " [now + "$3"] " WHERE pool = $1 AND work = $2"
-    ];
-    /// One try for all workers: who comes first moves the next one away.
-    TAKE_TRY = [
-        "UPDATE pool_states SET retry_at = " [now + "$3"] " WHERE pool = $1 AND work = $2 \
-         AND retry_at <= " now
-    ];
-    CLEAR_FAILURES = [
-        "UPDATE pool_states SET failures = 0, retry_at = NULL, failed_at = NULL, detail = NULL \
-         WHERE pool = $1 AND work = $2 AND failures > 0"
-    ];
-    DRAIN_POOL = [
-        "INSERT INTO pool_states (pool, work, drained_at, reason) \
-         VALUES ($1, 'provisioning', " now ", $2) ON CONFLICT (pool, work) DO UPDATE SET \
-         drained_at = coalesce(pool_states.drained_at, excluded.drained_at), \
-         reason = excluded.reason"
-    ];
-    RESUME_POOL = [
-        "UPDATE pool_states SET drained_at = NULL, reason = NULL, retry_at = NULL, failures = 0 \
-         WHERE pool = $1 AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)"
-    ];
-    LIST_NODES_OF_DRAINED = [
-        "SELECT " node_columns " FROM nodes WHERE nodes.retired_at IS NULL \
-         AND nodes.held_at IS NULL AND nodes.state IN ('ready', 'provisioning') \
-         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ") \
-         AND nodes.pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL) \
-         ORDER BY nodes.id"
-    ];
-    RELEASE_NODE_OF_DRAINED = [
-        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, retry_at = NULL, state_since = " now " WHERE id = $1 \
-         AND retired_at IS NULL AND held_at IS NULL AND CAST(state AS TEXT) = $2 \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
-         AND pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL)"
-    ];
-}
-
 /// How all pools' mechanisms do, those left out of which there is nothing to say.
 pub async fn list_pool_states(tx: &mut Tx) -> Result<Vec<PoolStateRow>, DbError> {
-    run!(tx, LIST_POOL_STATES, query_as::<PoolStateRow>, fetch_all)
+    tx.query("SELECT {pool_state_columns} FROM pool_states ORDER BY pool, work")
+        .fetch_all()
+        .await
 }
 
 /// How a pool's mechanism does at one kind of work, if there is something to say.
@@ -95,14 +42,11 @@ pub async fn find_pool_state(
     pool: &str,
     work: NodeState,
 ) -> Result<Option<PoolStateRow>, DbError> {
-    run!(
-        tx,
-        FIND_POOL_STATE,
-        query_as::<PoolStateRow>,
-        fetch_optional,
-        pool,
-        work.as_str()
-    )
+    tx.query("SELECT {pool_state_columns} FROM pool_states WHERE pool = $1 AND work = $2")
+        .bind(pool)
+        .bind(work.as_str())
+        .fetch_optional()
+        .await
 }
 
 /// Counts a failure of work that was begun so many seconds ago. Returns how many there were in a
@@ -117,17 +61,23 @@ pub async fn count_failure(
 ) -> Result<Option<u32>, DbError> {
     // PostgreSQL's text cannot hold U+0000.
     let detail = detail.replace('\0', "\u{fffd}");
-    let failures = run!(
-        tx,
-        COUNT_FAILURE,
-        query_scalar::<i32>,
-        fetch_optional,
-        pool,
-        work.as_str(),
-        &detail,
-        i64::from(threshold),
-        -begun_ago
-    )?;
+    // From the threshold on only what was begun after the last failure: several that fail at the
+    // same time fail for one reason.
+    let failures = tx
+        .query(
+            "INSERT INTO pool_states (pool, work, failures, failed_at, detail) \
+         VALUES ($1, $2, 1, {now}, $3) ON CONFLICT (pool, work) DO UPDATE SET \
+         failures = pool_states.failures + 1, failed_at = excluded.failed_at, \
+         detail = excluded.detail WHERE pool_states.failures < $4 \
+         OR pool_states.failed_at <= {now + $5} RETURNING failures",
+        )
+        .bind(pool)
+        .bind(work.as_str())
+        .bind(&detail)
+        .bind(i64::from(threshold))
+        .bind(-begun_ago)
+        .scalar::<i32>()
+        .await?;
     Ok(failures.map(|failures| u32::try_from(failures).unwrap_or(1)))
 }
 
@@ -138,7 +88,12 @@ pub async fn set_retry(
     work: NodeState,
     seconds: f64,
 ) -> Result<(), DbError> {
-    run!(tx, SET_RETRY, query, execute, pool, work.as_str(), seconds)?;
+    tx.query("UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2")
+        .bind(pool)
+        .bind(work.as_str())
+        .bind(seconds)
+        .execute()
+        .await?;
     Ok(())
 }
 
@@ -150,41 +105,84 @@ pub async fn take_try(
     work: NodeState,
     seconds: f64,
 ) -> Result<bool, DbError> {
-    Ok(run!(tx, TAKE_TRY, query, execute, pool, work.as_str(), seconds)? == 1)
+    // One try for all workers: who comes first moves the next one away.
+    Ok(tx
+        .query(
+            "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2 \
+         AND retry_at <= {now}",
+        )
+        .bind(pool)
+        .bind(work.as_str())
+        .bind(seconds)
+        .execute()
+        .await?
+        == 1)
 }
 
 /// The mechanism works. False when that is nothing new.
 pub async fn clear_failures(tx: &mut Tx, pool: &str, work: NodeState) -> Result<bool, DbError> {
-    Ok(run!(tx, CLEAR_FAILURES, query, execute, pool, work.as_str())? == 1)
+    Ok(tx
+        .query(
+            "UPDATE pool_states SET failures = 0, retry_at = NULL, failed_at = NULL, detail = NULL \
+         WHERE pool = $1 AND work = $2 AND failures > 0",
+        )
+        .bind(pool)
+        .bind(work.as_str())
+        .execute()
+        .await?
+        == 1)
 }
 
 /// Keeps a pool from being filled.
 pub async fn drain_pool(tx: &mut Tx, pool: &str, reason: &str) -> Result<(), DbError> {
-    run!(tx, DRAIN_POOL, query, execute, pool, reason)?;
+    tx.query(
+        "INSERT INTO pool_states (pool, work, drained_at, reason) \
+         VALUES ($1, 'provisioning', {now}, $2) ON CONFLICT (pool, work) DO UPDATE SET \
+         drained_at = coalesce(pool_states.drained_at, excluded.drained_at), \
+         reason = excluded.reason",
+    )
+    .bind(pool)
+    .bind(reason)
+    .execute()
+    .await?;
     Ok(())
 }
 
 /// Lets a pool be filled again, at once. False when nothing kept it from that.
 pub async fn resume_pool(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
-    Ok(run!(tx, RESUME_POOL, query, execute, pool)? > 0)
+    Ok(tx.query("UPDATE pool_states SET drained_at = NULL, reason = NULL, retry_at = NULL, failures = 0 \
+         WHERE pool = $1 AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)").bind(pool).execute().await? > 0)
 }
 
 /// What drained pools have ready or in the making, and nobody works on.
 pub async fn list_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    run!(tx, LIST_NODES_OF_DRAINED, query_as::<NodeRow>, fetch_all)
+    tx.query(
+        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
+         AND nodes.held_at IS NULL AND nodes.state IN ('ready', 'provisioning') \
+         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
+         AND nodes.pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL) \
+         ORDER BY nodes.id",
+    )
+    .fetch_all()
+    .await
 }
 
 /// Hands such a node over to be deprovisioned. False when it is another matter by now.
 pub async fn release_node_of_drained(tx: &mut Tx, node: &NodeRow) -> Result<bool, DbError> {
     let state = node.state.0;
-    let released = run!(
-        tx,
-        RELEASE_NODE_OF_DRAINED,
-        query,
-        execute,
-        node.id,
-        state.as_str()
-    )? == 1;
+    let released = tx
+        .query(
+            "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, retry_at = NULL, state_since = {now} WHERE id = $1 \
+         AND retired_at IS NULL AND held_at IS NULL AND CAST(state AS TEXT) = $2 \
+         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+         AND pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL)",
+        )
+        .bind(node.id)
+        .bind(state.as_str())
+        .execute()
+        .await?
+        == 1;
     if released {
         let to = NodeState::Deprovisioning;
         let event = Event::of_node(Cause::Drained, node.id, state, to);

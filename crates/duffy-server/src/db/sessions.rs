@@ -2,7 +2,6 @@
 
 use duffy_api::NodeState;
 
-use super::dialect::{run, statements};
 use super::events::{self, Cause, Event};
 use super::tenants::TenantRow;
 use super::{DbError, Interval, JsonObject, Timestamp, Tx};
@@ -40,107 +39,20 @@ pub struct SessionNodeRow {
     pub node: NodeRow,
 }
 
-statements! {
-    FIND_SESSION = [
-        "SELECT " session_columns " FROM sessions WHERE id = $1"
-    ];
-    LOCK_SESSION = [
-        "SELECT " session_columns " FROM sessions WHERE id = $1" for_update
-    ];
-    LIST_ACTIVE_SESSIONS = [
-        "SELECT " session_columns " FROM sessions WHERE retired_at IS NULL \
-         AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id"
-    ];
-    LIST_TENANTS_OF_ACTIVE_SESSIONS = [
-        "SELECT " tenant_columns " FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
-         WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))"
-    ];
-    LIST_NODES_OF_ACTIVE_SESSIONS = [
-        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, " node_columns " \
-         FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         JOIN nodes ON nodes.id = sessions_nodes.node_id \
-         WHERE sessions.retired_at IS NULL \
-         AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id"
-    ];
-    LIST_NODES_OF_SESSION = [
-        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, " node_columns " \
-         FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
-         WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id"
-    ];
-    COUNT_NODES_OF_TENANT = [
-        "SELECT count(*) FROM sessions_nodes \
-         JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL"
-    ];
-    COUNT_SESSIONS_OF_TENANT = [
-        "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL"
-    ];
-    INSERT_SESSION = [
-        "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
-         VALUES ($1, $2, " now ", " [now + "$3"] ") RETURNING " session_columns
-    ];
-    INSERT_SESSION_NODE = [
-        "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)"
-    ];
-    REPLACE_SESSION_NODE = [
-        "UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2"
-    ];
-    SET_EXPIRY = [
-        "UPDATE sessions SET expires_at = $2 WHERE id = $1"
-    ];
-    RETIRE_SESSION = [
-        "UPDATE sessions SET retired_at = " now " WHERE id = $1 AND retired_at IS NULL RETURNING " session_columns
-    ];
-    /// A lease stays: whoever still puts the tenant's key on a node hands it back, or it lapses.
-    RELEASE_NODES_OF_SESSION = [
-        "UPDATE nodes SET state = 'deprovisioning', attempts = 0, retry_at = NULL, \
-         state_since = " now " \
-         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
-         AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $1)"
-    ];
-    LIST_EXPIRED_SESSIONS = [
-        "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < " now " \
-         ORDER BY expires_at LIMIT $1"
-    ];
-    LOCK_EXPIRED_SESSION = [
-        "SELECT id FROM sessions WHERE id = $1 AND retired_at IS NULL \
-         AND expires_at < " now skip_locked
-    ];
-    /// Sessions whose request died: a node of theirs waits for its key, and nobody works on it.
-    LIST_ABANDONED_SESSIONS = [
-        "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
-         SELECT sessions_nodes.session_id FROM sessions_nodes \
-         JOIN nodes ON nodes.id = sessions_nodes.node_id \
-         WHERE nodes.state = 'contextualizing' AND nodes.retired_at IS NULL \
-         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= " now ")) ORDER BY id"
-    ];
-    /// Nodes in use of which no running session knows.
-    RELEASE_ORPHANS = [
-        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, retry_at = NULL, state_since = " now " \
-         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= " now ") \
-         AND NOT EXISTS (SELECT 1 FROM sessions_nodes \
-         JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL) \
-         RETURNING " node_columns
-    ];
-    LAST_SESSION_ID = [
-        "SELECT max(id) FROM sessions"
-    ];
-    LAST_POOL_OF_NODE = [
-        "SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1"
-    ];
-}
-
 /// The session of this number, retired ones too.
 pub async fn find_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    run!(tx, FIND_SESSION, query_as::<SessionRow>, fetch_optional, id)
+    tx.query("SELECT {session_columns} FROM sessions WHERE id = $1")
+        .bind(id)
+        .fetch_optional()
+        .await
 }
 
 /// The same, and no other transaction changes it until this one ends.
 pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    run!(tx, LOCK_SESSION, query_as::<SessionRow>, fetch_optional, id)
+    tx.query("SELECT {session_columns} FROM sessions WHERE id = $1 {for_update}")
+        .bind(id)
+        .fetch_optional()
+        .await
 }
 
 /// The running sessions, of one tenant or of all.
@@ -148,13 +60,13 @@ pub async fn list_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<SessionRow>, DbError> {
-    run!(
-        tx,
-        LIST_ACTIVE_SESSIONS,
-        query_as::<SessionRow>,
-        fetch_all,
-        tenant_id
+    tx.query(
+        "SELECT {session_columns} FROM sessions WHERE retired_at IS NULL \
+         AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id",
     )
+    .bind(tenant_id)
+    .fetch_all()
+    .await
 }
 
 /// The tenants that have a running session, or this one if it has.
@@ -162,13 +74,13 @@ pub async fn list_tenants_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<TenantRow>, DbError> {
-    run!(
-        tx,
-        LIST_TENANTS_OF_ACTIVE_SESSIONS,
-        query_as::<TenantRow>,
-        fetch_all,
-        tenant_id
+    tx.query(
+        "SELECT {tenant_columns} FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
+         WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))",
     )
+    .bind(tenant_id)
+    .fetch_all()
+    .await
 }
 
 /// The nodes of the running sessions, of one tenant or of all.
@@ -176,13 +88,16 @@ pub async fn list_nodes_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<SessionNodeRow>, DbError> {
-    run!(
-        tx,
-        LIST_NODES_OF_ACTIVE_SESSIONS,
-        query_as::<SessionNodeRow>,
-        fetch_all,
-        tenant_id
+    tx.query(
+        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, {node_columns} \
+         FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         JOIN nodes ON nodes.id = sessions_nodes.node_id \
+         WHERE sessions.retired_at IS NULL \
+         AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id",
     )
+    .bind(tenant_id)
+    .fetch_all()
+    .await
 }
 
 /// The nodes of a session.
@@ -190,37 +105,34 @@ pub async fn list_nodes_of_session(
     tx: &mut Tx,
     session_id: i64,
 ) -> Result<Vec<SessionNodeRow>, DbError> {
-    run!(
-        tx,
-        LIST_NODES_OF_SESSION,
-        query_as::<SessionNodeRow>,
-        fetch_all,
-        session_id
+    tx.query(
+        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, {node_columns} \
+         FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
+         WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id",
     )
+    .bind(session_id)
+    .fetch_all()
+    .await
 }
 
 /// How many nodes the running sessions of a tenant hold.
 pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
-    let count = run!(
-        tx,
-        COUNT_NODES_OF_TENANT,
-        query_scalar::<i64>,
-        fetch_optional,
-        tenant_id
-    )?;
-    Ok(count.unwrap_or(0))
+    tx.query(
+        "SELECT count(*) FROM sessions_nodes \
+         JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL",
+    )
+    .bind(tenant_id)
+    .value()
+    .await
 }
 
 /// How many active sessions a tenant has.
 pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
-    let count = run!(
-        tx,
-        COUNT_SESSIONS_OF_TENANT,
-        query_scalar::<i64>,
-        fetch_optional,
-        tenant_id
-    )?;
-    Ok(count.unwrap_or(0))
+    tx.query("SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL")
+        .bind(tenant_id)
+        .value()
+        .await
 }
 
 /// The longest life of a session, in seconds: seven thousand years.
@@ -235,16 +147,15 @@ pub async fn insert_session(
 ) -> Result<SessionRow, DbError> {
     // Neither engine counts beyond the year 9999.
     let seconds = duffy_api::duration::to_seconds(lifetime.0).min(MAX_LIFETIME);
-    let row = run!(
-        tx,
-        INSERT_SESSION,
-        query_as::<SessionRow>,
-        fetch_optional,
-        tenant_id,
-        data,
-        seconds
-    )?;
-    row.ok_or_else(|| DbError::Corrupt("an inserted session was not returned".into()))
+    tx.query(
+        "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
+         VALUES ($1, $2, {now}, {now + $3}) RETURNING {session_columns}",
+    )
+    .bind(tenant_id)
+    .bind(data)
+    .bind(seconds)
+    .fetch_one()
+    .await
 }
 
 /// Adds a node to a session.
@@ -255,16 +166,15 @@ pub async fn insert_session_node(
     pool: &str,
     data: &JsonObject,
 ) -> Result<(), DbError> {
-    run!(
-        tx,
-        INSERT_SESSION_NODE,
-        query,
-        execute,
-        session_id,
-        node_id,
-        pool,
-        data
-    )?;
+    tx.query(
+        "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)",
+    )
+    .bind(session_id)
+    .bind(node_id)
+    .bind(pool)
+    .bind(data)
+    .execute()
+    .await?;
     Ok(())
 }
 
@@ -276,16 +186,7 @@ pub async fn replace_session_node(
     new: i64,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
-    Ok(run!(
-        tx,
-        REPLACE_SESSION_NODE,
-        query,
-        execute,
-        session_id,
-        old,
-        new,
-        data
-    )? == 1)
+    Ok(tx.query("UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2").bind(session_id).bind(old).bind(new).bind(data).execute().await? == 1)
 }
 
 /// Sets when a session ends by itself.
@@ -294,7 +195,11 @@ pub async fn set_expiry(
     session: &SessionRow,
     expires_at: Timestamp,
 ) -> Result<(), DbError> {
-    run!(tx, SET_EXPIRY, query, execute, session.id, expires_at)?;
+    tx.query("UPDATE sessions SET expires_at = $2 WHERE id = $1")
+        .bind(session.id)
+        .bind(expires_at)
+        .execute()
+        .await?;
     let detail = format!("expires at {}", expires_at.0.to_rfc3339());
     let event = Event::of_session(Cause::Extended, session.id, session.tenant_id);
     events::record(tx, &event.with_detail(&detail)).await
@@ -307,17 +212,20 @@ pub async fn retire_session(
     id: i64,
     cause: Cause,
 ) -> Result<Option<SessionRow>, DbError> {
-    let row = run!(
-        tx,
-        RETIRE_SESSION,
-        query_as::<SessionRow>,
-        fetch_optional,
-        id
-    )?;
+    let row = tx.query("UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL RETURNING {session_columns}").bind(id).fetch_optional::<SessionRow>().await?;
     if let Some(row) = &row {
         events::record(tx, &Event::of_session(cause, id, row.tenant_id)).await?;
         events::record_nodes_of_session(tx, id, NodeState::Deprovisioning, cause).await?;
-        run!(tx, RELEASE_NODES_OF_SESSION, query, execute, id)?;
+        // A lease stays: whoever still puts the tenant's key on a node hands it back, or it lapses.
+        tx.query(
+            "UPDATE nodes SET state = 'deprovisioning', attempts = 0, retry_at = NULL, \
+         state_since = {now} \
+         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
+         AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $1)",
+        )
+        .bind(id)
+        .execute()
+        .await?;
         tx.wake_workers();
     }
     Ok(row)
@@ -325,38 +233,63 @@ pub async fn retire_session(
 
 /// Up to `limit` sessions whose time is over.
 pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
-    let rows = run!(
-        tx,
-        LIST_EXPIRED_SESSIONS,
-        query_scalar::<i32>,
-        fetch_all,
-        i64::from(limit)
-    )?;
+    let rows = tx
+        .query(
+            "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < {now} \
+         ORDER BY expires_at LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .column::<i32>()
+        .await?;
     Ok(rows.into_iter().map(i64::from).collect())
 }
 
 /// Locks a session if its time is over. False when it is not, or another transaction is at it.
 pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
-    let row = run!(
-        tx,
-        LOCK_EXPIRED_SESSION,
-        query_scalar::<i32>,
-        fetch_optional,
-        id
-    )?;
+    let row = tx
+        .query(
+            "SELECT id FROM sessions WHERE id = $1 AND retired_at IS NULL \
+         AND expires_at < {now} {skip_locked}",
+        )
+        .bind(id)
+        .scalar::<i32>()
+        .await?;
     Ok(row.is_some())
 }
 
 /// Sessions in the making that nobody works on any more.
 pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
-    let rows = run!(tx, LIST_ABANDONED_SESSIONS, query_scalar::<i32>, fetch_all)?;
+    // Sessions whose request died: a node of theirs waits for its key, and nobody works on it.
+    let rows = tx
+        .query(
+            "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
+         SELECT sessions_nodes.session_id FROM sessions_nodes \
+         JOIN nodes ON nodes.id = sessions_nodes.node_id \
+         WHERE nodes.state = 'contextualizing' AND nodes.retired_at IS NULL \
+         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now})) ORDER BY id",
+        )
+        .column::<i32>()
+        .await?;
     Ok(rows.into_iter().map(i64::from).collect())
 }
 
 /// Hands nodes over to be deprovisioned that are in use by no running session. Returns how
 /// many.
 pub async fn release_orphans(tx: &mut Tx) -> Result<usize, DbError> {
-    let released = run!(tx, RELEASE_ORPHANS, query_as::<NodeRow>, fetch_all)?;
+    // Nodes in use of which no running session knows.
+    let released = tx
+        .query(
+            "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
+         attempts = 0, retry_at = NULL, state_since = {now} \
+         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
+         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+         AND NOT EXISTS (SELECT 1 FROM sessions_nodes \
+         JOIN sessions ON sessions.id = sessions_nodes.session_id \
+         WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL) \
+         RETURNING {node_columns}",
+        )
+        .fetch_all::<NodeRow>()
+        .await?;
     for node in &released {
         let event = Event {
             node_id: Some(node.id),
@@ -371,22 +304,17 @@ pub async fn release_orphans(tx: &mut Tx) -> Result<usize, DbError> {
 
 /// The pool from which a node was lent last: the original forgets it when it deprovisions.
 pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> Result<Option<String>, DbError> {
-    run!(
-        tx,
-        LAST_POOL_OF_NODE,
-        query_scalar::<String>,
-        fetch_optional,
-        node_id
-    )
+    tx.query("SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1")
+        .bind(node_id)
+        .scalar()
+        .await
 }
 
 /// The highest number of a session; 0 when there is none.
 pub async fn last_session_id(tx: &mut Tx) -> Result<i64, DbError> {
-    let last = run!(
-        tx,
-        LAST_SESSION_ID,
-        query_scalar::<Option<i32>>,
-        fetch_optional
-    )?;
+    let last = tx
+        .query("SELECT max(id) FROM sessions")
+        .scalar::<Option<i32>>()
+        .await?;
     Ok(last.flatten().map_or(0, i64::from))
 }

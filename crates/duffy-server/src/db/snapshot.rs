@@ -1,6 +1,5 @@
 //! All that is at stake, as it is at one moment: for looking whether it fits together.
 
-use super::dialect::{run, statements};
 use super::{Db, DbError, Timestamp};
 use crate::db::nodes::{self, NodeRow};
 use crate::db::pools::{self, PoolStateRow};
@@ -24,27 +23,21 @@ pub struct Snapshot {
     pub pools: Vec<PoolStateRow>,
 }
 
-statements! {
-    BEGIN_SNAPSHOT = [snapshot];
-    /// The first table decides the moment.
-    READ_NOW = ["SELECT " now];
-}
-
 /// Reads all of it.
 pub async fn take_snapshot(db: &Db) -> Result<Snapshot, DbError> {
-    db.read(|mut tx| async move {
-        run!(tx, BEGIN_SNAPSHOT, query, execute)?;
+    db.read(async |mut tx| {
+        tx.query("{snapshot}").execute().await?;
         let nodes = nodes::list_active_nodes(&mut tx).await?;
-        let now = run!(tx, READ_NOW, query_scalar::<Timestamp>, fetch_optional)?;
         let snapshot = Snapshot {
-            now: now.ok_or_else(|| DbError::Corrupt("the database has no time".into()))?,
+            // The first table that is read decides the moment.
+            now: tx.query("SELECT {now}").value().await?,
             nodes,
             sessions: sessions::list_active_sessions(&mut tx, None).await?,
             uses: sessions::list_nodes_of_active_sessions(&mut tx, None).await?,
             tenants: tenants::list_tenants(&mut tx, None).await?,
             pools: pools::list_pool_states(&mut tx).await?,
         };
-        Ok((tx, snapshot))
+        Ok(snapshot)
     })
     .await
 }

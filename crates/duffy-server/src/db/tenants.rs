@@ -1,6 +1,5 @@
 //! The `tenants` table.
 
-use super::dialect::{run, statements};
 use super::{Db, DbError, Interval, Timestamp, Tx};
 
 /// A tenant's row.
@@ -87,116 +86,90 @@ pub struct NewTenant {
     pub session_lifetime_max: Option<Interval>,
 }
 
-statements! {
-    FIND_TENANT = [
-        "SELECT " tenant_columns " FROM tenants WHERE id = $1"
-    ];
-    FIND_TENANT_BY_NAME = [
-        "SELECT " tenant_columns " FROM tenants WHERE name = $1"
-    ];
-    LIST_TENANTS = [
-        "SELECT " tenant_columns " FROM tenants WHERE CAST($1 AS BIGINT) IS NULL OR id = $1 ORDER BY id"
-    ];
-    LOCK_TENANT = [
-        "SELECT " tenant_columns " FROM tenants WHERE id = $1" for_no_key_update
-    ];
-    INSERT_TENANT = [
-        "INSERT INTO tenants (name, is_admin, ssh_key, api_key, node_quota, session_lifetime, \
-         session_lifetime_max, api_key_digest, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, " now ") \
-         RETURNING " tenant_columns
-    ];
-    UPDATE_TENANT = [
-        "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, session_lifetime = $5, \
-         session_lifetime_max = $6, api_key_digest = $7 WHERE id = $1"
-    ];
-    /// Only with the hash that it belongs to.
-    SET_DIGEST = [
-        "UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2"
-    ];
-    RETIRE_TENANT = [
-        "UPDATE tenants SET retired_at = " now " WHERE id = $1 RETURNING " tenant_columns
-    ];
-    UNRETIRE_TENANT = [
-        "UPDATE tenants SET retired_at = NULL WHERE id = $1 RETURNING " tenant_columns
-    ];
-    /// Their sessions end with the next look for expired ones.
-    EXPIRE_SESSIONS_OF_TENANT = [
-        "UPDATE sessions SET expires_at = " now " WHERE tenant_id = $1 AND retired_at IS NULL"
-    ];
-}
-
 /// The tenant of this name, retired ones too.
 pub async fn find_tenant_by_name(db: &Db, name: &str) -> Result<Option<TenantRow>, DbError> {
-    db.read(|mut tx| async move {
-        let row = run!(
-            tx,
-            FIND_TENANT_BY_NAME,
-            query_as::<TenantRow>,
-            fetch_optional,
-            name
-        )?;
-        Ok((tx, row))
+    db.read(async |mut tx| {
+        let row = tx
+            .query("SELECT {tenant_columns} FROM tenants WHERE name = $1")
+            .bind(name)
+            .fetch_optional::<TenantRow>()
+            .await?;
+        Ok(row)
     })
     .await
 }
 
 /// The tenant of this number, retired ones too.
 pub async fn find_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
-    run!(tx, FIND_TENANT, query_as::<TenantRow>, fetch_optional, id)
+    tx.query("SELECT {tenant_columns} FROM tenants WHERE id = $1")
+        .bind(id)
+        .fetch_optional()
+        .await
 }
 
 /// All tenants, retired ones too, or `only` this one.
 pub async fn list_tenants(tx: &mut Tx, only: Option<i64>) -> Result<Vec<TenantRow>, DbError> {
-    run!(tx, LIST_TENANTS, query_as::<TenantRow>, fetch_all, only)
+    tx.query("SELECT {tenant_columns} FROM tenants WHERE CAST($1 AS BIGINT) IS NULL OR id = $1 ORDER BY id").bind(only).fetch_all().await
 }
 
 /// The tenant of this number, which no other transaction changes, or counts the nodes of,
 /// until this one ends.
 pub async fn lock_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
-    run!(tx, LOCK_TENANT, query_as::<TenantRow>, fetch_optional, id)
+    tx.query("SELECT {tenant_columns} FROM tenants WHERE id = $1 {for_no_key_update}")
+        .bind(id)
+        .fetch_optional()
+        .await
 }
 
 /// Adds a tenant.
 pub async fn insert_tenant(tx: &mut Tx, tenant: &NewTenant) -> Result<TenantRow, DbError> {
-    run!(
-        tx,
-        INSERT_TENANT,
-        query_as::<TenantRow>,
-        fetch_optional,
-        &tenant.name,
-        tenant.is_admin,
-        &tenant.ssh_key,
-        &tenant.api_key.hash,
-        tenant.node_quota,
-        tenant.session_lifetime,
-        tenant.session_lifetime_max,
-        &tenant.api_key.digest,
-    )?
-    .ok_or_else(|| DbError::Corrupt("an inserted tenant was not returned".into()))
+    tx.query(
+        "INSERT INTO tenants (name, is_admin, ssh_key, api_key, node_quota, session_lifetime, \
+         session_lifetime_max, api_key_digest, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}) \
+         RETURNING {tenant_columns}",
+    )
+    .bind(&tenant.name)
+    .bind(tenant.is_admin)
+    .bind(&tenant.ssh_key)
+    .bind(&tenant.api_key.hash)
+    .bind(tenant.node_quota)
+    .bind(tenant.session_lifetime)
+    .bind(tenant.session_lifetime_max)
+    .bind(&tenant.api_key.digest)
+    .fetch_one()
+    .await
 }
 
 /// Writes what of a tenant can change.
 pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbError> {
-    run!(
-        tx,
-        UPDATE_TENANT,
-        query,
-        execute,
-        tenant.id,
-        &tenant.ssh_key,
-        &tenant.api_key,
-        tenant.node_quota,
-        tenant.session_lifetime,
-        tenant.session_lifetime_max,
-        &tenant.api_key_digest,
-    )?;
+    tx.query(
+        "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, session_lifetime = $5, \
+         session_lifetime_max = $6, api_key_digest = $7 WHERE id = $1",
+    )
+    .bind(tenant.id)
+    .bind(&tenant.ssh_key)
+    .bind(&tenant.api_key)
+    .bind(tenant.node_quota)
+    .bind(tenant.session_lifetime)
+    .bind(tenant.session_lifetime_max)
+    .bind(&tenant.api_key_digest)
+    .execute()
+    .await?;
     Ok(())
 }
 
 /// Stores the digest of a tenant's key. False when the key's hash is another one by now.
 pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> Result<bool, DbError> {
-    Ok(run!(tx, SET_DIGEST, query, execute, id, hash, digest)? == 1)
+    // Only with the hash that it belongs to.
+    Ok(tx
+        .query("UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2")
+        .bind(id)
+        .bind(hash)
+        .bind(digest)
+        .execute()
+        .await?
+        == 1)
 }
 
 /// Retires a tenant, or takes it back. A retired tenant's sessions expire.
@@ -206,14 +179,19 @@ pub async fn set_tenant_active(
     active: bool,
 ) -> Result<Option<TenantRow>, DbError> {
     if active {
-        return run!(
-            tx,
-            UNRETIRE_TENANT,
-            query_as::<TenantRow>,
-            fetch_optional,
-            id
-        );
+        return tx
+            .query("UPDATE tenants SET retired_at = NULL WHERE id = $1 RETURNING {tenant_columns}")
+            .bind(id)
+            .fetch_optional::<TenantRow>()
+            .await;
     }
-    run!(tx, EXPIRE_SESSIONS_OF_TENANT, query, execute, id)?;
-    run!(tx, RETIRE_TENANT, query_as::<TenantRow>, fetch_optional, id)
+    // Their sessions end with the next look for expired ones.
+    tx.query("UPDATE sessions SET expires_at = {now} WHERE tenant_id = $1 AND retired_at IS NULL")
+        .bind(id)
+        .execute()
+        .await?;
+    tx.query("UPDATE tenants SET retired_at = {now} WHERE id = $1 RETURNING {tenant_columns}")
+        .bind(id)
+        .fetch_optional()
+        .await
 }

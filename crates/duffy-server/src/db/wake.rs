@@ -12,17 +12,11 @@ use tokio::time::Instant;
 
 #[cfg(feature = "postgresql")]
 use super::connections::Pool;
-use super::dialect::{run, statements};
 use super::{Db, DbError, Tx};
 
 /// As the statement has it that tells of work.
 #[cfg(feature = "postgresql")]
 const CHANNEL: &str = "duffy_work";
-
-statements! {
-    NOTIFY = [notify];
-    PING = ["SELECT 1"];
-}
 
 /// Words that come within this time of each other are one.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -50,11 +44,11 @@ impl Wake {
 
 /// Has the other processes told at commit.
 pub(super) async fn announce(tx: &mut Tx) -> Result<(), DbError> {
-    run!(tx, NOTIFY, query, execute).map(|_| ())
+    tx.query("{notify}").execute().await.map(|_| ())
 }
 
 pub(super) async fn ping(tx: &mut Tx) -> Result<(), DbError> {
-    run!(tx, PING, query, execute).map(|_| ())
+    tx.query("SELECT 1").execute().await.map(|_| ())
 }
 
 /// Waits for wake-ups.
@@ -146,10 +140,6 @@ impl WakeUps {
     #[cfg(feature = "postgresql")]
     async fn listen(&mut self) -> bool {
         use sqlx::postgres::PgListener;
-        #[cfg_attr(
-            not(feature = "sqlite"),
-            expect(irrefutable_let_patterns, reason = "the only engine of this build")
-        )]
         let Pool::Postgres(pool) = &self.db.pools.general else {
             return false;
         };

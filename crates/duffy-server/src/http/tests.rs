@@ -54,10 +54,10 @@ async fn context(down: bool) -> (Ctx, TempDir) {
         };
         let tenant = &tenant;
         ctx.db
-            .transaction(async |mut tx| {
+            .transaction(async |mut tx| -> Result<_, DbError> {
                 let row = insert_tenant(&mut tx, tenant).await?;
                 set_tenant_active(&mut tx, row.id, tenant.name != "retired").await?;
-                Ok::<_, DbError>((tx, ()))
+                Ok(())
             })
             .await
             .unwrap();

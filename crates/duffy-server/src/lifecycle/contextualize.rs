@@ -171,15 +171,6 @@ enum SubstituteError {
     Db(#[from] DbError),
 }
 
-impl crate::db::TransactionError for SubstituteError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            SubstituteError::None => None,
-            SubstituteError::Db(error) => Some(error),
-        }
-    }
-}
-
 /// Marks nodes as failed and puts ready ones in their places. `None`, and nothing is changed,
 /// when there are too few.
 async fn substitute(
@@ -190,7 +181,7 @@ async fn substitute(
 ) -> Result<Option<Vec<ReservedNode>>, DbError> {
     let replaced = ctx
         .db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let current = sessions::lock_session(&mut tx, session.id).await?;
             if current.is_none_or(|current| current.retired_at.is_some()) {
                 return Err(SubstituteError::None);
@@ -214,7 +205,7 @@ async fn substitute(
                 });
             }
             tx.wake_workers();
-            Ok((tx, replacements))
+            Ok(replacements)
         })
         .await;
     match replaced {
@@ -292,7 +283,7 @@ async fn try_deploy(
     keyed: bool,
 ) -> Result<Session, SessionError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let session = sessions::lock_session(&mut tx, id).await?;
             let session = session.ok_or(SessionError::LeaseLost { id })?;
             let deployed_now = leases::finish_contextualizing(&mut tx, lease, id).await?;
@@ -304,7 +295,7 @@ async fn try_deploy(
                 if deployed_now > 0 {
                     record_grant(&mut tx, &view, keyed).await?;
                 }
-                Ok((tx, view))
+                Ok(view)
             } else {
                 // Retired, expired or rolled back meanwhile; whoever did it sees to the nodes.
                 Err(SessionError::LeaseLost { id })
@@ -317,12 +308,12 @@ async fn try_deploy(
 /// repeated request has been told so, it stays.
 async fn refuse(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             sessions::lock_session(&mut tx, id).await?;
             if idempotency::delete_unfetched_of_session(&mut tx, id).await? {
                 sessions::retire_session(&mut tx, id, Cause::Refused).await?;
             }
-            Ok((tx, ()))
+            Ok(())
         })
         .await
 }
@@ -371,7 +362,7 @@ async fn undo(
     let (clean, failed, lease) = (&clean, &failed, keeper.lease());
     // Without the database the leases lapse, and a worker rolls the session back.
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             // The session before its nodes, as everybody does.
             sessions::lock_session(&mut tx, session.id).await?;
             for node in clean {
@@ -383,7 +374,7 @@ async fn undo(
                 fail(ctx, &mut tx, session, failure, lease).await?;
             }
             sessions::retire_session(&mut tx, session.id, Cause::Refused).await?;
-            Ok((tx, ()))
+            Ok(())
         })
         .await
 }

@@ -96,12 +96,12 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
     let (data, lease) = (&JsonObject(data), work.keeper.lease());
     work.keeper.expect_fewer(1);
     let write = || {
-        ctx.db.transaction(|mut tx| async move {
+        ctx.db.transaction(async |mut tx| {
             let written = leases::finish_deprovisioning(&mut tx, node, lease, data).await?;
             if written {
                 pools::note_success(&mut tx, work).await?;
             }
-            Ok::<_, DbError>((tx, written))
+            Ok(written)
         })
     };
     if lease::persist(ctx, write).await? {
@@ -134,9 +134,8 @@ async fn leave_held(
     work.keeper.expect_fewer(1);
     let again_in = stale.then_some(pause.as_secs_f64());
     let write = || {
-        ctx.db.transaction(|mut tx| async move {
-            let written = leases::leave_held_node(&mut tx, node, lease, again_in).await?;
-            Ok::<_, DbError>((tx, written))
+        ctx.db.transaction(async |mut tx| {
+            leases::leave_held_node(&mut tx, node, lease, again_in).await
         })
     };
     match (lease::persist(ctx, write).await?, stale) {
@@ -166,7 +165,7 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
             session: None,
         };
         ctx.db
-            .transaction(|mut tx| async move {
+            .transaction(async |mut tx| -> Result<_, DbError> {
                 let pool = sessions::last_pool_of_node(&mut tx, node.id).await?;
                 let restored = match pool {
                     Some(pool) => leases::set_pool(&mut tx, node.id, &pool).await?,
@@ -176,7 +175,7 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
                     leases::fail_node(&mut tx, node, lease, failure).await?;
                     tracing::error!(node.id, "{detail}");
                 }
-                Ok::<_, DbError>((tx, ()))
+                Ok(())
             })
             .await?;
     }

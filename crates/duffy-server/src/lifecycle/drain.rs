@@ -11,7 +11,7 @@ use crate::db::{DbError, Tx, operators, pools};
 pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool == name);
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             if !configured && !has_nodes(&mut tx, name).await? {
                 return Err(unknown_pool(ctx, name));
             }
@@ -19,7 +19,7 @@ pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, Op
             let event = Event::of_pool(Cause::Drained, name).with_detail(reason);
             events::record(&mut tx, &event).await?;
             tx.wake_workers();
-            Ok((tx, ()))
+            Ok(())
         })
         .await?;
     // If this fails, a worker does it.
@@ -39,7 +39,7 @@ async fn has_nodes(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
 pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool == name);
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             if !pools::resume_pool(&mut tx, name).await? {
                 return Err(if configured {
                     OperatorError::NotDrained { name: name.into() }
@@ -50,7 +50,7 @@ pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), Oper
             let event = Event::of_pool(Cause::Resumed, name).with_detail(reason);
             events::record(&mut tx, &event).await?;
             tx.wake_workers();
-            Ok((tx, ()))
+            Ok(())
         })
         .await?;
     tracing::info!(pool.name = name, "pool resumed");
@@ -74,10 +74,7 @@ fn unknown_pool(ctx: &Ctx, name: &str) -> OperatorError {
 pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
     let nodes = ctx
         .db
-        .read(|mut tx| async move {
-            let nodes = pools::list_nodes_of_drained(&mut tx).await?;
-            Ok::<_, DbError>((tx, nodes))
-        })
+        .read(async |mut tx| pools::list_nodes_of_drained(&mut tx).await)
         .await?;
     let mut released = Vec::new();
     // Each by itself: one that cannot be released shall not keep the others.
@@ -99,9 +96,6 @@ pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
 
 async fn release(ctx: &Ctx, node: &NodeRow) -> Result<bool, DbError> {
     ctx.db
-        .transaction(|mut tx| async move {
-            let released = pools::release_node_of_drained(&mut tx, node).await?;
-            Ok((tx, released))
-        })
+        .transaction(async |mut tx| pools::release_node_of_drained(&mut tx, node).await)
         .await
 }

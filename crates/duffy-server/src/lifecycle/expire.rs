@@ -15,10 +15,7 @@ pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
     loop {
         let due = ctx
             .db
-            .read(|mut tx| async move {
-                let due = sessions::list_expired_sessions(&mut tx, BATCH).await?;
-                Ok::<_, DbError>((tx, due))
-            })
+            .read(async |mut tx| sessions::list_expired_sessions(&mut tx, BATCH).await)
             .await?;
         let mut progress = false;
         for id in &due {
@@ -42,13 +39,13 @@ pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
 
 async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let due = sessions::lock_expired_session(&mut tx, id).await?;
             let retired = due
                 && sessions::retire_session(&mut tx, id, Cause::Expired)
                     .await?
                     .is_some();
-            Ok((tx, retired))
+            Ok(retired)
         })
         .await
 }

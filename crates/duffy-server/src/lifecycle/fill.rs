@@ -15,10 +15,10 @@ use crate::db::{DbError, Tx, pools};
 pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
     let (counts, states) = ctx
         .db
-        .read(|mut tx| async move {
+        .read(async |mut tx| -> Result<_, DbError> {
             let counts = nodes::count_filled(&mut tx).await?;
             let states = pools::list_pool_states(&mut tx).await?;
-            Ok::<_, DbError>((tx, (counts, states)))
+            Ok((counts, states))
         })
         .await?;
     let states: HashMap<_, _> = states
@@ -77,10 +77,10 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
     let wanted = &wanted;
     let added = ctx
         .db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| -> Result<_, DbError> {
             if !nodes::try_lock_pool(&mut tx, &pool.name, PoolLock::Fill).await? {
                 // Another worker is at it.
-                return Ok::<_, DbError>((tx, (0, 0)));
+                return Ok((0, 0));
             }
             let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;
             let missing = rules::count_missing(fill_level, filled);
@@ -94,7 +94,7 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
             if added > 0 {
                 tx.wake_workers();
             }
-            Ok((tx, (missing, added)))
+            Ok((missing, added))
         })
         .await?;
     match added {

@@ -59,14 +59,14 @@ pub async fn list_node_events(
 ) -> Result<Option<Vec<Event>>, DbError> {
     let rows = ctx
         .db
-        .read(|mut tx| async move {
+        .read(async |mut tx| -> Result<_, DbError> {
             let rows = match nodes::find_node(&mut tx, id).await? {
                 None => None,
                 Some(_) => Some(
                     events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await?,
                 ),
             };
-            Ok::<_, DbError>((tx, rows))
+            Ok(rows)
         })
         .await?;
     let shown = |rows: Vec<EventRow>| {
@@ -96,7 +96,7 @@ pub async fn list_session_events(
     page: Page,
 ) -> Result<SessionHistory, DbError> {
     ctx.db
-        .read(|mut tx| async move {
+        .read(async |mut tx| {
             let history = match sessions::find_session(&mut tx, id).await? {
                 None => SessionHistory::Unknown,
                 Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
@@ -109,7 +109,7 @@ pub async fn list_session_events(
                     SessionHistory::Events(shown.collect())
                 }
             };
-            Ok((tx, history))
+            Ok(history)
         })
         .await
 }

@@ -92,10 +92,7 @@ pub(super) async fn await_answer(
     loop {
         let standing = ctx
             .db
-            .read(|mut tx| async move {
-                let standing = stand(&mut tx, key).await?;
-                Ok::<_, SessionError>((tx, standing))
-            })
+            .read(async |mut tx| stand(&mut tx, key).await)
             .await?;
         match standing {
             Standing::First(_) => return Ok(None),
@@ -145,10 +142,10 @@ impl Promise {
     /// it was given back meanwhile.
     pub async fn keep(&self, ctx: &Ctx) -> Result<bool, DbError> {
         ctx.db
-            .transaction(|mut tx| async move {
+            .transaction(async |mut tx| {
                 let (tenant, key) = (self.tenant_id, &self.key);
                 let kept = idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await?;
-                Ok((tx, kept))
+                Ok(kept)
             })
             .await
     }
@@ -173,10 +170,10 @@ impl Promise {
     /// and nothing is changed, when the answer went out after all, or the session is over.
     pub async fn give_up(&self, ctx: &Ctx) -> Result<bool, DbError> {
         ctx.db
-            .transaction(|mut tx| async move {
+            .transaction(async |mut tx| {
                 let session = sessions::lock_session(&mut tx, self.session_id).await?;
                 if session.is_none_or(|session| session.retired_at.is_some()) {
-                    return Ok((tx, false));
+                    return Ok(false);
                 }
                 let (tenant, key) = (self.tenant_id, &self.key);
                 let forgotten =
@@ -184,7 +181,7 @@ impl Promise {
                 if forgotten {
                     sessions::retire_session(&mut tx, self.session_id, Cause::Retired).await?;
                 }
-                Ok((tx, forgotten))
+                Ok(forgotten)
             })
             .await
     }

@@ -147,10 +147,7 @@ impl Renewal {
     async fn renew(&self) -> Result<u64, DbError> {
         let seconds = self.length.as_secs_f64();
         self.db
-            .transaction(|mut tx| async move {
-                let held = leases::renew_lease(&mut tx, &self.lease, seconds).await?;
-                Ok((tx, held))
-            })
+            .transaction(async |mut tx| leases::renew_lease(&mut tx, &self.lease, seconds).await)
             .await
     }
 }
@@ -158,9 +155,9 @@ impl Renewal {
 /// Gives nodes up unfinished, whatever of them is still under the lease.
 pub(super) async fn hand_back(ctx: &Ctx, lease: &str) -> Result<(), DbError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             leases::hand_back_lease(&mut tx, lease).await?;
-            Ok((tx, ()))
+            Ok(())
         })
         .await
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::views;
 use crate::context::Ctx;
 use crate::db::nodes::{self, NewNode, NodeRow};
-use crate::db::{DbError, JsonObject, TransactionError, Unique};
+use crate::db::{DbError, JsonObject, Unique};
 use crate::nodes::ssh::Target;
 
 /// Why a node was not registered.
@@ -29,15 +29,6 @@ pub enum NodeError {
     Db(#[from] DbError),
 }
 
-impl TransactionError for NodeError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            NodeError::Db(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 /// Registers a node, which is unused at first.
 pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeError> {
     let node = NewNode {
@@ -52,7 +43,7 @@ pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeErro
     let node = &node;
     let row = ctx
         .db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| -> Result<_, NodeError> {
             let row = nodes::insert_node(&mut tx, node)
                 .await
                 .map_err(|error| match error {
@@ -66,7 +57,7 @@ pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeErro
                 })?;
             // A pool may want to pick it.
             tx.wake_workers();
-            Ok::<_, NodeError>((tx, row))
+            Ok(row)
         })
         .await?;
     tracing::info!(node.id = row.id, "node registered");

@@ -14,7 +14,7 @@ use crate::context::Ctx;
 use crate::db::events::{self, Cause, Event};
 use crate::db::nodes::NodeRow;
 use crate::db::operators::{self, Retirement};
-use crate::db::{DbError, JsonObject, TransactionError, Tx, pools};
+use crate::db::{DbError, JsonObject, Tx, pools};
 
 /// Why an operator's wish is not granted.
 #[derive(Debug, thiserror::Error)]
@@ -96,15 +96,6 @@ pub enum OperatorError {
     Db(#[from] DbError),
 }
 
-impl TransactionError for OperatorError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            OperatorError::Db(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 /// The node, locked, if something can be done to it.
 async fn lock_active(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     let node = operators::lock_node(tx, id).await?;
@@ -160,7 +151,7 @@ async fn try_retire(
     taken: bool,
 ) -> Result<Retired, OperatorError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let node = lock_free(&mut tx, id).await?;
             let (retired, retirement) = match node.state.0 {
                 // Should its session not be granted it would be ready again, and lent.
@@ -184,7 +175,7 @@ async fn try_retire(
                 }
             };
             operators::retire_node(&mut tx, &node, retirement, reason).await?;
-            Ok((tx, retired))
+            Ok(retired)
         })
         .await
 }
@@ -213,7 +204,7 @@ pub struct Repair {
 pub async fn repair_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Repair, OperatorError> {
     let repair = ctx
         .db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let node = lock_free(&mut tx, id).await?;
             let repaired = repair(&mut tx, &node, reason).await?;
             let work = match repaired {
@@ -229,7 +220,7 @@ pub async fn repair_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Repair, Ope
                 repaired,
                 pool_waits_until,
             };
-            Ok::<_, OperatorError>((tx, repair))
+            Ok(repair)
         })
         .await;
     match repair {
@@ -272,10 +263,10 @@ async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, O
 /// What is lent stays so until its session ends.
 pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| -> Result<_, OperatorError> {
             let node = lock_free(&mut tx, id).await?;
             operators::set_held(&mut tx, &node, true, reason).await?;
-            Ok::<_, OperatorError>((tx, ()))
+            Ok(())
         })
         .await?;
     tracing::info!(node.id = id, "node held");
@@ -285,13 +276,13 @@ pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorE
 /// Lets go of a node that is held.
 pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let node = lock_active(&mut tx, id).await?;
             if node.held_at.is_none() {
                 return Err(OperatorError::NotHeld { id });
             }
             operators::set_held(&mut tx, &node, false, reason).await?;
-            Ok::<_, OperatorError>((tx, ()))
+            Ok(())
         })
         .await?;
     tracing::info!(node.id = id, "node let go of");
@@ -311,11 +302,11 @@ pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64
     }
     // That it is done is written down first: whoever dies at it has left a word.
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| -> Result<_, DbError> {
             let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
             let event = Event::new(Cause::Purged).with_detail(&detail);
             events::record(&mut tx, &event).await?;
-            Ok::<_, DbError>((tx, ()))
+            Ok(())
         })
         .await?;
     prune::remove_older(ctx, age).await

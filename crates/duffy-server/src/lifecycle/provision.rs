@@ -113,12 +113,12 @@ async fn make_ready(
 async fn write_ready(ctx: &Ctx, work: &Work<'_>, node: &NodeRow) -> Result<bool, DbError> {
     let lease = work.keeper.lease();
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let written = leases::finish_provisioning(&mut tx, node, lease).await?;
             if written {
                 pools::note_success(&mut tx, work).await?;
             }
-            Ok((tx, written))
+            Ok(written)
         })
         .await
 }

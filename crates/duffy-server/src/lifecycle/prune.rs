@@ -34,9 +34,8 @@ async fn remove_slices(ctx: &Ctx, age: Duration, slices: u32) -> Result<u64, DbE
         let Some(after) = place else { break };
         let slice = ctx
             .db
-            .transaction(|mut tx| async move {
-                let slice = old_events::delete_slice(&mut tx, after, before, BATCH).await?;
-                Ok::<_, DbError>((tx, slice))
+            .transaction(async |mut tx| {
+                old_events::delete_slice(&mut tx, after, before, BATCH).await
             })
             .await?;
         removed += slice.events;
@@ -56,10 +55,7 @@ pub async fn count_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
     while let Some(after) = place {
         let slice = ctx
             .db
-            .read(|mut tx| async move {
-                let slice = old_events::count_slice(&mut tx, after, before, COUNTED).await?;
-                Ok::<_, DbError>((tx, slice))
-            })
+            .read(async |mut tx| old_events::count_slice(&mut tx, after, before, COUNTED).await)
             .await?;
         counted += slice.events;
         place = slice.next;
@@ -69,10 +65,7 @@ pub async fn count_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
 
 async fn long_ago(ctx: &Ctx, age: Duration) -> Result<Timestamp, DbError> {
     ctx.db
-        .read(|mut tx| async move {
-            let time = old_events::long_ago(&mut tx, age.as_secs_f64()).await?;
-            Ok((tx, time))
-        })
+        .read(async |mut tx| old_events::long_ago(&mut tx, age.as_secs_f64()).await)
         .await
 }
 
@@ -82,10 +75,10 @@ const KEEP_KEYS: Duration = Duration::from_hours(24);
 /// Forgets the keys of old requests. Returns how many.
 pub async fn prune_keys(ctx: &Ctx) -> Result<u64, DbError> {
     in_batches(AT_ONCE, || {
-        ctx.db.transaction(|mut tx| async move {
+        ctx.db.transaction(async |mut tx| {
             let age = KEEP_KEYS.as_secs_f64();
             let removed = idempotency::delete_old_keys(&mut tx, age, BATCH).await?;
-            Ok((tx, removed))
+            Ok(removed)
         })
     })
     .await

@@ -11,15 +11,12 @@ use crate::db::{DbError, sessions};
 pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
     let abandoned = ctx
         .db
-        .read(|mut tx| async move {
-            let ids = sessions::list_abandoned_sessions(&mut tx).await?;
-            Ok::<_, DbError>((tx, ids))
-        })
+        .read(async |mut tx| sessions::list_abandoned_sessions(&mut tx).await)
         .await?;
     for id in abandoned {
         let rolled_back = ctx
             .db
-            .transaction(|mut tx| async move {
+            .transaction(async |mut tx| {
                 // Again, under the session's lock: its request may have come back to life.
                 sessions::lock_session(&mut tx, id).await?;
                 let still = sessions::list_abandoned_sessions(&mut tx)
@@ -30,7 +27,7 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
                 } else {
                     None
                 };
-                Ok::<_, DbError>((tx, retired.is_some()))
+                Ok(retired.is_some())
             })
             .await;
         match rolled_back {
@@ -42,10 +39,7 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
     }
     let released = ctx
         .db
-        .transaction(|mut tx| async move {
-            let released = sessions::release_orphans(&mut tx).await?;
-            Ok::<_, DbError>((tx, released))
-        })
+        .transaction(async |mut tx| sessions::release_orphans(&mut tx).await)
         .await?;
     if released > 0 {
         tracing::warn!(

@@ -24,10 +24,7 @@ pub(super) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
 pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
     let due = ctx
         .db
-        .read(|mut tx| async move {
-            let due = repairs::list_repairable(&mut tx, BATCH).await?;
-            Ok::<_, DbError>((tx, due))
-        })
+        .read(async |mut tx| repairs::list_repairable(&mut tx, BATCH).await)
         .await?;
     let mut repaired = 0;
     for id in due {
@@ -54,19 +51,16 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
 
 async fn repair(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
     ctx.db
-        .transaction(|mut tx| async move {
-            let repaired = repairs::repair_node(&mut tx, id).await?;
-            Ok((tx, repaired))
-        })
+        .transaction(async |mut tx| repairs::repair_node(&mut tx, id).await)
         .await
 }
 
 async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let detail = "another active node has its name or address; see to it by hand";
             repairs::stop_repairs(&mut tx, id, detail).await?;
-            Ok((tx, ()))
+            Ok(())
         })
         .await
 }

@@ -13,7 +13,7 @@ use crate::db::idempotency::NewKey;
 use crate::db::nodes::{self, NodeRow, PoolLock};
 use crate::db::sessions::{self, SessionRow};
 use crate::db::tenants::{self, TenantRow};
-use crate::db::{DbError, Interval, JsonObject, TransactionError, Tx};
+use crate::db::{DbError, Interval, JsonObject, Tx};
 
 /// A session whose nodes wait for the tenant's key.
 #[derive(Debug)]
@@ -95,15 +95,6 @@ impl From<DbError> for ReserveError {
     }
 }
 
-impl TransactionError for ReserveError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            ReserveError::Refused(error) => error.database_error(),
-            ReserveError::HeldByOthers | ReserveError::Repeated => None,
-        }
-    }
-}
-
 fn cannot_reserve(spec: Option<&NodesSpec>) -> SessionError {
     SessionError::CannotReserve {
         quantity: spec.map_or(0, |spec| spec.quantity),
@@ -129,7 +120,7 @@ async fn try_reserve(
         key,
     } = wanted;
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
             let tenant = tenant.ok_or(SessionError::UnknownTenant { id: tenant_id })?;
             // First of all: what a repeated request asks for it may hold already.
@@ -171,7 +162,7 @@ async fn try_reserve(
             if reserved.is_empty() {
                 let session = views::read_session(ctx, &mut tx, session).await?;
                 record_grant(&mut tx, &session, keyed).await?;
-                return Ok((tx, Outcome::Granted(Box::new(session))));
+                return Ok(Outcome::Granted(Box::new(session)));
             }
             // The pools are short of these nodes now.
             tx.wake_workers();
@@ -181,7 +172,7 @@ async fn try_reserve(
                 nodes: reserved,
                 keyed,
             };
-            Ok((tx, Outcome::Reserved(Box::new(reserved))))
+            Ok(Outcome::Reserved(Box::new(reserved)))
         })
         .await
 }

@@ -1,6 +1,6 @@
 //! Why a session is not granted or changed.
 
-use crate::db::{DbError, TransactionError};
+use crate::db::DbError;
 
 /// Why a session was not granted or changed.
 #[derive(Debug, thiserror::Error)]
@@ -85,13 +85,4 @@ pub enum SessionError {
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
-}
-
-impl TransactionError for SessionError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            SessionError::Db(error) => Some(error),
-            _ => None,
-        }
-    }
 }

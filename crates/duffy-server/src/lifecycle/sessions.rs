@@ -127,9 +127,9 @@ async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, Sessio
 /// away.
 pub async fn give_back(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     let retire = || {
-        ctx.db.transaction(|mut tx| async move {
+        ctx.db.transaction(async |mut tx| {
             sessions::retire_session(&mut tx, id, Cause::Retired).await?;
-            Ok((tx, ()))
+            Ok(())
         })
     };
     lease::persist(ctx, retire).await
@@ -144,7 +144,7 @@ pub async fn update_session(
 ) -> Result<Session, SessionError> {
     let view = ctx
         .db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let session = sessions::lock_session(&mut tx, id).await?;
             let mut session = session.ok_or(SessionError::NotFound)?;
             if !by.is_admin && session.tenant_id != by.id {
@@ -175,7 +175,7 @@ pub async fn update_session(
                 session = retired.ok_or(SessionError::Retired { id })?;
             }
             let view = views::read_session(ctx, &mut tx, session).await?;
-            Ok((tx, view))
+            Ok(view)
         })
         .await?;
     if !view.active {

@@ -114,10 +114,7 @@ pub async fn list_nodes(ctx: &Ctx, filter: &NodeFilter) -> Result<Vec<NodeStandi
     let all = *all || *state == Some(NodeState::Done);
     let rows = ctx
         .db
-        .read(|mut tx| async move {
-            let rows = operators::list_nodes(&mut tx, pool, *state, all).await?;
-            Ok::<_, DbError>((tx, rows))
-        })
+        .read(async |mut tx| operators::list_nodes(&mut tx, pool, *state, all).await)
         .await?;
     Ok(rows.iter().map(NodeStanding::from).collect())
 }
@@ -126,10 +123,10 @@ pub async fn list_nodes(ctx: &Ctx, filter: &NodeFilter) -> Result<Vec<NodeStandi
 pub async fn find_node(ctx: &Ctx, id: i64, limit: u32) -> Result<Option<NodeDossier>, DbError> {
     let found = ctx
         .db
-        .read(|mut tx| async move {
+        .read(async |mut tx| -> Result<_, DbError> {
             let row = operators::show_node(&mut tx, id).await?;
             let events = events::last_of_node(&mut tx, id, limit).await?;
-            Ok::<_, DbError>((tx, row.map(|row| (row, events))))
+            Ok(row.map(|row| (row, events)))
         })
         .await?;
     Ok(found.map(|(row, events)| NodeDossier {
@@ -225,10 +222,10 @@ impl PoolStanding {
 pub async fn list_pools(ctx: &Ctx) -> Result<Vec<PoolStanding>, DbError> {
     let (levels, states) = ctx
         .db
-        .read(|mut tx| async move {
+        .read(async |mut tx| -> Result<_, DbError> {
             let levels = operators::list_levels(&mut tx).await?;
             let states = pools::list_pool_states(&mut tx).await?;
-            Ok::<_, DbError>((tx, (levels, states)))
+            Ok((levels, states))
         })
         .await?;
     let configured = ctx.config.nodepools.iter();

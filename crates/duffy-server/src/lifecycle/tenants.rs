@@ -9,7 +9,7 @@ use super::views;
 use crate::context::Ctx;
 use crate::credentials::CredentialsError;
 use crate::db::tenants::{self, NewTenant, StoredKey, TenantRow};
-use crate::db::{DbError, Interval, TransactionError, Tx, Unique};
+use crate::db::{DbError, Interval, Tx, Unique};
 use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
 
 /// Why a tenant was not created or changed.
@@ -40,15 +40,6 @@ pub enum TenantError {
     Db(#[from] DbError),
 }
 
-impl TransactionError for TenantError {
-    fn database_error(&self) -> Option<&DbError> {
-        match self {
-            TenantError::Db(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 /// Creates a tenant with a new API key, which is shown in the result and never again.
 pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCreated, TenantError> {
     let key = uuid::Uuid::new_v4().to_string();
@@ -64,10 +55,7 @@ pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCrea
     let tenant = &tenant;
     let row = ctx
         .db
-        .transaction(|mut tx| async move {
-            let row = insert(&mut tx, tenant).await?;
-            Ok::<_, TenantError>((tx, row))
-        })
+        .transaction(async |mut tx| insert(&mut tx, tenant).await)
         .await?;
     tracing::info!(tenant.id = row.id, tenant.name = row.name, "tenant created");
     let mut view = views::tenant(ctx, &row);
@@ -95,10 +83,7 @@ pub async fn import_tenants(
 ) -> Result<Vec<String>, TenantError> {
     let taken: HashSet<String> = ctx
         .db
-        .read(|mut tx| async move {
-            let rows = tenants::list_tenants(&mut tx, None).await?;
-            Ok::<_, DbError>((tx, rows))
-        })
+        .read(async |mut tx| tenants::list_tenants(&mut tx, None).await)
         .await?
         .into_iter()
         .map(|row| row.name)
@@ -113,7 +98,7 @@ pub async fn import_tenants(
     // As many at a time as there are cores.
     let rows: Vec<NewTenant> = stream::iter(new)
         .map(|tenant| async {
-            Ok::<_, CredentialsError>(NewTenant {
+            Ok::<_, TenantError>(NewTenant {
                 api_key: hash(ctx, tenant.api_key.expose_secret()).await?,
                 name: tenant.name.clone(),
                 is_admin: false,
@@ -128,11 +113,11 @@ pub async fn import_tenants(
         .await?;
     let rows = &rows;
     ctx.db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| -> Result<_, TenantError> {
             for tenant in rows {
                 insert(&mut tx, tenant).await?;
             }
-            Ok::<_, TenantError>((tx, ()))
+            Ok(())
         })
         .await?;
     tracing::info!(quantity = rows.len(), "tenants imported");
@@ -170,7 +155,7 @@ pub async fn update_tenant(
     let (update, key) = (&update, &key);
     let row = ctx
         .db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let row = tenants::lock_tenant(&mut tx, id).await?;
             let mut row = row.ok_or(TenantError::NotFound)?;
             if row.retired_at.is_some() {
@@ -193,7 +178,7 @@ pub async fn update_tenant(
                 row.session_lifetime_max = lifetime.map(Interval);
             }
             tenants::update_tenant(&mut tx, &row).await?;
-            Ok::<_, TenantError>((tx, row))
+            Ok(row)
         })
         .await?;
     tracing::info!(tenant.id = row.id, tenant.name = row.name, "tenant changed");
@@ -208,7 +193,7 @@ pub async fn set_tenant_active(
 ) -> Result<TenantUpdated, TenantError> {
     let row = ctx
         .db
-        .transaction(|mut tx| async move {
+        .transaction(async |mut tx| {
             let row = tenants::lock_tenant(&mut tx, id).await?;
             let row = row.ok_or(TenantError::NotFound)?;
             if row.retired_at.is_some() && !active {
@@ -217,7 +202,7 @@ pub async fn set_tenant_active(
             let row = tenants::set_tenant_active(&mut tx, id, active).await?;
             let row = row.ok_or(TenantError::NotFound)?;
             tx.wake_workers();
-            Ok::<_, TenantError>((tx, row))
+            Ok(row)
         })
         .await?;
     let change = if active {
@@ -232,9 +217,9 @@ pub async fn set_tenant_active(
 /// Stores the digest of a key that was verified by its hash, so that the next check is cheap. What does not work now is
 /// tried again then.
 pub async fn remember_digest(ctx: &Ctx, tenant: &TenantRow, digest: &str) {
-    let stored = ctx.db.transaction(|mut tx| async move {
+    let stored = ctx.db.transaction(async |mut tx| -> Result<_, DbError> {
         tenants::set_digest(&mut tx, tenant.id, &tenant.api_key, digest).await?;
-        Ok::<_, DbError>((tx, ()))
+        Ok(())
     });
     if let Err(error) = stored.await {
         tracing::warn!(tenant.id, %error, "cannot store the digest of an API key");

@@ -167,11 +167,11 @@ pub(super) async fn read_session(
 pub async fn list_sessions(ctx: &Ctx, tenant_id: Option<i64>) -> Result<Vec<Session>, DbError> {
     let (rows, owners, nodes) = ctx
         .db
-        .read(|mut tx| async move {
+        .read(async |mut tx| -> Result<_, DbError> {
             let nodes = sessions::list_nodes_of_active_sessions(&mut tx, tenant_id).await?;
             let rows = sessions::list_active_sessions(&mut tx, tenant_id).await?;
             let owners = sessions::list_tenants_of_active_sessions(&mut tx, tenant_id).await?;
-            Ok::<_, DbError>((tx, (rows, owners, nodes)))
+            Ok((rows, owners, nodes))
         })
         .await?;
     let owners: HashMap<i64, TenantRow> = owners.into_iter().map(|row| (row.id, row)).collect();
@@ -193,12 +193,12 @@ pub async fn list_sessions(ctx: &Ctx, tenant_id: Option<i64>) -> Result<Vec<Sess
 /// A session, retired or not.
 pub async fn find_session(ctx: &Ctx, id: i64) -> Result<Option<Session>, DbError> {
     ctx.db
-        .read(|mut tx| async move {
+        .read(async |mut tx| {
             let session = match sessions::find_session(&mut tx, id).await? {
                 Some(row) => Some(read_session(ctx, &mut tx, row).await?),
                 None => None,
             };
-            Ok((tx, session))
+            Ok(session)
         })
         .await
 }
@@ -207,10 +207,7 @@ pub async fn find_session(ctx: &Ctx, id: i64) -> Result<Option<Session>, DbError
 pub async fn list_nodes(ctx: &Ctx) -> Result<Vec<Node>, DbError> {
     let rows = ctx
         .db
-        .read(|mut tx| async move {
-            let rows = nodes::list_active_nodes(&mut tx).await?;
-            Ok::<_, DbError>((tx, rows))
-        })
+        .read(async |mut tx| nodes::list_active_nodes(&mut tx).await)
         .await?;
     Ok(rows.into_iter().map(|row| node(row, false)).collect())
 }
@@ -221,12 +218,12 @@ const PAGE: i64 = 500;
 /// Shows all nodes that are not retired, some at a time: all at once take many times the memory of what is told of them.
 pub async fn visit_nodes(ctx: &Ctx, mut visit: impl FnMut(Node)) -> Result<(), DbError> {
     ctx.db
-        .read(|mut tx| async move {
+        .read(async |mut tx| {
             let mut last = 0;
             loop {
                 let rows = nodes::list_active_nodes_after(&mut tx, last, PAGE).await?;
                 let Some(row) = rows.last() else {
-                    return Ok((tx, ()));
+                    return Ok(());
                 };
                 last = row.id;
                 for row in rows {
@@ -241,10 +238,7 @@ pub async fn visit_nodes(ctx: &Ctx, mut visit: impl FnMut(Node)) -> Result<(), D
 pub async fn find_node(ctx: &Ctx, id: i64, for_operators: bool) -> Result<Option<Node>, DbError> {
     let row = ctx
         .db
-        .read(|mut tx| async move {
-            let row = nodes::find_node(&mut tx, id).await?;
-            Ok::<_, DbError>((tx, row))
-        })
+        .read(async |mut tx| nodes::find_node(&mut tx, id).await)
         .await?;
     Ok(row.map(|row| node(row, for_operators)))
 }
@@ -253,10 +247,7 @@ pub async fn find_node(ctx: &Ctx, id: i64, for_operators: bool) -> Result<Option
 pub async fn list_tenants(ctx: &Ctx, only: Option<i64>) -> Result<Vec<Tenant>, DbError> {
     let rows = ctx
         .db
-        .read(|mut tx| async move {
-            let rows = tenants::list_tenants(&mut tx, only).await?;
-            Ok::<_, DbError>((tx, rows))
-        })
+        .read(async |mut tx| tenants::list_tenants(&mut tx, only).await)
         .await?;
     Ok(rows.iter().map(|row| tenant(ctx, row)).collect())
 }
@@ -265,10 +256,7 @@ pub async fn list_tenants(ctx: &Ctx, only: Option<i64>) -> Result<Vec<Tenant>, D
 pub async fn find_tenant(ctx: &Ctx, id: i64) -> Result<Option<Tenant>, DbError> {
     let row = ctx
         .db
-        .read(|mut tx| async move {
-            let row = tenants::find_tenant(&mut tx, id).await?;
-            Ok::<_, DbError>((tx, row))
-        })
+        .read(async |mut tx| tenants::find_tenant(&mut tx, id).await)
         .await?;
     Ok(row.map(|row| tenant(ctx, &row)))
 }
@@ -317,7 +305,7 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     };
     let (counts, untouched, states) = ctx
         .db
-        .read(|mut tx| async move {
+        .read(async |mut tx| -> Result<_, DbError> {
             let counts = nodes::count_by_state(&mut tx, name).await?;
             let untouched = match counts
                 .iter()
@@ -327,7 +315,7 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
                 None => Vec::new(),
             };
             let states = pools::list_pool_states(&mut tx).await?;
-            Ok::<_, DbError>((tx, (counts, untouched, states)))
+            Ok((counts, untouched, states))
         })
         .await?;
     let mut levels = PoolLevels::default();
@@ -370,9 +358,9 @@ fn failing(state: &PoolStateRow) -> Option<PoolFailing> {
 /// The number that the next session gets, if nobody else asks first.
 pub async fn next_session_id(ctx: &Ctx) -> Result<i64, DbError> {
     ctx.db
-        .read(|mut tx| async move {
+        .read(async |mut tx| {
             let last = sessions::last_session_id(&mut tx).await?;
-            Ok((tx, last + 1))
+            Ok(last + 1)
         })
         .await
 }
@@ -381,10 +369,7 @@ pub async fn next_session_id(ctx: &Ctx) -> Result<i64, DbError> {
 pub async fn next_ready_node(ctx: &Ctx, pool: &str) -> Result<Option<Node>, DbError> {
     let row = ctx
         .db
-        .read(|mut tx| async move {
-            let row = nodes::next_ready_node(&mut tx, pool).await?;
-            Ok::<_, DbError>((tx, row))
-        })
+        .read(async |mut tx| nodes::next_ready_node(&mut tx, pool).await)
         .await?;
     Ok(row.map(|row| node(row, false)))
 }

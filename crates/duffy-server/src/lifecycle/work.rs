@@ -133,7 +133,7 @@ pub(super) async fn postpone_or_fail(
     let lease = work.keeper.lease();
     work.keeper.expect_fewer(1);
     let write = || {
-        ctx.db.transaction(|mut tx| async move {
+        ctx.db.transaction(async |mut tx| {
             let written = if pause.is_some() {
                 leases::postpone_node(&mut tx, node, lease, failure).await?
             } else {
@@ -144,7 +144,7 @@ pub(super) async fn postpone_or_fail(
             if written {
                 pools::note_failure(ctx, &mut tx, work, node, detail).await?;
             }
-            Ok::<_, DbError>((tx, written))
+            Ok(written)
         })
     };
     let written = lease::persist(ctx, write).await?;

@@ -108,10 +108,7 @@ impl Queue {
         let mut waiting = self
             .ctx
             .db
-            .read(|mut tx| async move {
-                let waiting = leases::list_waiting(&mut tx).await?;
-                Ok::<_, DbError>((tx, waiting))
-            })
+            .read(async |mut tx| leases::list_waiting(&mut tx).await)
             .await?;
         // In an order of its own: each engine, and each collation, has another one.
         waiting.sort_by_key(order);
@@ -190,15 +187,15 @@ impl Queue {
         let ctx = &self.ctx;
         let seconds = ctx.policy.lease.as_secs_f64();
         ctx.db
-            .transaction(|mut tx| async move {
+            .transaction(async |mut tx| {
                 if group.failing
                     && let Some(pool) = &group.pool
                     && !pools::take_try(ctx, &mut tx, pool, group.state.0).await?
                 {
-                    return Ok((tx, Vec::new()));
+                    return Ok(Vec::new());
                 }
                 let nodes = leases::claim_nodes(&mut tx, group, portion, lease, seconds).await?;
-                Ok((tx, nodes))
+                Ok(nodes)
             })
             .await
     }

@@ -5,14 +5,14 @@ mod history;
 mod idempotency;
 mod migrations;
 mod original;
+mod statements;
 mod wake_ups;
 
 use std::time::Duration;
 
 use duffy_config::DatabaseUrl;
 use duffy_server::db::migrate::{self, MigrateError};
-use duffy_server::db::{Db, DbError, Deadlines, statements};
-use sqlx::{Connection, Executor};
+use duffy_server::db::{Db, DbError, Deadlines};
 
 use crate::support::{Postgres, Proxy, Scratch, eventually};
 
@@ -60,34 +60,6 @@ async fn open(url: &str) -> Db {
     Db::open(&DatabaseUrl::parse(url).unwrap(), 5, true)
         .await
         .unwrap()
-}
-
-#[tokio::test]
-async fn each_engine_understands_each_statement() {
-    let engines = Engines::new().await;
-    let mut postgres = sqlx::PgConnection::connect(&engines.server.url())
-        .await
-        .unwrap();
-    let mut sqlite = sqlx::SqliteConnection::connect(&engines.sqlite_url())
-        .await
-        .unwrap();
-    let mut count = 0;
-    for (name, sql) in statements() {
-        let described = (&mut postgres)
-            .prepare(sqlx::SqlSafeStr::into_sql_str(sql.postgres))
-            .await;
-        assert!(
-            described.is_ok(),
-            "PostgreSQL, {name}: {:?}",
-            described.err()
-        );
-        let described = (&mut sqlite)
-            .prepare(sqlx::SqlSafeStr::into_sql_str(sql.sqlite))
-            .await;
-        assert!(described.is_ok(), "SQLite, {name}: {:?}", described.err());
-        count += 1;
-    }
-    assert!(count > 50, "only {count} statements are listed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,15 +18,7 @@ pub(super) struct Step {
 /// Statements in the words of each engine.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Script {
-    #[cfg_attr(
-        not(feature = "postgresql"),
-        expect(dead_code, reason = "of the other engine")
-    )]
     pub(super) postgres: &'static [&'static str],
-    #[cfg_attr(
-        not(feature = "sqlite"),
-        expect(dead_code, reason = "of the other engine")
-    )]
     pub(super) sqlite: &'static [&'static str],
 }
 

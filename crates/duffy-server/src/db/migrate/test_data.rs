@@ -20,7 +20,7 @@ pub fn test_api_key(name: &str) -> Uuid {
 /// the order of [`TEST_TENANTS`].
 pub async fn insert_test_data<K: Into<StoredKey>>(db: &Db, keys: [K; 2]) -> Result<(), DbError> {
     let keys = &keys.map(Into::into);
-    db.transaction(|mut tx| async move {
+    db.transaction(async |mut tx| {
         for ((name, ssh_key, is_admin), api_key) in TEST_TENANTS.into_iter().zip(keys) {
             let tenant = NewTenant {
                 name: name.into(),
@@ -36,7 +36,7 @@ pub async fn insert_test_data<K: Into<StoredKey>>(db: &Db, keys: [K; 2]) -> Resu
         for node in test_nodes() {
             insert_node(&mut tx, &node).await?;
         }
-        Ok((tx, ()))
+        Ok(())
     })
     .await
 }

@@ -75,10 +75,7 @@ pub(super) async fn look(
 
 async fn is_unchanged(db: &Db, node: &NodeRow) -> Result<bool, DbError> {
     let now = db
-        .read(|mut tx| async move {
-            let row = nodes::find_node(&mut tx, node.id).await?;
-            Ok::<_, DbError>((tx, row))
-        })
+        .read(async |mut tx| nodes::find_node(&mut tx, node.id).await)
         .await?;
     Ok(now.is_some_and(|now| now.fence == node.fence && now.state == node.state))
 }

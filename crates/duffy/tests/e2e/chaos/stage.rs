@@ -203,7 +203,7 @@ fn settings() -> Value {
         "defaults": {"session-lifetime": "1h", "session-lifetime-max": "12h", "node-quota": 10},
         "tasks": {
             "periodic": {"fill-pools": {"interval": "1s"}, "expire-sessions": {"interval": "1s"}},
-            "lease": "5s", "backoff-min": "200ms", "backoff-max": "2s", "attempts": 5,
+            "concurrency": 4, "lease": "5s", "backoff-min": "200ms", "backoff-max": "2s", "attempts": 5,
             "pool-backoff-max": "3s", "repairs": 20, "repair-min": "1s", "repair-max": "4s",
         },
         "ssh": {"timeout": "4s", "connect-timeout": "2s"},

@@ -21,12 +21,7 @@ use super::Engines;
 /// Runs one function in a transaction of its own.
 macro_rules! tx {
     ($db:expr, |$tx:ident| $call:expr) => {
-        $db.transaction(async |mut $tx| {
-            let value = $call.await?;
-            Ok::<_, DbError>(($tx, value))
-        })
-        .await
-        .unwrap()
+        $db.transaction(async |mut $tx| $call.await).await.unwrap()
     };
 }
 
@@ -118,7 +113,7 @@ async fn tenants_come_and_go() {
         let taken = db
             .transaction(async |mut tx| {
                 tenants::insert_tenant(&mut tx, &new_tenant("ci")).await?;
-                Ok::<_, DbError>((tx, ()))
+                Ok(())
             })
             .await;
         assert!(
@@ -195,7 +190,7 @@ async fn nodes_are_added_counted_and_picked() {
             let taken = db
                 .transaction(async |mut tx| {
                     nodes::insert_node(&mut tx, node).await?;
-                    Ok::<_, DbError>((tx, ()))
+                    Ok(())
                 })
                 .await;
             assert!(
@@ -933,8 +928,7 @@ async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
             };
             async move {
                 db.transaction(async |mut tx| {
-                    let written = leases::finish_provisioning(&mut tx, &node, "mine").await?;
-                    Ok::<_, DbError>((tx, written))
+                    leases::finish_provisioning(&mut tx, &node, "mine").await
                 })
                 .await
             }

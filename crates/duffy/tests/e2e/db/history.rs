@@ -1,10 +1,11 @@
 //! A long history: which indexes its statements use, and how it is removed.
 
 use duffy_server::db::old_events::{self, Place};
-use duffy_server::db::{Db, DbError, Timestamp, statements};
-use sqlx::{Connection, Row};
+use duffy_server::db::{Db, DbError, Timestamp};
+use sqlx::Connection;
 
 use super::Engines;
+use super::statements::plans;
 
 const OLD: u64 = 100_000;
 
@@ -38,52 +39,40 @@ async fn fill(engines: &Engines) {
 async fn statements_on_a_long_history_use_its_indexes() {
     let engines = Engines::new().await;
     fill(&engines).await;
-    let mut file = sqlx::SqliteConnection::connect(&engines.sqlite_url())
-        .await
-        .unwrap();
     let slice = "'2020-01-01 01:00', 36000, '2021-01-01'";
-    for (name, index, values) in [
+    for (function, index, values) in [
         (
-            "DELETE_SLICE",
+            "delete_slice",
             "events_created_at_index",
             format!("{slice}, 1000"),
         ),
         (
-            "LAST_OF_SLICE",
+            "last_of_slice",
             "events_created_at_index",
             format!("{slice}, 999"),
         ),
         (
-            "COUNT_REST",
+            "count_slice",
             "events_created_at_index",
             "'2020-01-01 02:00', 72000, '2020-01-01 02:10'".to_owned(),
         ),
         (
-            "LIST_OF_NODE",
+            "list_of_node",
             "events_node_id_index",
             "5, 0, NULL, 100".to_owned(),
         ),
-        ("LAST_OF_NODE", "events_node_id_index", "5, 100".to_owned()),
+        ("last_of_node", "events_node_id_index", "5, 100".to_owned()),
         (
-            "LIST_OF_SESSION",
+            "list_of_session",
             "events_session_id_index",
             "5, 0, 100".to_owned(),
         ),
     ] {
-        let (_, sql) = statements().find(|(each, _)| *each == name).unwrap();
-        let plan = engines.server.psql(&format!(
-            "PREPARE statement AS {}; EXPLAIN EXECUTE statement ({values})",
-            sql.postgres
-        ));
-        let good = plan.contains(index) && !plan.contains("Seq Scan on events");
-        assert!(good, "PostgreSQL, {name}:\n{plan}");
-
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.sqlite));
-        let rows = sqlx::query(explain).fetch_all(&mut file).await.unwrap();
-        let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
-        let plan = plan.join("\n");
-        let good = plan.contains(index) && !plan.contains("SCAN events");
-        assert!(good, "SQLite, {name}:\n{plan}");
+        let (postgres, sqlite) = plans(&engines, function, &values).await;
+        let good = postgres.contains(index) && !postgres.contains("Seq Scan on events");
+        assert!(good, "PostgreSQL, {function}:\n{postgres}");
+        let good = sqlite.contains(index) && !sqlite.contains("SCAN events");
+        assert!(good, "SQLite, {function}:\n{sqlite}");
     }
 }
 
@@ -94,10 +83,7 @@ async fn a_long_history_is_counted_and_removed_in_slices() {
     let day = 86_400.0;
     for db in engines.both() {
         let before = db
-            .read(async |mut tx| {
-                let time = old_events::long_ago(&mut tx, day).await?;
-                Ok::<_, DbError>((tx, time))
-            })
+            .read(async |mut tx| old_events::long_ago(&mut tx, day).await)
             .await
             .unwrap();
         // Slices begin and end among events of the same time.
@@ -117,13 +103,13 @@ async fn slices(db: &Db, before: Timestamp, limit: u32, remove: bool) -> Vec<u64
     let (mut sizes, mut place) = (Vec::new(), Some(Place::START));
     while let Some(after) = place {
         let slice = db
-            .transaction(async |mut tx| {
+            .transaction(async |mut tx| -> Result<_, DbError> {
                 let slice = if remove {
                     old_events::delete_slice(&mut tx, after, before, limit).await?
                 } else {
                     old_events::count_slice(&mut tx, after, before, limit).await?
                 };
-                Ok::<_, DbError>((tx, slice))
+                Ok(slice)
             })
             .await
             .unwrap();

@@ -4,18 +4,13 @@ use chrono::TimeDelta;
 use duffy_server::db::events::Cause;
 use duffy_server::db::idempotency::{self, NewKey};
 use duffy_server::db::tenants::{self, NewTenant};
-use duffy_server::db::{Db, DbError, Interval, JsonObject, sessions};
+use duffy_server::db::{Db, Interval, JsonObject, sessions};
 
 use super::Engines;
 
 macro_rules! tx {
     ($db:expr, |$tx:ident| $call:expr) => {
-        $db.transaction(async |mut $tx| {
-            let value = $call.await?;
-            Ok::<_, DbError>(($tx, value))
-        })
-        .await
-        .unwrap()
+        $db.transaction(async |mut $tx| $call.await).await.unwrap()
     };
 }
 

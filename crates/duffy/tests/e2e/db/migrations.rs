@@ -41,10 +41,7 @@ async fn a_schema_is_made_once() {
         let hashes = ["a".to_owned(), "b".to_owned()];
         migrate::insert_test_data(db, hashes).await.unwrap();
         let nodes = db
-            .read(async |mut tx| {
-                let nodes = nodes::list_active_nodes(&mut tx).await?;
-                Ok::<_, DbError>((tx, nodes))
-            })
+            .read(async |mut tx| nodes::list_active_nodes(&mut tx).await)
             .await
             .unwrap();
         assert_eq!(nodes.len(), 74);
@@ -136,10 +133,10 @@ async fn databases_of_the_original_are_taken_over() {
             "2026-11-22T09:21:25.977767+00:00"
         );
         let (nodes, session_nodes) = db
-            .read(async |mut tx| {
+            .read(async |mut tx| -> Result<_, DbError> {
                 let nodes = nodes::list_active_nodes(&mut tx).await?;
                 let session_nodes = sessions::list_nodes_of_session(&mut tx, 3).await?;
-                Ok::<_, DbError>((tx, (nodes, session_nodes)))
+                Ok((nodes, session_nodes))
             })
             .await
             .unwrap();

@@ -41,10 +41,7 @@ async fn the_originals_models_go_on_working() {
             let db = open(&url).await;
             migrate::upgrade(&db, "head", &in_silence).await.unwrap();
             let read = db
-                .read(async |mut tx| {
-                    let nodes = nodes::list_active_nodes(&mut tx).await?;
-                    Ok::<_, DbError>((tx, nodes))
-                })
+                .read(async |mut tx| nodes::list_active_nodes(&mut tx).await)
                 .await;
             db.close().await;
             read.unwrap()
@@ -94,12 +91,12 @@ async fn the_originals_models_go_on_working() {
         assert!(bcrypt_verifies(&tenant.api_key));
         let tenant_id = tenant.id;
         let (running, lent, woken, retired) = db
-            .read(async |mut tx| {
+            .read(async |mut tx| -> Result<_, DbError> {
                 let running = sessions::list_active_sessions(&mut tx, Some(tenant_id)).await?;
                 let lent = sessions::list_nodes_of_session(&mut tx, running[0].id).await?;
                 let woken = nodes::find_node(&mut tx, 28).await?.unwrap();
                 let retired = sessions::find_session(&mut tx, 1).await?.unwrap();
-                Ok::<_, DbError>((tx, (running, lent, woken, retired)))
+                Ok((running, lent, woken, retired))
             })
             .await
             .unwrap();

@@ -7,9 +7,9 @@ use duffy_server::db::{Db, DbError, WakeUps};
 use super::{Engines, open};
 
 async fn wake(db: &Db) {
-    db.transaction(async |mut tx| {
+    db.transaction(async |mut tx| -> Result<_, DbError> {
         tx.wake_workers();
-        Ok::<_, DbError>((tx, ()))
+        Ok(())
     })
     .await
     .unwrap();

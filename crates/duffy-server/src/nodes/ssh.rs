@@ -7,6 +7,9 @@
 mod config;
 mod error;
 mod identities;
+// A module of `build.rs`; here for its tests.
+#[cfg(test)]
+mod join_lines;
 mod keygen;
 mod login;
 mod native;

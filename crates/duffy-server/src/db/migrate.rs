@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::dialect::{self, Engine};
 use super::{Db, DbError, Tx};
 use progress::watched;
-use revisions::{BASE, STEPS, Script, TABLES};
+use revisions::{BASE, STEPS, Script, TABLES, split};
 
 pub use progress::{Report, in_silence};
 pub use test_data::{TEST_TENANTS, insert_test_data, test_api_key};
@@ -313,12 +313,12 @@ async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
 }
 
 async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {
-    let statements = match tx.engine() {
-        Engine::Postgres => script.postgres,
-        Engine::Sqlite => script.sqlite,
+    let file = match tx.engine() {
+        Engine::Postgres => script.0,
+        Engine::Sqlite => script.1,
     };
-    for statement in statements {
-        tx.query(statement).execute().await?;
+    for statement in split(file) {
+        tx.query(&statement).execute().await?;
     }
     Ok(())
 }

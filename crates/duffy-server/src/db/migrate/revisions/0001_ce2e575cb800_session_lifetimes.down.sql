@@ -1,0 +1,2 @@
+ALTER TABLE tenants DROP COLUMN session_lifetime_max;
+ALTER TABLE tenants DROP COLUMN session_lifetime;

@@ -1,0 +1,2 @@
+DROP INDEX sessions_nodes_session_id_index;
+DROP INDEX nodes_state_index;

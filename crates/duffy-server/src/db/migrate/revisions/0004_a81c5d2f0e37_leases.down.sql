@@ -1,0 +1,10 @@
+DROP INDEX sessions_nodes_node_id_index;
+DROP INDEX sessions_expires_at_index;
+DROP INDEX sessions_active_tenant_id_index;
+DROP INDEX nodes_active_pool_state_index;
+DROP INDEX nodes_lease_index;
+ALTER TABLE nodes DROP COLUMN state_since;
+ALTER TABLE nodes DROP COLUMN retry_at;
+ALTER TABLE nodes DROP COLUMN attempts;
+ALTER TABLE nodes DROP COLUMN lease_expires_at;
+ALTER TABLE nodes DROP COLUMN lease;

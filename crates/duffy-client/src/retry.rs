@@ -66,6 +66,7 @@ fn repeat_after<T>(
             break;
         }
         on_pause(error, pause);
+        #[expect(clippy::disallowed_methods, reason = "the client has no runtime")]
         std::thread::sleep(pause);
         result = ask(true);
     }

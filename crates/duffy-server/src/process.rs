@@ -5,6 +5,7 @@
 //! start sessions of their own. So each run has a *guard*, a small shell script next to it (`process/guard.sh`), which ends
 //! everything that belongs to the run. The guard acts when the pipe to it closes before the word `done` went through
 //! it. This one rule covers a stop, the deadline, a dropped future and the death of this very process by SIGKILL.
+#![expect(clippy::disallowed_types, reason = "processes start here")]
 
 mod spec;
 mod tail;

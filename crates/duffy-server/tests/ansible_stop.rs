@@ -1,5 +1,6 @@
 //! No playbook outlives a stop or its worker, nor do ansible's workers, which leave the process group.
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
+#![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod common_ansible;
 mod common_process;

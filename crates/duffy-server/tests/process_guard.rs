@@ -1,5 +1,6 @@
 //! No program outlives the process that ran it, not even one that is ended by SIGKILL.
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
+#![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod common_process;
 

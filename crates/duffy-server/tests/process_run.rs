@@ -1,6 +1,7 @@
 //! Runs of programs that end well, badly, late or not at all.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
+#![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod common_process;
 

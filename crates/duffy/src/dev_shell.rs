@@ -1,4 +1,5 @@
 //! `duffy dev-shell`: becomes the shell of the configured database.
+#![expect(clippy::disallowed_types, reason = "duffy becomes the shell")]
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     reason = "a test's helper: panics are its way to fail"
 )]
+#![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

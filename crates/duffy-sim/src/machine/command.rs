@@ -1,4 +1,8 @@
 //! A command on a machine: its environment, its streams, its end.
+#![expect(
+    clippy::disallowed_types,
+    reason = "a node runs what it is told by SSH"
+)]
 
 use std::ffi::OsString;
 use std::io;

@@ -4,6 +4,7 @@
     clippy::expect_used,
     reason = "a test that cannot go on has failed"
 )]
+#![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod faults;
 mod openssh;

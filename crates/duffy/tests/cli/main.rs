@@ -1,5 +1,6 @@
 //! The built binary: exit codes and both streams.
 #![expect(clippy::unwrap_used, reason = "tests and their helpers")]
+#![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 #[cfg(feature = "client")]
 mod client;

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking"
 )]
 #![expect(clippy::print_stderr, reason = "what failed tests have to say")]
+#![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod bad_nodes;
 mod bad_playbooks;

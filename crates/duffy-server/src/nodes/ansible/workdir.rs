@@ -142,6 +142,7 @@ fn is_at(directory: &File, path: &Path) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "tests start programs")]
 mod tests {
     use std::process::Command;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::Utc;
+use duffy_server::clock::Clock;
 use serde_json::json;
 
 use super::*;
@@ -54,7 +54,7 @@ fn good() -> World {
     let seen = |end| Seen {
         tenant: "calm".to_owned(),
         nodes: vec![lent],
-        expires_at: Utc::now() + Duration::from_mins(10),
+        expires_at: Clock.now() + Duration::from_mins(10),
         end,
     };
     world.seen.insert(1, seen(End::No));

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use duffy_server::clock::Clock;
 use serde_json::Value;
 
 use crate::support::Scratch;
@@ -61,7 +62,7 @@ pub struct Seen {
 impl Seen {
     /// Whether it must be there still. The database's clock is this host's.
     pub fn is_held(&self) -> bool {
-        self.end == End::No && Utc::now() < self.expires_at
+        self.end == End::No && Clock.now() < self.expires_at
     }
 }
 
@@ -191,7 +192,7 @@ impl Record {
     /// Whether a client must be able to use the session's nodes now, and for a little while.
     pub fn is_held(&self, id: i64) -> bool {
         let inner = self.inner.lock().unwrap();
-        let soon = Utc::now() + Duration::from_millis(500);
+        let soon = Clock.now() + Duration::from_millis(500);
         let held = |seen: &Seen| seen.is_held() && soon < seen.expires_at;
         inner.sessions.get(&id).is_some_and(held)
     }
@@ -199,7 +200,7 @@ impl Record {
     /// Whether a session's time is over.
     pub fn has_expired(&self, id: i64) -> bool {
         let inner = self.inner.lock().unwrap();
-        let over = |seen: &Seen| Utc::now() >= seen.expires_at;
+        let over = |seen: &Seen| Clock.now() >= seen.expires_at;
         inner.sessions.get(&id).is_none_or(over)
     }
 

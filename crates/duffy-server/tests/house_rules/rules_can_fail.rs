@@ -37,8 +37,10 @@ fn sql_outside_db() {
         "use {std::fmt, sqlx::{Row}};",
         "const Q: &str = \"SELECT 1\";",
         "const Q: &str = \"SELECT\\n 1\";",
-        "let q = r#\"\n  UPDATE nodes SET x = 1\"#;",
-        "let q = format!(\"INSERT INTO {t} VALUES (1)\");",
+        "const Q: &str = r#\"\n  UPDATE nodes SET x = 1\"#;",
+        "fn f() { let q = format!(\"INSERT INTO {t} VALUES (1)\"); }",
+        "fn f() { select! { x = sqlx::query::<Row>(y) => a < b } }",
+        "#[derive(Debug, sqlx::FromRow)]\nstruct A;",
     ] {
         assert_breaks(HTTP, code, 2, "SQL stands only");
         assert_keeps(DB, code);
@@ -52,9 +54,26 @@ fn sql_outside_db() {
     );
     assert_keeps(
         HTTP,
-        "// sqlx::query(\"SELECT 1\")\nconst A: &str = \"Select a pool\";",
+        "// sqlx::query(\"SELECT 1\")\n/// SELECT\nconst A: &str = \"Select a pool\";",
     );
-    assert_keeps(HTTP, "#[cfg(test)]\nmod tests { use sqlx::Row; }");
+    for test in ["test", "all(test, feature = \"app\")"] {
+        let code = format!("#[cfg({test})]\nmod tests {{ use sqlx::Row; }}");
+        assert_keeps(HTTP, &code);
+        assert_breaks(
+            HTTP,
+            &format!("{code}\nuse sqlx::Row;"),
+            4,
+            "SQL stands only",
+        );
+    }
+    let struct_code = "struct A { #[cfg(test)] b: sqlx::Row,\nc: sqlx::Row }";
+    assert_breaks(HTTP, struct_code, 3, "SQL stands only");
+    assert_breaks(
+        HTTP,
+        "#[cfg(not(test))]\nuse sqlx::Row;",
+        3,
+        "SQL stands only",
+    );
 }
 
 #[test]
@@ -72,39 +91,15 @@ fn axum_outside_http() {
 }
 
 #[test]
-fn processes_outside_process() {
+fn runtimes_outside_the_server() {
     for code in [
-        "use std::process::Command;",
-        "use std::process::{ExitCode, Command};",
-        "fn f() { tokio::process::Command::new(\"x\"); }",
-        "use tokio::{fs, process};",
-        "fn f() { proc::Command::new(\"x\"); }",
+        "use tokio::fs;",
+        "#[tokio::main]\nasync fn main() {}",
+        "fn f() { println!(\"{}\", tokio::x()); }",
     ] {
-        assert_breaks(NODES, code, 2, "processes start only");
-        assert_breaks(BINARY, code, 2, "processes start only");
-        assert_keeps("crates/duffy-server/src/process.rs", code);
-        assert_keeps("crates/duffy-sim/src/shell.rs", code);
-        assert_keeps(TEST, code);
+        assert_breaks("crates/duffy-client/src/lib.rs", code, 2, "async runtime");
+        assert_keeps(BINARY, code);
     }
-    assert_keeps(
-        BINARY,
-        "use std::process::ExitCode;\nfn f() { clap::Command::new(\"duffy\"); }",
-    );
-}
-
-#[test]
-fn time_outside_the_clock() {
-    for code in [
-        "fn f() { Utc::now(); }",
-        "fn f() { chrono::Utc::now(); }",
-        "fn f() { Local::now(); }",
-        "use std::time; fn f() { time::SystemTime::now(); }",
-    ] {
-        assert_breaks(LIFECYCLE, code, 2, "from a Clock");
-        assert_breaks("crates/duffy-client/src/lib.rs", code, 2, "from a Clock");
-        assert_keeps("crates/duffy-server/src/clock.rs", code);
-    }
-    assert_keeps(LIFECYCLE, "fn f() { Instant::now(); }");
 }
 
 #[test]
@@ -131,7 +126,7 @@ fn arrows_against_the_stream() {
     }
     assert_keeps(
         LIFECYCLE,
-        "use crate::db::{self, Tx};\nuse super::quota;\nlet worker = http::x();",
+        "use crate::db::{self, Tx};\nuse super::{http, quota};\nfn f() { let worker = http::x(); }",
     );
     assert_keeps(HTTP, "use crate::{db, lifecycle};");
     assert_keeps(
@@ -143,7 +138,6 @@ fn arrows_against_the_stream() {
 #[test]
 fn sleeps_and_ignored_tests() {
     for code in [
-        "fn f() { std::thread::sleep(d); }",
         "use tokio::time::{Duration, sleep};",
         "async fn f() { tokio::time::sleep(d).await; }",
     ] {
@@ -158,12 +152,13 @@ fn sleeps_and_ignored_tests() {
     }
     for code in [
         "#[ignore]\nfn f() {}",
-        "#[ignore = \"slow\"]",
-        "#[cfg_attr(unix, ignore)]",
+        "#[ignore = \"slow\"]\nfn f() {}",
+        "#[cfg_attr(unix, ignore)]\nfn f() {}",
+        "proptest! { #[ignore] fn f() {} }",
     ] {
         assert_breaks(TEST, code, 2, "no test is ignored");
     }
-    assert_keeps(TEST, "// #[ignore]\n#[serde(ignore)]");
+    assert_keeps(TEST, "// #[ignore]\n#[serde(ignore)]\nstruct A;");
 }
 
 #[test]
@@ -183,4 +178,17 @@ fn files_without_a_heading_and_long_files() {
     );
     assert_keeps(HTTP, &tests);
     assert_keeps(TEST, &line.repeat(1000));
+}
+
+#[test]
+fn manifests_without_lints_or_dependents() {
+    let (lints, deny) = (
+        "\n[lints]\nworkspace = true\n",
+        "{ crate = \"x\", wrappers = [] }",
+    );
+    let broken =
+        |name, text| rules::check_manifest(&format!("crates/{name}/Cargo.toml"), text, deny);
+    assert_eq!(broken("x", lints), Vec::<String>::new());
+    assert!(broken("x", "\n[lints]\nclippy = 1\n")[0].contains(":1: the lints"));
+    assert!(broken("new", lints)[0].contains("deny.toml"));
 }

@@ -1,6 +1,7 @@
 //! Checks the invariants of ARCHITECTURE.md that the compiler, clippy and cargo-deny do not check.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cycles;
 mod rules;
 mod rules_can_fail;
 mod source;
@@ -52,6 +53,11 @@ fn assert_none(broken: &[String]) {
 fn sources_keep_the_rules() {
     let broken: Vec<_> = sources().iter().flat_map(rules::check).collect();
     assert_none(&broken);
+}
+
+#[test]
+fn there_are_no_new_cycles() {
+    assert_none(&cycles::check(&sources()));
 }
 
 #[test]

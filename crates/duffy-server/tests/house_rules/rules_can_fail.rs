@@ -1,7 +1,7 @@
 //! Each rule is broken here once in each way that it knows, so that it is known to work.
 
-use crate::rules;
 use crate::source::Source;
+use crate::{cycles, rules};
 
 /// The line and the rule of each breach in a file of these lines, which a `//!` line precedes.
 fn broken(path: &str, code: &str) -> Vec<String> {
@@ -178,6 +178,77 @@ fn files_without_a_heading_and_long_files() {
     );
     assert_keeps(HTTP, &tests);
     assert_keeps(TEST, &line.repeat(1000));
+}
+
+/// A crate of these files.
+fn sources(files: &[(&str, &str)]) -> Vec<Source> {
+    let parse = |(file, code): &(&str, &str)| Source::parse(&format!("crates/x/src/{file}"), code);
+    files.iter().map(parse).collect()
+}
+
+/// The cycles in a crate of these files.
+fn cycles(files: &[(&str, &str)]) -> Vec<String> {
+    cycles::find(&sources(files)).into_keys().collect()
+}
+
+#[test]
+fn files_that_use_each_other() {
+    let lib = ("lib.rs", "mod a; mod b; pub use b::B;");
+    let a = ("a.rs", "use crate::b::B;");
+    for code in [
+        "fn f(a: crate::a::A) {}",
+        "use super::a::A;",
+        "use crate::a; fn f() { a::f() }",
+        "pub use crate::a::A;",
+        "mod inner { use super::super::a::A; }",
+        "fn f() { vec![crate::a::MAX < 1] }",
+    ] {
+        assert_eq!(
+            cycles(&[lib, a, ("b.rs", code)]),
+            ["x: a.rs b.rs"],
+            "{code}"
+        );
+    }
+    for code in [
+        "use other::a::A;",
+        "fn f(a: u8) { a }",
+        "#[cfg(test)] use super::a::A;",
+        "pub(super) struct B;",
+    ] {
+        assert!(cycles(&[lib, a, ("b.rs", code)]).is_empty(), "{code}");
+    }
+    let by_way = [
+        (
+            "lib.rs",
+            "mod a; mod b; mod c; pub use c::C as D; use b::B;",
+        ),
+        ("a.rs", "use crate::D;"),
+        ("b.rs", "fn f() { super::a::f() }"),
+        ("c/mod.rs", "mod d; pub use d::*; use crate::B;"),
+        ("c/d.rs", "use super::C;"),
+    ];
+    assert_eq!(cycles(&by_way), ["x: a.rs b.rs c/mod.rs"]);
+    let parent = [
+        ("lib.rs", "mod a; use a::A; struct B;"),
+        ("a.rs", "use super::B;"),
+    ];
+    assert_eq!(cycles(&parent), ["x: a.rs lib.rs"]);
+}
+
+#[test]
+fn new_cycles_and_those_that_are_gone() {
+    let gone = cycles::check(&[]);
+    assert!(
+        gone.iter().all(|text| text.contains("remove it")),
+        "{gone:?}"
+    );
+    let files = [("lib.rs", "mod a;\n\nuse a::A;"), ("a.rs", "use crate::B;")];
+    let new = &cycles::check(&sources(&files))[0];
+    let line = "crates/x/src/lib.rs:3: uses crates/x/src/a.rs\n";
+    assert!(
+        new.starts_with("a new cycle") && new.contains(line),
+        "{new}"
+    );
 }
 
 #[test]

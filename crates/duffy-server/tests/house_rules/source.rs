@@ -1,11 +1,13 @@
 //! A Rust file as the rules look at it: the paths that it names and its string literals, each with its line.
 
+use std::collections::BTreeMap;
+
 use proc_macro2::{TokenStream, TokenTree};
 use syn::parse::discouraged::Speculative;
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Attribute, ExprPath, Lit, LitStr, Meta, UseTree};
+use syn::{Attribute, ExprPath, Lit, LitStr, Meta, UseTree, Visibility};
 
 /// A file of the workspace, read.
 pub struct Source {
@@ -15,6 +17,8 @@ pub struct Source {
     pub module: Vec<String>,
     /// All paths that the code names, `use` groups written out.
     pub names: Vec<Name>,
+    /// What `use` declares outside tests: the local name, and the path as in `names`.
+    pub uses: BTreeMap<String, Vec<String>>,
     /// All string literals outside tests, with their lines.
     pub strings: Vec<(usize, String)>,
     /// The lines of attributes that ignore a test.
@@ -24,12 +28,15 @@ pub struct Source {
     /// The first line.
     pub first_line: String,
     in_test: bool,
+    reexports: bool,
 }
 
 /// A path that the code names.
 pub struct Name {
     pub line: usize,
     pub in_test: bool,
+    /// It stands in a `pub use`.
+    pub reexported: bool,
     /// Its segments. What begins with `crate`, `self` or `super` is resolved to a path from the root: `["crate", "db", "Tx"]`.
     pub path: Vec<String>,
 }
@@ -47,18 +54,20 @@ impl Source {
                 .map(str::to_owned)
                 .collect(),
             names: Vec::new(),
+            uses: BTreeMap::new(),
             strings: Vec::new(),
             ignored: Vec::new(),
             lines: text.lines().count(),
             first_line: text.lines().next().unwrap_or_default().to_owned(),
             in_test: is_test_file(path),
+            reexports: false,
         };
         source.visit_file(&file);
         source
     }
 
     /// Adds a path to `names`.
-    fn add_name(&mut self, line: usize, path: &[String]) {
+    fn add_name(&mut self, line: usize, path: &[String]) -> &Name {
         let mut module = self.module.clone();
         let mut relative = path;
         while let [first, rest @ ..] = relative
@@ -80,12 +89,14 @@ impl Source {
         self.names.push(Name {
             line,
             in_test: self.in_test,
+            reexported: self.reexports,
             path,
         });
+        &self.names[self.names.len() - 1]
     }
 
     fn read_use(&mut self, tree: &UseTree, mut path: Vec<String>) {
-        match tree {
+        let local = match tree {
             UseTree::Group(group) => {
                 for tree in &group.items {
                     self.read_use(tree, path.clone());
@@ -96,11 +107,25 @@ impl Source {
                 path.push(part.ident.to_string());
                 return self.read_use(&part.tree, path);
             }
-            UseTree::Name(name) if name.ident != "self" => path.push(name.ident.to_string()),
-            UseTree::Rename(name) => path.push(name.ident.to_string()),
-            UseTree::Name(_) | UseTree::Glob(_) => {}
+            UseTree::Name(name) => {
+                if name.ident != "self" {
+                    path.push(name.ident.to_string());
+                }
+                path.last().cloned()
+            }
+            UseTree::Rename(name) => {
+                path.push(name.ident.to_string());
+                Some(name.rename.to_string())
+            }
+            UseTree::Glob(_) => None,
+        };
+        let found = self.add_name(tree.span().start().line, &path);
+        if let Some(local) = local
+            && !found.in_test
+        {
+            let path = found.path.clone();
+            self.uses.insert(local, path);
         }
-        self.add_name(tree.span().start().line, &path);
     }
 
     /// Reads the arguments of a macro or an attribute: all that looks like a path, a string or an attribute.
@@ -184,7 +209,9 @@ impl Visit<'_> for Source {
         for attribute in &node.attrs {
             self.visit_attribute(attribute);
         }
+        self.reexports = !matches!(node.vis, Visibility::Inherited);
         self.read_use(&node.tree, Vec::new());
+        self.reexports = false;
     }
 
     fn visit_path(&mut self, path: &syn::Path) {

@@ -1,8 +1,16 @@
 //! The base URL of an API, checked once, and the URLs of its endpoints.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Uri;
 
 use crate::ClientError;
+
+/// What is encoded in a segment of a path: all but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 /// An absolute http(s) URL without user name, query, fragment and trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +61,12 @@ impl BaseUrl {
         let mut url = self.text.clone();
         for segment in segments {
             url.push('/');
-            encode_segment(segment, &mut url);
+            // Alone, dots lead elsewhere.
+            if matches!(*segment, "." | "..") {
+                url.push_str(&segment.replace('.', "%2E"));
+            } else {
+                url.extend(utf8_percent_encode(segment, RESERVED));
+            }
         }
         url
     }
@@ -89,24 +102,6 @@ fn without_user_info(text: &str) -> String {
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
     format!("{scheme}://{host}{tail}")
-}
-
-/// Percent-encodes all that has a meaning in a URL, `/` and a lone `..` too.
-fn encode_segment(segment: &str, url: &mut String) {
-    let dots = matches!(segment, "." | "..");
-    for byte in segment.bytes() {
-        let plain = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'~')
-            || (byte == b'.' && !dots);
-        if plain {
-            url.push(char::from(byte));
-        } else {
-            const HEX: &[u8; 16] = b"0123456789ABCDEF";
-            url.push('%');
-            url.push(char::from(HEX[usize::from(byte >> 4)]));
-            url.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
 }
 
 #[cfg(test)]

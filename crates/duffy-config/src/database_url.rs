@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
 /// A database that Duffy can use. Its debug form does not show the password.
@@ -144,6 +145,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, String> {
 
 /// Cuts what follows `://`. The password ends at the first `@`, as in SQLAlchemy, so that it can hold `/`, `?` and `#`.
 fn split(rest: &str) -> Result<Parts, String> {
+    let decoded = |text| Some(percent_decode_str(text).decode_utf8_lossy().into_owned());
     let mut parts = Parts::default();
     let mut rest = rest;
     let stop = rest.find([':', '/']).unwrap_or(rest.len());
@@ -152,11 +154,11 @@ fn split(rest: &str) -> Result<Parts, String> {
         .then(|| rest[stop + 1..].find('@'))
         .flatten();
     if let Some(end) = password_end {
-        parts.user = Some(percent_decode(&rest[..stop]));
-        parts.password = Some(percent_decode(&rest[stop + 1..stop + 1 + end]));
+        parts.user = decoded(&rest[..stop]);
+        parts.password = decoded(&rest[stop + 1..stop + 1 + end]);
         rest = &rest[stop + 1 + end + 1..];
     } else if let Some(at) = rest[..stop].rfind('@') {
-        parts.user = Some(percent_decode(&rest[..at]));
+        parts.user = decoded(&rest[..at]);
         rest = &rest[at + 1..];
     }
     if let Some(bracketed) = rest.strip_prefix('[') {
@@ -311,24 +313,4 @@ fn sqlite(parts: &Parts, warnings: &mut Vec<String>) -> Result<DatabaseUrl, Stri
     Ok(DatabaseUrl::Sqlite {
         path: PathBuf::from(path),
     })
-}
-
-/// `%xx` as Python's `unquote` reads it: what is no such thing stays.
-fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let hex = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while let Some(&byte) = bytes.get(index) {
-        if byte == b'%'
-            && let (Some(high), Some(low)) = (hex(bytes.get(index + 1)), hex(bytes.get(index + 2)))
-        {
-            decoded.push((high * 16 + low) as u8);
-            index += 3;
-        } else {
-            decoded.push(byte);
-            index += 1;
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::print::print;
 use crate::python::float_repr;
@@ -348,22 +349,22 @@ fn urlencode(value: &Value) -> Result<String, Error> {
     })
 }
 
+/// What is encoded in a query, blanks aside: all but the unreserved characters of RFC 3986.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+/// What is encoded in a path.
+const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
+
 fn quote(text: &str, query: bool) -> String {
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(char::from(byte));
-            }
-            b'/' if !query => out.push('/'),
-            b' ' if query => out.push('+'),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
+    if query {
+        let encoded = utf8_percent_encode(text, IN_QUERY).to_string();
+        encoded.replace("%20", "+")
+    } else {
+        utf8_percent_encode(text, IN_PATH).to_string()
     }
-    out
 }
 
 fn escape(value: &Value) -> Value {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body as HttpBody;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -54,8 +55,8 @@ impl<S: Sync> FromRequestParts<S> for LastSegment {
 /// parameters `after` and `limit`.
 #[derive(Debug)]
 pub struct HistoryOf {
-    owner: LastSegment,
-    query: String,
+    owner: String,
+    query: Vec<(String, String)>,
 }
 
 impl<S: Sync> FromRequestParts<S> for HistoryOf {
@@ -63,9 +64,11 @@ impl<S: Sync> FromRequestParts<S> for HistoryOf {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let owner = parts.uri.path().rsplit('/').nth(1).unwrap_or_default();
+        // Every query can be read as pairs of texts.
+        let Query(query) = Query::try_from_uri(&parts.uri).unwrap_or_default();
         Ok(Self {
-            owner: LastSegment(percent_decoded(owner)),
-            query: parts.uri.query().unwrap_or_default().to_owned(),
+            owner: percent_decoded(owner),
+            query,
         })
     }
 }
@@ -74,17 +77,17 @@ impl HistoryOf {
     /// The row's number and the page; errors in all of them are told.
     pub fn read(&self) -> Result<(i64, Page), ApiError> {
         let mut errors = Errors::new();
-        let id = path_id(&self.owner.0, &mut errors);
+        let id = path_id(&self.owner, &mut errors);
         let mut page = Page::default();
         // Of a parameter that is there twice the last one counts.
         if let Some(text) = self.parameter("limit") {
             let limits = 1..=i64::from(Page::MAX_LIMIT);
-            if let Ok(limit) = query_number("limit", &text, &limits, &mut errors) {
+            if let Ok(limit) = query_number("limit", text, &limits, &mut errors) {
                 page.limit = u32::try_from(limit).unwrap_or(Page::MAX_LIMIT);
             }
         }
         if let Some(text) = self.parameter("after")
-            && let Ok(after) = query_number("after", &text, &(0..=i64::MAX), &mut errors)
+            && let Ok(after) = query_number("after", text, &(0..=i64::MAX), &mut errors)
         {
             page.after = after;
         }
@@ -92,32 +95,15 @@ impl HistoryOf {
         Ok((id.ok_or(ApiError::NotFound)?, page))
     }
 
-    fn parameter(&self, name: &str) -> Option<String> {
-        let decoded = |text: &str| percent_decoded(&text.replace('+', " "));
-        let mut pairs = self.query.rsplit('&').map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), decoded(value))
-        });
-        pairs.find(|(key, _)| key == name).map(|(_, value)| value)
+    fn parameter(&self, name: &str) -> Option<&str> {
+        let mut pairs = self.query.iter().rev();
+        let found = pairs.find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
     }
 }
 
 fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let code = tail
-            .get(..2)
-            .filter(|_| first == b'%')
-            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(code.unwrap_or(first));
-        rest = tail
-            .get(if code.is_some() { 2 } else { 0 }..)
-            .unwrap_or_default();
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Where bodies are received. Small ones, which are nearly all, come in at any time; of others

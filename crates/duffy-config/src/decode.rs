@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use duffy_api::duration;
+use strsim::levenshtein;
 
 use crate::error::{Mark, Problem};
 use crate::yaml::{Data, Entry, Map, Node};
@@ -338,23 +339,8 @@ pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let word = plain(word);
     known
         .iter()
-        .map(|candidate| (edit_distance(&word, &plain(candidate)), *candidate))
+        .map(|candidate| (levenshtein(&word, &plain(candidate)), *candidate))
         .filter(|(distance, candidate)| *distance * 2 <= candidate.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
-}
-
-fn edit_distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().take(200).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }

@@ -1,4 +1,8 @@
 //! Which proxy the environment asks for: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
+//!
+//! ureq's `Proxy::try_from_env` (3.5) does not do this as curl and Python do: it takes `ALL_PROXY` first and
+//! `HTTP_PROXY` for https too, ignores a URL that it cannot read, and asks the proxy for the machine itself. In
+//! `NO_PROXY`, `example.org` does not stand for `a.example.org`, and blanks after commas count.
 
 use ureq::Proxy;
 

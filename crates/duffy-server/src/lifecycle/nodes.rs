@@ -7,7 +7,7 @@ use super::views;
 use crate::context::Ctx;
 use crate::db::nodes::{self, NewNode, NodeRow};
 use crate::db::{DbError, JsonObject, Unique};
-use crate::nodes::ssh::Target;
+use crate::nodes::ssh::{Target, read_port};
 
 /// Why a node was not registered.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +88,5 @@ pub fn ssh_target(node: &NodeRow) -> Option<Target> {
 
 /// The port of a node's SSH server, where its mechanism gave one.
 pub fn provisioned_ssh_port(data: &Map<String, Value>) -> Option<u16> {
-    match data.get("provision")?.get("ssh_port")? {
-        Value::Number(port) => port.as_u64().and_then(|port| u16::try_from(port).ok()),
-        Value::String(port) => port.parse().ok(),
-        _ => None,
-    }
+    read_port(data.get("provision")?.get("ssh_port")?)
 }

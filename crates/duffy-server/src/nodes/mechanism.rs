@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-pub use matching::{match_deprovisioned, match_provisioned, result_hostname, result_ssh_port};
+pub use matching::{match_deprovisioned, match_provisioned, result_hostname};
 
 /// A node as mechanisms see it.
 #[derive(Debug, Clone, PartialEq)]

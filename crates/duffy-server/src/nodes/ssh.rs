@@ -33,6 +33,7 @@ pub use keygen::generate_key;
 use profile::Profile;
 use russh::keys::PublicKey;
 use script::{FENCED_OFF, OVERTAKEN, READ_LIMIT, Script, number_in, tenant_part};
+use serde_json::Value;
 
 use crate::process::find_program;
 
@@ -49,6 +50,16 @@ pub struct Target {
     /// The number of the work that this is for, if it has one: of two works on a node the later has the
     /// higher. The node keeps it, and nothing is changed there for a work that has a lower one.
     pub fence: Option<i64>,
+}
+
+/// The port that a mechanism names: a number or a string of digits, as templates often yield those.
+pub fn read_port(port: &Value) -> Option<u16> {
+    let port = match port {
+        Value::Number(port) => u16::try_from(port.as_u64()?).ok(),
+        Value::String(port) => port.parse().ok(),
+        _ => None,
+    };
+    port.filter(|port| *port > 0)
 }
 
 /// Which client is used.

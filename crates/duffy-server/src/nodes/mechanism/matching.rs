@@ -7,6 +7,7 @@ use serde_json::{Map, Number, Value};
 use tracing::warn;
 
 use super::{MechanismNode, NodeResult};
+use crate::nodes::ssh::read_port;
 
 /// Where SSH listens unless the result says otherwise.
 const SSH_PORT: u16 = 22;
@@ -83,20 +84,14 @@ pub fn result_hostname(result: &NodeResult) -> Option<&str> {
         .filter(|name| is_hostname(name) || is_ip_address(name))
 }
 
-/// The port in a provisioning result: `ssh_port`, a number or a string of digits, for templates often yield those.
-pub fn result_ssh_port(result: &NodeResult) -> Result<Option<u16>, String> {
-    let port = match result.get("ssh_port") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Number(number)) => number.as_u64().and_then(|port| u16::try_from(port).ok()),
-        Some(Value::String(text)) => text.parse().ok(),
-        Some(_) => None,
-    };
-    match port {
-        Some(port) if port > 0 => Ok(Some(port)),
-        _ => Err(format!(
-            "ssh_port {} is no port; give a number from 1 to 65535",
-            brief(&result["ssh_port"])
-        )),
+/// The port in a provisioning result: `ssh_port`.
+fn result_ssh_port(result: &NodeResult) -> Result<Option<u16>, String> {
+    match result.get("ssh_port") {
+        None | Some(Value::Null) => Ok(None),
+        Some(port) => read_port(port).map(Some).ok_or_else(|| {
+            let port = brief(port);
+            format!("ssh_port {port} is no port; give a number from 1 to 65535")
+        }),
     }
 }
 

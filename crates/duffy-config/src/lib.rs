@@ -20,6 +20,7 @@ pub use database_url::{DatabaseUrl, PostgresUrl, SslMode};
 pub use error::{ConfigError, Mark, Problem, YamlError};
 pub use files::default_paths;
 pub use pattern::Pattern;
+pub use python::text_repr;
 pub use sections::{
     Ansible, App, Client, Database, Defaults, LogLevel, Mechanism, Metaclient, NodePools, Playbook,
     Pool, PoolMap, PoolRequest, RenderedVar, RenderedVars, Retries, RetryOverrides, ReuseValue,

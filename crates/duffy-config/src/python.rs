@@ -29,7 +29,7 @@ pub(crate) fn float_repr(value: f64) -> String {
 }
 
 /// `repr()` of text: single quotes unless it holds some and no double ones; what cannot be printed is escaped.
-pub(crate) fn text_repr(text: &str) -> String {
+pub fn text_repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
     } else {

@@ -3,7 +3,6 @@
 //! A reply says what the client can do something about. Causes within the server go to the log,
 //! where the request's id leads to them.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use axum::Json;
@@ -194,34 +193,16 @@ impl From<SessionError> for ApiError {
         match error {
             SessionError::NotFound => ApiError::NotFound,
             SessionError::Forbidden => ApiError::Forbidden,
-            SessionError::OtherTenant => {
-                ApiError::ForbiddenBecause("can't create session for other tenant".into())
-            }
-            SessionError::UnknownTenant { id } => {
-                ApiError::Unprocessable(format!("can't find tenant with id {id}"))
-            }
-            SessionError::InactiveTenant { name } => {
-                ApiError::Unprocessable(format!("tenant '{name}' isn't active"))
-            }
-            SessionError::QuotaExceeded {
-                requested,
-                current,
-                quota,
-            } => {
-                let total = i128::from(requested) + i128::from(current);
-                ApiError::ForbiddenBecause(format!(
-                    "quota exceeded: requested nodes ({requested}) + current allocation \
-                     ({current}) = {total} > {quota}"
-                ))
-            }
-            SessionError::TooManySessions { .. } => ApiError::ForbiddenBecause(error.to_string()),
+            SessionError::OtherTenant
+            | SessionError::QuotaExceeded { .. }
+            | SessionError::TooManySessions { .. } => ApiError::ForbiddenBecause(error.to_string()),
+            SessionError::UnknownTenant { .. }
+            | SessionError::InactiveTenant { .. }
+            | SessionError::Retired { .. } => ApiError::Unprocessable(error.to_string()),
             SessionError::CannotReserve { quantity, pool } => ApiError::Unprocessable(format!(
                 "can't reserve nodes: quantity={quantity} pool={}",
-                quoted(&pool)
+                duffy_config::text_repr(&pool)
             )),
-            SessionError::Retired { id } => {
-                ApiError::Unprocessable(format!("session {id} is retired"))
-            }
             SessionError::ContextualizingFailed { .. } => {
                 tracing::error!(error = &error as &dyn std::error::Error, "no session");
                 ApiError::Unavailable {
@@ -252,38 +233,11 @@ impl From<SessionError> for ApiError {
     }
 }
 
-/// A text as Python shows it: in single quotes, or in double ones when it has single ones.
-fn quoted(text: &str) -> String {
-    let quote = if text.contains('\'') && !text.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
-    let mut shown = String::from(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => shown.push_str("\\\\"),
-            '\n' => shown.push_str("\\n"),
-            '\r' => shown.push_str("\\r"),
-            '\t' => shown.push_str("\\t"),
-            c if c == quote => shown.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(shown, "\\x{:02x}", u32::from(c));
-            }
-            c => shown.push(c),
-        }
-    }
-    shown.push(quote);
-    shown
-}
-
 impl From<TenantError> for ApiError {
     fn from(error: TenantError) -> Self {
         match error {
             TenantError::NotFound => ApiError::NotFound,
-            TenantError::Retired { name, id } => {
-                ApiError::Unprocessable(format!("tenant {name} (id={id}) is retired"))
-            }
+            TenantError::Retired { .. } => ApiError::Unprocessable(error.to_string()),
             TenantError::NameTaken { name } => ApiError::Conflict(format!(
                 "name {name:?} is taken: tenants' names are unique, retired ones included"
             )),

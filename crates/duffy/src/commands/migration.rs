@@ -79,8 +79,11 @@ pub fn main(command: &MigrationCommand, loaded: &Loaded) -> ExitCode {
 
 #[cfg(feature = "server")]
 mod migrate {
+    use duffy_server::db::Db;
+    use duffy_server::db::migrate::{self, MigrateError, Revision};
+
     use super::MigrationCommand;
-    use crate::commands::server_calls::{Schema, connect};
+    use crate::commands::server_calls::{Server, connect};
     use crate::config::Loaded;
     use crate::failure::Failure;
     use crate::output;
@@ -96,91 +99,82 @@ mod migrate {
     }
 
     /// Does it, and says what to print.
-    pub(super) fn run(schema: &impl Schema, command: &MigrationCommand) -> Result<String, Failure> {
-        let report = |done: &str, nothing: &str, reached: Option<String>| match reached {
-            Some(revision) => format!("{done} {revision}"),
-            None => nothing.to_owned(),
+    pub(super) fn run(server: &Server, command: &MigrationCommand) -> Result<String, Failure> {
+        server.with_database(false, async |db| run_on(&db, command).await)
+    }
+
+    async fn run_on(db: &Db, command: &MigrationCommand) -> Result<String, MigrateError> {
+        let report = |done: &str, nothing: &str, (from, to): (Revision, Revision)| {
+            if from == to {
+                nothing.to_owned()
+            } else {
+                format!("{done} {to}")
+            }
         };
-        match command {
-            MigrationCommand::Create { .. } => Ok(String::new()),
-            MigrationCommand::DbVersion => Ok(schema.current()?.unwrap_or_default()),
+        Ok(match command {
+            MigrationCommand::Create { .. } => String::new(),
+            MigrationCommand::DbVersion => match migrate::current(db).await? {
+                Revision::BASE => String::new(),
+                revision => revision.to_string(),
+            },
             MigrationCommand::Upgrade { version } => {
-                let reached = schema.upgrade(version)?;
-                Ok(report("Upgraded to:", "Nothing to upgrade.", reached))
+                let moved = migrate::upgrade(db, version, &output::words).await?;
+                report("Upgraded to:", "Nothing to upgrade.", moved)
             }
             MigrationCommand::Downgrade { version } => {
-                let reached = schema.downgrade(version)?;
-                Ok(report("Downgraded to:", "Nothing to downgrade.", reached))
+                let moved = migrate::downgrade(db, version, &output::words).await?;
+                report("Downgraded to:", "Nothing to downgrade.", moved)
             }
-        }
+        })
     }
 }
 
-#[cfg(all(test, feature = "server"))]
+#[cfg(feature = "sqlite")]
+#[cfg(test)]
 mod tests {
     use clap::Parser;
+    use duffy_server::db::migrate::Revision;
 
     use super::migrate::run;
-    use crate::commands::server_calls::Schema;
+    use crate::commands::server_calls::scratch_server;
     use crate::failure::Failure;
-
-    /// A schema that repeats what it was asked for.
-    struct Echo(Option<&'static str>);
-
-    impl Schema for Echo {
-        fn setup(&self, _: bool) -> Result<Vec<(String, String)>, Failure> {
-            Ok(Vec::new())
-        }
-
-        fn current(&self) -> Result<Option<String>, Failure> {
-            Ok(self.0.map(str::to_owned))
-        }
-
-        fn upgrade(&self, version: &str) -> Result<Option<String>, Failure> {
-            Ok(self.0.map(|reached| format!("{version} -> {reached}")))
-        }
-
-        fn downgrade(&self, version: &str) -> Result<Option<String>, Failure> {
-            self.upgrade(version)
-        }
-    }
 
     #[test]
     fn versions_and_what_was_done() {
-        let migration = |echo: Echo, line: &[&str]| {
-            let line = ["duffy", "migration"].iter().chain(line);
+        let (_directory, server) = scratch_server();
+        let migration = |line: &str| {
+            let line = ["duffy", "migration"].into_iter().chain(line.split(' '));
             let crate::cli::Command::Migration(command) =
                 crate::cli::Cli::try_parse_from(line).unwrap().command
             else {
                 panic!("no migration command");
             };
-            run(&echo, &command).unwrap()
+            run(&server, &command)
         };
-        assert_eq!(
-            migration(Echo(Some("a (head)")), &["db-version"]),
-            "a (head)"
-        );
-        assert_eq!(migration(Echo(None), &["db-version"]), "");
-        assert_eq!(
-            migration(Echo(Some("a")), &["upgrade"]),
-            "Upgraded to: head -> a"
-        );
-        assert_eq!(
-            migration(Echo(Some("a")), &["upgrade", "+1"]),
-            "Upgraded to: +1 -> a"
-        );
-        assert_eq!(migration(Echo(None), &["upgrade"]), "Nothing to upgrade.");
-        assert_eq!(
-            migration(Echo(Some("a")), &["downgrade"]),
-            "Downgraded to: -1 -> a"
-        );
-        assert_eq!(
-            migration(Echo(Some("a")), &["downgrade", "-2"]),
-            "Downgraded to: -2 -> a"
-        );
-        assert_eq!(
-            migration(Echo(None), &["downgrade", "base"]),
-            "Nothing to downgrade."
-        );
+        let revisions: Vec<_> = Revision::all()
+            .map(|revision| revision.to_string())
+            .collect();
+        let [.., before, last, head] = &revisions[..] else {
+            panic!("{revisions:?}");
+        };
+        assert!(head.ends_with(" (head)"), "{head}");
+        for (line, printed) in [
+            ("db-version", head.clone()),
+            ("upgrade", "Nothing to upgrade.".to_owned()),
+            ("downgrade", format!("Downgraded to: {last}")),
+            ("db-version", last.clone()),
+            ("upgrade +1", format!("Upgraded to: {head}")),
+            ("downgrade -2", format!("Downgraded to: {before}")),
+            ("upgrade", format!("Upgraded to: {head}")),
+            ("downgrade base", "Downgraded to: <base>".to_owned()),
+            ("downgrade base", "Nothing to downgrade.".to_owned()),
+            ("db-version", String::new()),
+        ] {
+            assert_eq!(migration(line), Ok(printed), "{line}");
+        }
+        let Err(Failure(refused)) = migration("upgrade nope") else {
+            panic!("there is no such revision");
+        };
+        assert!(refused.contains("\"nope\""), "{refused}");
     }
 }

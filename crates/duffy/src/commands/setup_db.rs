@@ -3,8 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Args;
+#[cfg(feature = "server")]
+use duffy_server::credentials::Credentials;
+#[cfg(feature = "server")]
+use duffy_server::db::{Db, migrate};
 
+#[cfg(feature = "server")]
+use super::server_calls::connect;
 use crate::config::Loaded;
+#[cfg(feature = "server")]
+use crate::failure::Failure;
 
 /// What to put into the tables.
 #[derive(Debug, Args)]
@@ -27,11 +35,9 @@ pub struct SetupDbArgs {
 /// Makes the tables.
 #[cfg(feature = "server")]
 pub fn main(args: &SetupDbArgs, loaded: &Loaded) -> ExitCode {
-    use super::server_calls::{Schema, connect};
-
     crate::logging::init(loaded.command_level());
     let done = connect(loaded)
-        .and_then(|server| server.setup(args.test_data))
+        .and_then(|server| server.with_database(true, async |db| setup(&db, args.test_data).await))
         .and_then(|tenants| crate::output::data(&report(&tenants)));
     crate::output::finish(done)
 }
@@ -40,6 +46,23 @@ pub fn main(args: &SetupDbArgs, loaded: &Loaded) -> ExitCode {
 #[cfg(not(feature = "server"))]
 pub fn main(_: &SetupDbArgs, _: &Loaded) -> ExitCode {
     ExitCode::FAILURE
+}
+
+/// Makes them. With test data: names and keys of its tenants.
+#[cfg(feature = "server")]
+async fn setup(db: &Db, test_data: bool) -> Result<Vec<(String, String)>, Failure> {
+    migrate::setup_db(db).await.map_err(Failure::new)?;
+    if !test_data {
+        return Ok(Vec::new());
+    }
+    let keys = migrate::TEST_TENANTS
+        .map(|(name, ..)| (name.to_owned(), migrate::test_api_key(name).to_string()));
+    let credentials = Credentials::new();
+    let hash = async |key: &str| credentials.hash(key).await.map_err(Failure::new);
+    let stored = [hash(&keys[0].1).await?, hash(&keys[1].1).await?];
+    let inserted = migrate::insert_test_data(db, stored).await;
+    inserted.map_err(Failure::new)?;
+    Ok(keys.to_vec())
 }
 
 /// What was made; `tenants` are the names and keys of the test data's tenants, if any.

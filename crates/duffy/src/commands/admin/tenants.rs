@@ -5,7 +5,12 @@ use std::process::ExitCode;
 use chrono::{DateTime, Timelike, Utc};
 use duffy_api::duration::display;
 use duffy_api::{Tenant, TenantCreate, TenantUpdate, TenantUpdated};
+use duffy_server::context::Ctx;
 use duffy_server::credentials::{check_ssh_keys, lines_without_key};
+use duffy_server::db::tenants::find_tenant_by_name;
+use duffy_server::lifecycle::tenants::{self, ImportedTenant, TenantError};
+use duffy_server::lifecycle::views;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::tenant_args::{
@@ -13,7 +18,7 @@ use super::tenant_args::{
     UpdateTenantArgs,
 };
 use crate::commands::old_dump::{self, OldTenant};
-use crate::commands::server_calls::{TenantFailure, Tenants, connect};
+use crate::commands::server_calls::{Server, connect};
 use crate::config::Loaded;
 use crate::failure::Failure;
 use crate::output;
@@ -76,10 +81,9 @@ fn check(command: &TenantCommand) -> Result<(), AdminFailure> {
             Err(AdminFailure::NothingToChange)
         }
         _ => match ssh_key(command) {
-            Some((name, key)) => check_ssh_keys(key).map_err(|error| AdminFailure::Refused {
-                name: name.to_owned(),
-                detail: error.to_string(),
-            }),
+            Some((name, key)) => {
+                check_ssh_keys(key).map_err(|error| refused(name, error.to_string()))
+            }
             None => Ok(()),
         },
     }
@@ -116,45 +120,71 @@ fn useless_lines(name: &str, lines: &[usize]) -> Option<String> {
 }
 
 /// Does it, and says what to print.
-fn run(tenants: &impl Tenants, command: TenantCommand) -> Result<String, AdminFailure> {
+fn run(server: &Server, command: TenantCommand) -> Result<String, AdminFailure> {
     match command {
-        TenantCommand::ListTenants(args) => Ok(list(tenants.list()?, &args)),
-        TenantCommand::ShowTenant { name } => {
-            let mut all = tenants.list()?;
-            let found = all.iter().position(|tenant| tenant.name == name);
-            let found = found.map(|at| all.swap_remove(at));
-            found.map(|tenant| shown(&tenant)).ok_or(not_found(name))
+        TenantCommand::ListTenants(args) => {
+            let all = server.with_context(async |ctx| views::list_tenants(&ctx, None).await)?;
+            Ok(list(all.map_err(Failure::new)?, &args))
         }
+        TenantCommand::ShowTenant { name } => ask(server, &name, async |ctx| {
+            let mut all = views::list_tenants(&ctx, None).await?.into_iter();
+            let found = all.find(|tenant| tenant.name == name);
+            found.as_ref().map(shown).ok_or(TenantError::NotFound)
+        }),
         TenantCommand::CreateTenant(args) => {
             let name = args.name.clone();
-            let created = tenants.create(create(args)).map_err(refused(&name))?;
+            let created = ask(server, &name, async |ctx| {
+                tenants::create_tenant(&ctx, create(args)).await
+            })?;
             Ok(format!("OK: {name}: {}", created.api_key))
         }
         TenantCommand::UpdateTenant(args) => {
-            let id = tenants
-                .find(&args.name)?
-                .ok_or_else(|| not_found(args.name.clone()))?;
-            let updated = tenants
-                .update(id, update(&args))
-                .map_err(refused(&args.name))?;
+            let updated = ask(server, &args.name, async |ctx| {
+                let id = find(&ctx, &args.name).await?;
+                tenants::update_tenant(&ctx, id, update(&args)).await
+            })?;
             Ok(changed(&args.name, &updated))
         }
-        TenantCommand::ImportTenants(args) => import(tenants, &args),
+        TenantCommand::ImportTenants(args) => import(server, &args),
         TenantCommand::GenerateUsermap(args) => Ok(usermap(&read_dump(&args)?)),
         TenantCommand::RetireTenant(args) => {
-            let id = tenants
-                .find(&args.name)?
-                .ok_or_else(|| not_found(args.name.clone()))?;
-            let set = tenants
-                .set_active(id, args.unretire)
-                .map_err(refused(&args.name))?;
-            Ok(format!(
-                "OK: {}: active={}",
-                args.name,
-                python_bool(set.active)
-            ))
+            let set = ask(server, &args.name, async |ctx| {
+                let id = find(&ctx, &args.name).await?;
+                tenants::set_tenant_active(&ctx, id, args.unretire).await
+            })?;
+            let active = python_bool(set.active);
+            Ok(format!("OK: {}: active={active}", args.name))
         }
     }
+}
+
+/// Asks the server; `name` is whose matter it refuses.
+fn ask<T>(
+    server: &Server,
+    name: &str,
+    call: impl AsyncFnOnce(Ctx) -> Result<T, TenantError>,
+) -> Result<T, AdminFailure> {
+    let answer = server.with_context(async |ctx| call(ctx).await)?;
+    answer.map_err(|error| match error {
+        TenantError::Credentials(_) | TenantError::Db(_) => Failure::new(error).into(),
+        TenantError::NotFound => refused(name, "Not Found"),
+        TenantError::Retired { .. } | TenantError::NameTaken { .. } => {
+            refused(name, error.to_string())
+        }
+    })
+}
+
+fn refused(name: &str, detail: impl Into<String>) -> AdminFailure {
+    AdminFailure::Refused {
+        name: name.to_owned(),
+        detail: detail.into(),
+    }
+}
+
+/// The number of the tenant of this name.
+async fn find(ctx: &Ctx, name: &str) -> Result<i64, TenantError> {
+    let found = find_tenant_by_name(&ctx.db, name).await?;
+    found.map(|tenant| tenant.id).ok_or(TenantError::NotFound)
 }
 
 /// Reads the dumps, and says who or what in them is of no use.
@@ -166,11 +196,17 @@ fn read_dump(args: &OldDumpArgs) -> Result<Vec<OldTenant>, Failure> {
     Ok(dump.tenants)
 }
 
-fn import(tenants: &impl Tenants, args: &ImportTenantsArgs) -> Result<String, AdminFailure> {
+fn import(server: &Server, args: &ImportTenantsArgs) -> Result<String, AdminFailure> {
     let mut old = read_dump(&args.dump)?;
-    let taken = tenants.import(&old, args.dry_run).map_err(|failure| {
-        let name = args.dump.users.display().to_string();
-        refused(&name)(failure)
+    let new = old.iter().map(|tenant| ImportedTenant {
+        name: tenant.name.clone(),
+        ssh_key: tenant.ssh_key.clone(),
+        api_key: SecretString::from(tenant.api_key.clone()),
+    });
+    let new: Vec<_> = new.collect();
+    let users = args.dump.users.display().to_string();
+    let taken = ask(server, &users, async |ctx| {
+        tenants::import_tenants(&ctx, &new, args.dry_run).await
     })?;
     for name in &taken {
         output::words(&format!("SKIPPED: {name}: exists"));
@@ -198,23 +234,6 @@ fn usermap(tenants: &[OldTenant]) -> String {
         .map(|tenant| (tenant.api_key.clone(), Value::from(tenant.name.as_str())))
         .collect();
     duffy_config::yaml::dump(&json!({"metaclient": {"usermap": users}}))
-}
-
-fn refused(name: &str) -> impl FnOnce(TenantFailure) -> AdminFailure {
-    move |failure| match failure {
-        TenantFailure::Failed(failure) => AdminFailure::Failed(failure),
-        TenantFailure::Refused(detail) => AdminFailure::Refused {
-            name: name.to_owned(),
-            detail,
-        },
-    }
-}
-
-fn not_found(name: String) -> AdminFailure {
-    AdminFailure::Refused {
-        name,
-        detail: "Not Found".to_owned(),
-    }
 }
 
 fn create(args: CreateTenantArgs) -> TenantCreate {
@@ -305,6 +324,7 @@ fn python_time(time: DateTime<Utc>) -> String {
     }
 }
 
+#[cfg(feature = "sqlite")]
 #[cfg(test)]
 #[path = "tenants_tests.rs"]
 mod tests;

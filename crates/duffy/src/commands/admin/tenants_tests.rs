@@ -1,160 +1,57 @@
-//! `duffy admin` over tenants in memory: output and errors as recorded from the original.
-
-use std::cell::RefCell;
+//! `duffy admin` over tenants in an SQLite file: output and errors as recorded from the original.
 
 use chrono::{TimeDelta, TimeZone};
 use clap::Parser;
-use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreated};
+use duffy_api::ApiKeyUpdate;
+use tempfile::TempDir;
 
 use super::*;
 use crate::commands::admin::AdminCommand;
+use crate::commands::server_calls::scratch_server;
+use crate::values::parse_api_key;
 
-const CREATED_KEY: &str = "11111111-2222-4333-8444-555555555555";
+struct Site {
+    server: Server,
+    _directory: TempDir,
+}
 
-/// Tenants in memory, with the rules that matter for what is printed.
-struct Memory(RefCell<Vec<Tenant>>);
-
-impl Memory {
+impl Site {
+    /// With tenants of these names.
     fn new(names: &[&str]) -> Self {
-        let memory = Self(RefCell::new(Vec::new()));
+        let (directory, server) = scratch_server();
+        let site = Self {
+            server,
+            _directory: directory,
+        };
         for name in names {
-            let created = TenantCreate {
-                name: (*name).to_owned(),
-                is_admin: false,
-                ssh_key: "k".to_owned(),
-                node_quota: None,
-                session_lifetime: None,
-                session_lifetime_max: None,
-            };
-            memory.create(created).unwrap();
+            site.admin(&["create-tenant", name, "k"]).unwrap();
         }
-        memory
+        site
     }
 
-    fn change(
-        &self,
-        id: i64,
-        api_key: Option<String>,
-        change: impl FnOnce(&mut Tenant),
-    ) -> TenantUpdated {
-        let mut tenants = self.0.borrow_mut();
-        let tenant = tenants.iter_mut().find(|tenant| tenant.id == id).unwrap();
-        change(tenant);
-        apply_defaults(tenant);
-        TenantUpdated::new(tenant.clone(), api_key)
-    }
-
-    fn active(&self, id: i64) -> Result<(), TenantFailure> {
-        let tenants = self.0.borrow();
-        let tenant = tenants.iter().find(|tenant| tenant.id == id).unwrap();
-        if tenant.active {
-            return Ok(());
-        }
-        let detail = format!("tenant {} (id={id}) is retired", tenant.name);
-        Err(TenantFailure::Refused(detail))
+    /// What a line prints, or its error.
+    fn admin(&self, args: &[&str]) -> Result<String, AdminFailure> {
+        let command = parse(args);
+        check(&command)?;
+        run(&self.server, command)
     }
 }
 
-fn apply_defaults(tenant: &mut Tenant) {
-    tenant.effective_node_quota = tenant.node_quota.unwrap_or(100_000);
-    tenant.effective_session_lifetime = tenant.session_lifetime.unwrap_or(TimeDelta::hours(6));
-    tenant.effective_session_lifetime_max =
-        tenant.session_lifetime_max.unwrap_or(TimeDelta::hours(12));
-}
-
-impl Tenants for Memory {
-    fn list(&self) -> Result<Vec<Tenant>, Failure> {
-        Ok(self.0.borrow().clone())
-    }
-
-    fn find(&self, name: &str) -> Result<Option<i64>, Failure> {
-        Ok(self
-            .0
-            .borrow()
-            .iter()
-            .find(|t| t.name == name)
-            .map(|t| t.id))
-    }
-
-    fn create(&self, new: TenantCreate) -> Result<TenantCreated, TenantFailure> {
-        if self.find(&new.name).unwrap().is_some() {
-            return Err(TenantFailure::Refused("taken".to_owned()));
-        }
-        let created_at = Utc.with_ymd_and_hms(2026, 11, 22, 9, 21, 20).unwrap();
-        let mut tenant = Tenant {
-            retired_at: None,
-            active: true,
-            created_at: created_at + TimeDelta::microseconds(213_746),
-            name: new.name,
-            is_admin: new.is_admin,
-            ssh_key: HIDDEN.to_owned(),
-            node_quota: new.node_quota,
-            session_lifetime: new.session_lifetime,
-            session_lifetime_max: new.session_lifetime_max,
-            id: self.0.borrow().len() as i64 + 1,
-            effective_node_quota: 0,
-            effective_session_lifetime: TimeDelta::zero(),
-            effective_session_lifetime_max: TimeDelta::zero(),
-        };
-        apply_defaults(&mut tenant);
-        self.0.borrow_mut().push(tenant.clone());
-        Ok(TenantCreated::new(tenant, CREATED_KEY.to_owned()))
-    }
-
-    fn update(&self, id: i64, update: TenantUpdate) -> Result<TenantUpdated, TenantFailure> {
-        self.active(id)?;
-        let key = match update.api_key {
-            Some(ApiKeyUpdate::Reset) => CREATED_KEY,
-            _ => HIDDEN,
-        };
-        Ok(self.change(id, Some(key.to_owned()), |tenant| {
-            tenant.node_quota = update.node_quota.unwrap_or(tenant.node_quota);
-            tenant.session_lifetime = update.session_lifetime.unwrap_or(tenant.session_lifetime);
-            tenant.session_lifetime_max = update
-                .session_lifetime_max
-                .unwrap_or(tenant.session_lifetime_max);
-        }))
-    }
-
-    fn import(&self, _: &[OldTenant], _: bool) -> Result<Vec<String>, TenantFailure> {
-        unreachable!("tried on real databases")
-    }
-
-    fn set_active(&self, id: i64, active: bool) -> Result<TenantUpdated, TenantFailure> {
-        if !active {
-            self.active(id)?;
-        }
-        Ok(self.change(id, None, |tenant| {
-            tenant.active = active;
-            tenant.retired_at = (!active).then(|| Utc.timestamp_opt(0, 0).unwrap());
-        }))
-    }
-}
-
-/// What a line prints, or its error.
-fn admin(memory: &Memory, args: &[&str]) -> Result<String, AdminFailure> {
+fn parse(args: &[&str]) -> TenantCommand {
     let line = ["duffy", "admin"].iter().chain(args);
     let crate::cli::Command::Admin(AdminCommand::Tenants(command)) =
         crate::cli::Cli::try_parse_from(line).unwrap().command
     else {
         panic!("not a command about tenants");
     };
-    check(&command)?;
-    run(memory, command)
-}
-
-fn refusal(name: &str, detail: &str) -> AdminFailure {
-    AdminFailure::Refused {
-        name: name.to_owned(),
-        detail: detail.to_owned(),
-    }
+    command
 }
 
 #[test]
 fn lists() {
-    let memory = Memory::new(&["tenant", "admin", "retired", "other"]);
-    admin(&memory, &["retire-tenant", "retired"]).unwrap();
-    let list = |args: &[&str]| admin(&memory, &[&["list-tenants"], args].concat()).unwrap();
+    let site = Site::new(&["tenant", "admin", "retired", "other"]);
+    site.admin(&["retire-tenant", "retired"]).unwrap();
+    let list = |args: &[&str]| site.admin(&[&["list-tenants"], args].concat()).unwrap();
     assert_eq!(list(&[]), "OK: admin\nOK: other\nOK: tenant");
     assert_eq!(
         list(&["--all"]),
@@ -165,12 +62,12 @@ fn lists() {
         list(&["--all", "--active", "--quiet", "--no-quiet"]),
         list(&[])
     );
-    assert_eq!(admin(&Memory::new(&[]), &["list-tenants"]).unwrap(), "");
+    assert_eq!(Site::new(&[]).admin(&["list-tenants"]).unwrap(), "");
 }
 
 #[test]
 fn shows() {
-    let memory = Memory::new(&["tenant"]);
+    let site = Site::new(&["tenant"]);
     let args = [
         "create-tenant",
         "--node-quota",
@@ -178,42 +75,72 @@ fn shows() {
         "--session-lifetime=1h",
         "--session-lifetime-max=2h",
     ];
-    admin(&memory, &[&args[..], &["other", "k"]].concat()).unwrap();
-    admin(&memory, &["retire-tenant", "other"]).unwrap();
+    site.admin(&[&args[..], &["other", "k"]].concat()).unwrap();
+    site.admin(&["retire-tenant", "other"]).unwrap();
+    let show = |name| {
+        let shown = site.admin(&["show-tenant", name]).unwrap();
+        let (shown, times) = shown.split_once(" created_at=").unwrap();
+        let (created, retired) = times.split_once(" retired_at=").unwrap();
+        assert!(created.ends_with("+00:00"), "{created}");
+        (shown.to_owned(), retired.to_owned())
+    };
+    let (tenant, retired) = show("tenant");
     assert_eq!(
-        admin(&memory, &["show-tenant", "tenant"]).unwrap(),
+        tenant,
         "OK: tenant: id=1 node_quota=None effective_node_quota=100000 session_lifetime=None \
          effective_session_lifetime=6:00:00 session_lifetime_max=None \
-         effective_session_lifetime_max=12:00:00 active=True \
-         created_at=2026-11-22 09:21:20.213746+00:00 retired_at=None"
+         effective_session_lifetime_max=12:00:00 active=True"
     );
+    assert_eq!(retired, "None");
+    let (other, retired) = show("other");
     assert_eq!(
-        admin(&memory, &["show-tenant", "other"]).unwrap(),
+        other,
         "OK: other: id=2 node_quota=3 effective_node_quota=3 session_lifetime=1:00:00 \
          effective_session_lifetime=1:00:00 session_lifetime_max=2:00:00 \
-         effective_session_lifetime_max=2:00:00 active=False \
-         created_at=2026-11-22 09:21:20.213746+00:00 retired_at=1970-01-01 00:00:00+00:00"
+         effective_session_lifetime_max=2:00:00 active=False"
     );
+    assert!(retired.ends_with("+00:00"), "{retired}");
     assert_eq!(
-        admin(&memory, &["show-tenant", "nope"]),
-        Err(refusal("nope", "Not Found"))
+        site.admin(&["show-tenant", "nope"]),
+        Err(refused("nope", "Not Found"))
+    );
+}
+
+#[test]
+fn times_are_spelled_as_python_spells_them() {
+    let time = Utc.with_ymd_and_hms(2026, 11, 22, 9, 21, 20).unwrap();
+    assert_eq!(python_time(time), "2026-11-22 09:21:20+00:00");
+    assert_eq!(
+        python_time(time + TimeDelta::microseconds(213_746)),
+        "2026-11-22 09:21:20.213746+00:00"
     );
 }
 
 #[test]
 fn creates_and_updates() {
-    let memory = Memory::new(&[]);
+    let site = Site::new(&[]);
     let create = ["create-tenant", "cli", "ssh-ed25519 AAAA"];
-    assert_eq!(
-        admin(&memory, &create).unwrap(),
-        format!("OK: cli: {CREATED_KEY}")
+    let created = site.admin(&create).unwrap();
+    let key = created.strip_prefix("OK: cli: ").unwrap();
+    assert!(
+        matches!(parse_api_key(key), Ok(ApiKeyUpdate::Set(_))),
+        "{key}"
     );
-    assert_eq!(admin(&memory, &create), Err(refusal("cli", "taken")));
-    let update = |args: &[&str]| admin(&memory, &[&["update-tenant"], args, &["cli"]].concat());
+    let taken = r#"there is a tenant named "cli" already; names must be unique"#;
+    assert_eq!(site.admin(&create), Err(refused("cli", taken)));
+    let update = |args: &[&str]| site.admin(&[&["update-tenant"], args, &["cli"]].concat());
+    let reset = update(&["--api-key", "reset"]).unwrap();
+    let (_, new_key) = reset.split_once(" api_key=").unwrap();
+    let (new_key, _) = new_key.split_once(' ').unwrap();
+    assert!(
+        matches!(parse_api_key(new_key), Ok(ApiKeyUpdate::Set(_))),
+        "{new_key}"
+    );
+    assert_ne!(new_key, key);
     assert_eq!(
-        update(&["--api-key", "reset"]).unwrap(),
+        reset,
         format!(
-            "OK: cli: ssh_key=********** api_key={CREATED_KEY} node_quota=None effective_node_quota=100000 \
+            "OK: cli: ssh_key=********** api_key={new_key} node_quota=None effective_node_quota=100000 \
              session_lifetime=None effective_session_lifetime=6:00:00 session_lifetime_max=None \
              effective_session_lifetime_max=12:00:00"
         )
@@ -243,20 +170,14 @@ fn creates_and_updates() {
         update(&["--ssh-key", ""]),
         Err(AdminFailure::NothingToChange)
     );
-    let nope = admin(&memory, &["update-tenant", "--node-quota", "5", "nope"]);
-    assert_eq!(nope, Err(refusal("nope", "Not Found")));
+    let nope = site.admin(&["update-tenant", "--node-quota", "5", "nope"]);
+    assert_eq!(nope, Err(refused("nope", "Not Found")));
 }
 
 #[test]
 fn keys_that_harm_are_refused_and_useless_ones_told() {
-    let memory = Memory::new(&["cli"]);
-    let warned = |args: &[&str]| {
-        let line = ["duffy", "admin"].iter().chain(args);
-        match crate::cli::Cli::try_parse_from(line).unwrap().command {
-            crate::cli::Command::Admin(AdminCommand::Tenants(command)) => useless_keys(&command),
-            _ => None,
-        }
-    };
+    let site = Site::new(&["cli"]);
+    let warned = |args: &[&str]| useless_keys(&parse(args));
     for (key, line) in [
         ("ssh-rsa A\nB\u{1b}[2J", "line 2 of the SSH key"),
         ("a\n\n### DUFFY tenant credentials", "line 3 of the SSH key"),
@@ -265,7 +186,7 @@ fn keys_that_harm_are_refused_and_useless_ones_told() {
             &["create-tenant", "x", key][..],
             &["update-tenant", "--ssh-key", key, "cli"],
         ] {
-            let Err(AdminFailure::Refused { detail, .. }) = admin(&memory, args) else {
+            let Err(AdminFailure::Refused { detail, .. }) = site.admin(args) else {
                 panic!("{args:?}")
             };
             assert!(detail.contains(line), "{detail}");
@@ -288,16 +209,16 @@ fn keys_that_harm_are_refused_and_useless_ones_told() {
 
 #[test]
 fn retires_and_takes_back() {
-    let memory = Memory::new(&["cli"]);
-    let retire = |args: &[&str]| admin(&memory, &[&["retire-tenant"], args].concat());
+    let site = Site::new(&["cli"]);
+    let retire = |args: &[&str]| site.admin(&[&["retire-tenant"], args].concat());
     assert_eq!(retire(&["cli"]).unwrap(), "OK: cli: active=False");
     assert_eq!(
         retire(&["cli"]),
-        Err(refusal("cli", "tenant cli (id=1) is retired"))
+        Err(refused("cli", "tenant cli (id=1) is retired"))
     );
     assert_eq!(
         retire(&["--retire", "--unretire", "cli"]).unwrap(),
         "OK: cli: active=True"
     );
-    assert_eq!(retire(&["nope"]), Err(refusal("nope", "Not Found")));
+    assert_eq!(retire(&["nope"]), Err(refused("nope", "Not Found")));
 }

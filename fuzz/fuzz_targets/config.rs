@@ -2,7 +2,7 @@
 //! and its templates are rendered or refused.
 #![no_main]
 
-use duffy_config::{dump_yaml, load_text, render_template, yaml};
+use duffy_config::{load_text, render_template, yaml};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ fuzz_target!(|text: &str| {
     }
     match load_text(text, "fuzz.yaml") {
         Ok(config) => {
-            let printed = dump_yaml(&config.tree);
+            let printed = yaml::dump(&config.tree);
             let again = load_text(&printed, "printed.yaml");
             let tree = again
                 .map(|again| again.tree)

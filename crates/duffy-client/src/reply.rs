@@ -21,11 +21,6 @@ impl Reply {
         &self.body
     }
 
-    /// The same, by value.
-    pub fn into_json(self) -> Value {
-        self.body
-    }
-
     /// The body as one of `duffy_api`'s types; members that the type lacks are ignored.
     /// Fails with [`ClientError::Unexpected`] when a member that it needs is missing or odd.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ClientError> {

@@ -9,10 +9,8 @@ use serde_json::Value;
 use crate::decode::{Cursor, Report};
 use crate::error::{ConfigError, Mark};
 use crate::files;
-use crate::sections::{
-    App, Client, Database, Defaults, Metaclient, NodePools, Retries, Ssh, Tasks,
-};
-use crate::yaml::{self, Data, Entry, Map, Node, map_to_json};
+use crate::sections::{App, Client, Database, Defaults, Metaclient, NodePools, Ssh, Tasks};
+use crate::yaml::{Data, Entry, Map, Node, map_to_json};
 
 const SECTIONS: &[&str] = &[
     "client",
@@ -36,8 +34,6 @@ pub struct Config {
     pub metaclient: Option<Metaclient>,
     /// The worker; all defaults when the section is absent.
     pub tasks: Tasks,
-    /// Whether there is a `tasks` section.
-    pub tasks_present: bool,
     /// Where the data is.
     pub database: Option<Database>,
     /// What holds for tenants and sessions that say nothing else.
@@ -63,22 +59,6 @@ impl fmt::Debug for Config {
             .field("files", &self.files)
             .field("sections", &self.sections)
             .finish_non_exhaustive()
-    }
-}
-
-impl Config {
-    /// How the web API retries: what `app` says, then `defaults`, then the original's defaults.
-    pub fn retries(&self) -> Retries {
-        let fallback = self
-            .defaults
-            .as_ref()
-            .map(|defaults| defaults.retries)
-            .unwrap_or_default();
-        self.app
-            .as_ref()
-            .map(|app| app.retries)
-            .unwrap_or_default()
-            .resolve(&fallback)
     }
 }
 
@@ -152,18 +132,17 @@ fn decode(merged: Map, warnings: Vec<String>, files: Vec<PathBuf>) -> Result<Con
             mark,
         },
     };
-    let fields = Cursor::new(&root, "").fields(&mut report, SECTIONS);
-    let at = |name: &str| fields.as_ref().and_then(|fields| fields.get(name));
-    let report_to = &mut report;
-    let client = at("client").and_then(|at| Client::decode(&at, report_to));
-    let app = at("app").and_then(|at| App::decode(&at, report_to));
-    let metaclient = at("metaclient").and_then(|at| Metaclient::decode(&at, report_to));
-    let tasks = at("tasks").and_then(|at| Tasks::decode(&at, report_to));
-    let database = at("database").and_then(|at| Database::decode(&at, report_to));
-    let defaults = at("defaults").and_then(|at| Defaults::decode(&at, report_to));
-    let ssh = at("ssh").and_then(|at| Ssh::decode(&at, report_to));
-    let nodepools = at("nodepools").and_then(|at| NodePools::decode(&at, report_to));
-    let tasks_present = at("tasks").is_some();
+    let Some(fields) = Cursor::new(&root, "").fields(&mut report, SECTIONS) else {
+        return Err(ConfigError::Invalid(report.problems));
+    };
+    let client = fields.read(&mut report, "client", Client::decode);
+    let app = fields.read(&mut report, "app", App::decode);
+    let metaclient = fields.read(&mut report, "metaclient", Metaclient::decode);
+    let tasks = fields.read(&mut report, "tasks", Tasks::decode);
+    let database = fields.read(&mut report, "database", Database::decode);
+    let defaults = fields.read(&mut report, "defaults", Defaults::decode);
+    let ssh = fields.read(&mut report, "ssh", Ssh::decode);
+    let nodepools = fields.read(&mut report, "nodepools", NodePools::decode);
     if !report.problems.is_empty() {
         return Err(ConfigError::Invalid(report.problems));
     }
@@ -172,7 +151,6 @@ fn decode(merged: Map, warnings: Vec<String>, files: Vec<PathBuf>) -> Result<Con
         app,
         metaclient,
         tasks: tasks.unwrap_or_default(),
-        tasks_present,
         database,
         defaults,
         ssh: ssh.unwrap_or_default(),
@@ -182,9 +160,4 @@ fn decode(merged: Map, warnings: Vec<String>, files: Vec<PathBuf>) -> Result<Con
         warnings: report.warnings,
         files,
     })
-}
-
-/// A merged tree as YAML, as the original's `config dump` prints it. It contains secrets.
-pub fn dump_yaml(tree: &Value) -> String {
-    yaml::dump(tree)
 }

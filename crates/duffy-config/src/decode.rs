@@ -307,6 +307,26 @@ impl<'a> Fields<'a> {
         Some(Cursor::new(entry, self.cursor.below(key))).filter(|cursor| !cursor.is_null())
     }
 
+    /// The same, decoded.
+    pub(crate) fn read<T>(
+        &self,
+        report: &mut Report,
+        key: &str,
+        decode: impl FnOnce(&Cursor<'a>, &mut Report) -> Option<T>,
+    ) -> Option<T> {
+        decode(&self.get(key)?, report)
+    }
+
+    /// The same of a key that must be there.
+    pub(crate) fn read_required<T>(
+        &self,
+        report: &mut Report,
+        key: &str,
+        decode: impl FnOnce(&Cursor<'a>, &mut Report) -> Option<T>,
+    ) -> Option<T> {
+        decode(&self.require(report, key)?, report)
+    }
+
     /// A key's value, which must be there.
     pub(crate) fn require(&self, report: &mut Report, key: &str) -> Option<Cursor<'a>> {
         self.get(key).or_else(|| {

@@ -10,20 +10,19 @@ mod error;
 mod files;
 mod merge;
 mod pattern;
-mod python;
+pub mod python;
 mod sections;
 mod template;
 pub mod yaml;
 
-pub use config::{Config, dump_yaml, load, load_files, load_text};
+pub use config::{Config, load, load_files, load_text};
 pub use database_url::{DatabaseUrl, PostgresUrl, SslMode};
 pub use error::{ConfigError, Mark, Problem, YamlError};
 pub use files::default_paths;
 pub use pattern::Pattern;
-pub use python::text_repr;
 pub use sections::{
     Ansible, App, Client, Database, Defaults, LogLevel, Mechanism, Metaclient, NodePools, Playbook,
-    Pool, PoolMap, PoolRequest, RenderedVar, RenderedVars, Retries, RetryOverrides, ReuseValue,
-    Selector, Simulated, Ssh, SshClient, Tasks, TrustedProxies,
+    Pool, PoolMap, PoolRequest, RenderedVar, RenderedVars, ReuseValue, Selector, Simulated, Ssh,
+    SshClient, Tasks, TrustedProxies,
 };
 pub use template::{Rendered, TemplateError, render as render_template};

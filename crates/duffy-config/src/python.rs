@@ -1,6 +1,8 @@
-//! How Python spells values: `str()` and `repr()` of numbers and text.
+//! How Python spells values: `str()` and `repr()` of numbers and text, and JSON.
 
 use std::fmt::Write as _;
+
+use serde_json::{Number, Value};
 
 /// `repr()` of a float: the shortest digits that read back the same, exponents from `1e16` and below `1e-4`.
 pub(crate) fn float_repr(value: f64) -> String {
@@ -28,6 +30,30 @@ pub(crate) fn float_repr(value: f64) -> String {
     plain
 }
 
+/// `repr()` of a number.
+pub fn number_repr(number: &Number) -> String {
+    match number.as_f64() {
+        Some(float) if number.is_f64() => float_repr(float),
+        _ => number.to_string(),
+    }
+}
+
+/// Text as `json.dumps()` prints it: in ASCII.
+pub fn json_text(text: &str) -> String {
+    let mut out = String::new();
+    for c in Value::from(text).to_string().chars() {
+        if matches!(c, ' '..='~') {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
+}
+
 /// `repr()` of text: single quotes unless it holds some and no double ones; what cannot be printed is escaped.
 pub fn text_repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
@@ -43,10 +69,7 @@ pub fn text_repr(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            _ if c == quote => {
-                out.push('\\');
-                out.push(c);
-            }
+            _ if c == quote => out.extend(['\\', c]),
             _ if is_printable(c) => out.push(c),
             _ => {
                 let code = u32::from(c);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use minijinja::value::{Object, Value as TemplateValue};
+use minijinja::value::{Object, Serde, Value as TemplateValue};
 use minijinja::{Environment, Error, ErrorKind};
 use serde_json::{Map, Value};
 
@@ -114,7 +114,7 @@ impl Object for Layers {
 fn convert_members(values: &Map<String, Value>) -> HashMap<String, TemplateValue> {
     values
         .iter()
-        .map(|(name, value)| (name.clone(), to_template_value(value)))
+        .map(|(name, value)| (name.clone(), TemplateValue::from(Serde(value))))
         .collect()
 }
 
@@ -130,6 +130,10 @@ pub(crate) fn check(cursor: &Cursor<'_>, text: &str, report: &mut Report) {
     }
 }
 
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}
+
 fn explain(text: &str, error: &Error) -> TemplateError {
     let kind = error.kind().to_string();
     let mut message = match error.detail() {
@@ -142,26 +146,5 @@ fn explain(text: &str, error: &Error) -> TemplateError {
     TemplateError {
         template: text.to_owned(),
         message,
-    }
-}
-
-/// Recursion is bounded: values come from the YAML reader, or from JSON, which are both bounded.
-fn to_template_value(value: &Value) -> TemplateValue {
-    match value {
-        Value::Null => TemplateValue::from(()),
-        Value::Bool(value) => TemplateValue::from(*value),
-        Value::Number(number) => {
-            let whole = number
-                .as_i64()
-                .map(TemplateValue::from)
-                .or_else(|| number.as_u64().map(TemplateValue::from));
-            whole.unwrap_or_else(|| TemplateValue::from(number.as_f64().unwrap_or(f64::NAN)))
-        }
-        Value::String(text) => TemplateValue::from(text.as_str()),
-        Value::Array(items) => items.iter().map(to_template_value).collect(),
-        Value::Object(map) => TemplateValue::from_pairs(
-            map.iter()
-                .map(|(key, value)| (key.as_str(), to_template_value(value))),
-        ),
     }
 }

@@ -21,6 +21,16 @@ fn harmless(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A text as one word of a shell's command.
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
 /// Prints data, ending with a line break.
 ///
 /// A reader that has gone (`duffy … | head`) has read what it wanted: that is no failure. A full
@@ -72,6 +82,13 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(shell_word("/a/b-c.d"), "/a/b-c.d");
+        assert_eq!(shell_word("/a b/it's"), "'/a b/it'\\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
 
     #[test]
     fn nothing_printed_does_anything_to_a_terminal() {

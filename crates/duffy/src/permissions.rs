@@ -11,6 +11,7 @@ use duffy_config::Metaclient;
 use nix::unistd::{Gid, Group, Uid, getegid, geteuid};
 
 use crate::failure::Failure;
+use crate::output;
 
 /// Warns of each file that others can read, with what to type; refuses where the configuration
 /// says so.
@@ -78,7 +79,7 @@ impl Reader {
             (false, _) => format!("the group {}", name(group)),
         };
         let owner = Uid::from_raw(metadata.uid());
-        let shown = quote(&path);
+        let shown = output::shell_word(&path.display().to_string());
         // The service itself must go on reading it.
         let remedy = if owner == self.user {
             format!("chmod 600 {shown}")
@@ -107,17 +108,6 @@ fn way_is_open(path: &Path, group: Option<Gid>) -> io::Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// A path as a shell reads it.
-fn quote(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]

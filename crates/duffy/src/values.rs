@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use duffy_api::{ApiKeyUpdate, NodeState, NodesSpec, duration};
+use uuid::Uuid;
 
 /// A value, or `none`/`null` for the configuration's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,30 +98,10 @@ pub fn parse_api_key(text: &str) -> Result<ApiKeyUpdate, String> {
         .strip_prefix('{')
         .and_then(|inner| inner.strip_suffix('}'))
         .unwrap_or(bare);
-    let digits: String = if bare.len() == 36 {
-        let hyphens = bare.char_indices().filter(|(_, c)| *c == '-');
-        if !hyphens.map(|(at, _)| at).eq([8, 13, 18, 23]) {
-            return Err(NO_KEY.to_owned());
-        }
-        bare.split('-').collect()
-    } else {
-        bare.to_owned()
-    };
-    if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(NO_KEY.to_owned());
-    }
-    let digits = digits.to_ascii_lowercase();
-    let parts = [
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..],
-    ];
-    Ok(ApiKeyUpdate::Set(parts.join("-")))
+    let key = Uuid::try_parse(bare)
+        .map_err(|_| "give `reset`, or a UUID such as the program uuidgen makes".to_owned())?;
+    Ok(ApiKeyUpdate::Set(key.to_string()))
 }
-
-const NO_KEY: &str = "give `reset`, or a UUID such as the program uuidgen makes";
 
 /// What of a pool is wanted: `pool=NAME,quantity=NUMBER`, in either order.
 pub fn parse_nodes_spec(text: &str) -> Result<NodesSpec, String> {

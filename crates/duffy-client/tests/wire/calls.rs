@@ -225,7 +225,7 @@ fn a_retirement_whose_answer_was_lost_is_found_done() {
     let mut pauses = 0;
     let done = client(&peer.url()).retire_session_surely(7, |_, _| pauses += 1);
     assert_eq!(
-        done.unwrap().into_json().to_string(),
+        done.unwrap().json().to_string(),
         session("put", false),
         "as the first try would have had it"
     );

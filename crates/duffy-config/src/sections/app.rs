@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LogLevel, RetryOverrides, TrustedProxies, accept_python_logging, decode_port};
+use super::{LogLevel, TrustedProxies, accept_python_logging, accept_retries, decode_port};
 use crate::decode::{Cursor, Report};
 
 /// The `app` section.
@@ -20,8 +20,6 @@ pub struct App {
     pub header_timeout: Duration,
     /// Proxies that are believed when they say for whom they ask. An addition to the original.
     pub trusted_proxies: TrustedProxies,
-    /// How the API retries; see [`crate::Config::retries`].
-    pub retries: RetryOverrides,
 }
 
 impl Default for App {
@@ -33,7 +31,6 @@ impl Default for App {
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
             trusted_proxies: TrustedProxies::default(),
-            retries: RetryOverrides::default(),
         }
     }
 }
@@ -51,46 +48,26 @@ impl App {
             "trusted-proxies",
         ];
         let fields = cursor.fields(report, known)?;
-        let mut app = Self {
-            loglevel: fields
-                .get("loglevel")
-                .and_then(|at| LogLevel::decode(&at, report)),
-            ..Self::default()
-        };
-        if let Some(host) = fields.get("host").and_then(|at| at.owned_text(report)) {
-            app.host = host;
-        }
-        if let Some(port) = fields.get("port").and_then(|at| decode_port(&at, report)) {
-            app.port = port;
-        }
-        if let Some(logging) = fields.get("logging") {
-            accept_python_logging(&logging, report);
-        }
-        if let Some(retries) = fields
-            .get("retries")
-            .and_then(|at| RetryOverrides::decode(&at, report))
-        {
-            app.retries = retries;
-        }
-        if let Some(most) = fields
-            .get("max-connections")
-            .and_then(|at| at.integer(report, 1..=1_000_000))
-        {
-            app.max_connections = usize::try_from(most).unwrap_or(usize::MAX);
-        }
-        let shortest = Duration::from_millis(100);
-        if let Some(timeout) = fields
-            .get("header-timeout")
-            .and_then(|at| at.duration(report, shortest))
-        {
-            app.header_timeout = timeout;
-        }
-        if let Some(proxies) = fields
-            .get("trusted-proxies")
-            .and_then(|at| TrustedProxies::decode(&at, report))
-        {
-            app.trusted_proxies = proxies;
-        }
-        Some(app)
+        let default = Self::default();
+        let loglevel = fields.read(report, "loglevel", LogLevel::decode);
+        let host = fields.read(report, "host", Cursor::owned_text);
+        let port = fields.read(report, "port", decode_port);
+        fields.read(report, "logging", accept_python_logging);
+        fields.read(report, "retries", accept_retries);
+        let most = fields.read(report, "max-connections", |at, report| {
+            at.integer(report, 1..=1_000_000)
+        });
+        let header_timeout = fields.read(report, "header-timeout", |at, report| {
+            at.duration(report, Duration::from_millis(100))
+        });
+        let proxies = fields.read(report, "trusted-proxies", TrustedProxies::decode);
+        Some(Self {
+            loglevel,
+            host: host.unwrap_or(default.host),
+            port: port.unwrap_or(default.port),
+            max_connections: most.map_or(default.max_connections, |most| most as usize),
+            header_timeout: header_timeout.unwrap_or(default.header_timeout),
+            trusted_proxies: proxies.unwrap_or_default(),
+        })
     }
 }

@@ -19,18 +19,12 @@ pub struct Client {
 impl Client {
     pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
         let fields = cursor.fields(report, &["url", "auth"])?;
-        let url = fields
-            .require(report, "url")
-            .and_then(|url| decode_http_url(&url, report));
-        let auth = fields
-            .require(report, "auth")
-            .and_then(|auth| auth.fields(report, &["name", "key"]))?;
-        let name = auth
-            .require(report, "name")
-            .and_then(|name| name.owned_text(report));
-        let key = auth
-            .require(report, "key")
-            .and_then(|key| decode_key(&key, report));
+        let url = fields.read_required(report, "url", decode_http_url);
+        let auth = fields.read_required(report, "auth", |auth, report| {
+            auth.fields(report, &["name", "key"])
+        })?;
+        let name = auth.read_required(report, "name", Cursor::owned_text);
+        let key = auth.read_required(report, "key", decode_key);
         Some(Self {
             url: url?,
             auth_name: name?,

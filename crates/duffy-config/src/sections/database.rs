@@ -1,7 +1,5 @@
 //! `database`: where the data is.
 
-use secrecy::SecretString;
-
 use crate::database_url::{DatabaseUrl, Parsed};
 use crate::decode::{Cursor, Report};
 use crate::error::{ConfigError, Problem};
@@ -9,8 +7,6 @@ use crate::error::{ConfigError, Problem};
 /// The `database` section.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// `sync_url` as written.
-    pub sync_url: SecretString,
     /// Most connections of one process. An addition to the original.
     pub pool_size: u32,
     url: Result<DatabaseUrl, Problem>,
@@ -30,12 +26,9 @@ impl Database {
 
     pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
         let fields = cursor.fields(report, &["sqlalchemy", "pool-size"])?;
-        let pool_size = fields
-            .get("pool-size")
-            .and_then(|at| at.integer(report, 1..=1000));
-        let pool_size = pool_size
-            .and_then(|size| u32::try_from(size).ok())
-            .unwrap_or(10);
+        let pool_size = fields.read(report, "pool-size", |at, report| {
+            at.integer(report, 1..=1000)
+        });
         // SQLAlchemy takes keys of any name.
         let sqlalchemy = fields.require(report, "sqlalchemy")?;
         let fields = sqlalchemy.open_fields(report)?;
@@ -89,8 +82,7 @@ impl Database {
             _ => {}
         }
         Some(Self {
-            sync_url: SecretString::from(text),
-            pool_size,
+            pool_size: pool_size.map_or(10, |size| size as u32),
             url,
         })
     }

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{RetryOverrides, decode_count};
+use super::{accept_retries, decode_count};
 use crate::decode::{Cursor, Report};
 
 /// Active sessions of a tenant, unless configured. Sessions without nodes count too.
@@ -19,8 +19,6 @@ pub struct Defaults {
     pub node_quota: u32,
     /// How many active sessions a tenant can have at one time; at least one.
     pub session_quota: u32,
-    /// How to retry where the section in question says nothing.
-    pub retries: RetryOverrides,
 }
 
 impl Defaults {
@@ -33,21 +31,17 @@ impl Defaults {
             "retries",
         ];
         let fields = cursor.fields(report, known)?;
-        let lifetime = fields
-            .require(report, "session-lifetime")
-            .and_then(|at| at.delta(report));
+        let lifetime = fields.read_required(report, "session-lifetime", Cursor::delta);
         let longest = fields.require(report, "session-lifetime-max");
         let lifetime_max = longest.as_ref().and_then(|at| at.delta(report));
-        let quota = fields
-            .require(report, "node-quota")
-            .and_then(|at| decode_count(&at, report, 1));
+        let quota = fields.read_required(report, "node-quota", |at, report| {
+            decode_count(at, report, 1)
+        });
         let session_quota = match fields.get("session-quota") {
             Some(at) => decode_count(&at, report, 1),
             None => Some(SESSION_QUOTA),
         };
-        let retries = fields
-            .get("retries")
-            .map(|at| RetryOverrides::decode(&at, report));
+        fields.read(report, "retries", accept_retries);
         if let (Some(at), Some(lifetime), Some(max)) = (&longest, lifetime, lifetime_max)
             && max < lifetime
         {
@@ -61,7 +55,6 @@ impl Defaults {
             session_lifetime_max: lifetime_max?,
             node_quota: quota?,
             session_quota: session_quota?,
-            retries: retries.flatten().unwrap_or_default(),
         })
     }
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use super::{LogLevel, TrustedProxies, accept_python_logging, decode_http_url, decode_port};
+use super::{
+    LogLevel, TrustedProxies, accept_python_logging, decode_http_url, decode_port, decode_template,
+};
 use crate::decode::{Cursor, Report};
 use crate::pattern::{Pattern, PatternError};
 use crate::template::{self, TemplateError};
@@ -119,33 +121,17 @@ impl Metaclient {
             "trusted-proxies",
         ];
         let fields = cursor.fields(report, known)?;
-        let host = fields.get("host").and_then(|at| at.owned_text(report));
-        let port = fields.get("port").and_then(|at| decode_port(&at, report));
-        let dest = fields
-            .get("dest")
-            .and_then(|at| decode_http_url(&at, report));
-        let loglevel = fields
-            .get("loglevel")
-            .and_then(|at| LogLevel::decode(&at, report));
-        if let Some(logging) = fields.get("logging") {
-            accept_python_logging(&logging, report);
-        }
-        let mangle_hostname = fields
-            .get("mangle_hostname")
-            .and_then(|at| decode_template(&at, report));
-        let strict = fields
-            .get("strict-permissions")
-            .and_then(|at| at.boolean(report));
-        let proxies = fields
-            .get("trusted-proxies")
-            .and_then(|at| TrustedProxies::decode(&at, report));
-        let usermap = fields
-            .require(report, "usermap")
-            .and_then(|at| decode_usermap(&at, report));
+        let host = fields.read(report, "host", Cursor::owned_text);
+        let port = fields.read(report, "port", decode_port);
+        let dest = fields.read(report, "dest", decode_http_url);
+        let loglevel = fields.read(report, "loglevel", LogLevel::decode);
+        fields.read(report, "logging", accept_python_logging);
+        let mangle_hostname = fields.read(report, "mangle_hostname", decode_template);
+        let strict = fields.read(report, "strict-permissions", Cursor::boolean);
+        let proxies = fields.read(report, "trusted-proxies", TrustedProxies::decode);
+        let usermap = fields.read_required(report, "usermap", decode_usermap);
         let (usermap, usermap_files) = usermap.unzip();
-        let poolmap = fields
-            .require(report, "poolmap")
-            .and_then(|at| at.items(report));
+        let poolmap = fields.read_required(report, "poolmap", Cursor::items);
         let poolmap = poolmap.map(|items| {
             items
                 .iter()
@@ -197,14 +183,10 @@ impl PoolMap {
 
     fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
         let fields = cursor.fields(report, &["pool", "ver", "arch", "flavor"])?;
-        let pool = fields
-            .require(report, "pool")
-            .and_then(|at| decode_template(&at, report));
-        let mut selector = |key| {
-            let at = fields.get(key)?;
-            Selector::decode(&at, report)
-        };
-        let (ver, arch, flavor) = (selector("ver"), selector("arch"), selector("flavor"));
+        let pool = fields.read_required(report, "pool", decode_template);
+        let ver = fields.read(report, "ver", Selector::decode);
+        let arch = fields.read(report, "arch", Selector::decode);
+        let flavor = fields.read(report, "flavor", Selector::decode);
         Some(Self {
             pool: pool?,
             ver,
@@ -258,10 +240,4 @@ fn decode_usermap(cursor: &Cursor<'_>, report: &mut Report) -> Option<(Users, Ve
         }
     }
     Some((users, files))
-}
-
-fn decode_template(cursor: &Cursor<'_>, report: &mut Report) -> Option<String> {
-    let text = cursor.owned_text(report)?;
-    template::check(cursor, &text, report);
-    Some(text)
 }

@@ -7,7 +7,6 @@ mod defaults;
 mod metaclient;
 mod nodepools;
 mod proxies;
-mod retries;
 mod ssh;
 mod tasks;
 
@@ -20,11 +19,11 @@ pub use nodepools::{
     Ansible, Mechanism, NodePools, Playbook, Pool, RenderedVar, RenderedVars, ReuseValue, Simulated,
 };
 pub use proxies::TrustedProxies;
-pub use retries::{Retries, RetryOverrides};
 pub use ssh::{Ssh, SshClient};
 pub use tasks::Tasks;
 
 use crate::decode::{Cursor, Report};
+use crate::template;
 use crate::yaml::Data;
 
 /// How much is logged.
@@ -45,25 +44,16 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    const NAMES: [(&'static str, Self); 6] = [
-        ("trace", Self::Trace),
-        ("debug", Self::Debug),
-        ("info", Self::Info),
-        ("warning", Self::Warning),
-        ("error", Self::Error),
-        ("critical", Self::Critical),
-    ];
-
     fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        cursor.choice(report, &Self::NAMES)
-    }
-
-    /// Its name in the configuration.
-    pub fn name(self) -> &'static str {
-        Self::NAMES
-            .iter()
-            .find(|(_, level)| *level == self)
-            .map_or("info", |(name, _)| name)
+        let levels = [
+            ("trace", Self::Trace),
+            ("debug", Self::Debug),
+            ("info", Self::Info),
+            ("warning", Self::Warning),
+            ("error", Self::Error),
+            ("critical", Self::Critical),
+        ];
+        cursor.choice(report, &levels)
     }
 }
 
@@ -92,6 +82,13 @@ fn decode_http_url(cursor: &Cursor<'_>, report: &mut Report) -> Option<String> {
     }
 }
 
+/// A template that can be understood.
+fn decode_template(cursor: &Cursor<'_>, report: &mut Report) -> Option<String> {
+    let text = cursor.owned_text(report)?;
+    template::check(cursor, &text, report);
+    Some(text)
+}
+
 /// Python's settings for logging: accepted, checked as far as the original did, and unused.
 fn accept_python_logging(cursor: &Cursor<'_>, report: &mut Report) -> Option<()> {
     let fields = cursor.open_fields(report)?;
@@ -104,4 +101,30 @@ fn accept_python_logging(cursor: &Cursor<'_>, report: &mut Report) -> Option<()>
         return Some(());
     }
     version.refuse(report, "must be 1")
+}
+
+/// How often and how soon the original tries a failed transaction again: accepted, checked as there, and unused.
+fn accept_retries(cursor: &Cursor<'_>, report: &mut Report) -> Option<()> {
+    let known = &[
+        "no-attempts",
+        "delay-min",
+        "delay-max",
+        "delay-backoff-factor",
+        "delay-add-fuzz",
+    ];
+    let fields = cursor.fields(report, known)?;
+    for (key, min) in [
+        ("delay-min", 0.0),
+        ("delay-max", 0.0),
+        ("delay-backoff-factor", 1.0),
+        ("delay-add-fuzz", 0.0),
+    ] {
+        fields.read(report, key, |at, report| {
+            at.number(report, min..=f64::INFINITY)
+        });
+    }
+    fields.read(report, "no-attempts", |at, report| {
+        decode_count(at, report, 1)
+    });
+    Some(())
 }

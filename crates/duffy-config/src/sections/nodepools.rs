@@ -89,9 +89,7 @@ impl NodePools {
 
     pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
         let fields = cursor.fields(report, &["abstract", "concrete"])?;
-        let concrete = fields
-            .require(report, "concrete")
-            .and_then(|at| at.entries(report));
+        let concrete = fields.read_required(report, "concrete", Cursor::entries);
         let abstracts = fields.get("abstract").map(|at| at.entries(report));
         let problems_before = report.problems.len();
         let (concrete, abstracts) = (concrete?, abstracts.unwrap_or_else(|| Some(Vec::new()))?);
@@ -152,9 +150,7 @@ fn check_pool(cursor: &Cursor<'_>, report: &mut Report) {
     }
     if let Some(fields) = cursor.open_fields(report) {
         decode_plain_keys(&fields, report);
-        if let Some(at) = fields.get("mechanism") {
-            mechanism::check(&at, report);
-        }
+        fields.read(report, "mechanism", mechanism::check);
     }
 }
 
@@ -166,13 +162,11 @@ struct PlainKeys {
 
 fn decode_plain_keys(fields: &Fields<'_>, report: &mut Report) -> PlainKeys {
     PlainKeys {
-        fill_level: fields
-            .get("fill-level")
-            .and_then(|at| decode_count(&at, report, 1)),
-        run_parallel: fields.get("run-parallel").and_then(|at| at.boolean(report)),
-        reuse_nodes: fields
-            .get("reuse-nodes")
-            .and_then(|at| decode_reuse(&at, report)),
+        fill_level: fields.read(report, "fill-level", |at, report| {
+            decode_count(at, report, 1)
+        }),
+        run_parallel: fields.read(report, "run-parallel", Cursor::boolean),
+        reuse_nodes: fields.read(report, "reuse-nodes", decode_reuse),
     }
 }
 

@@ -56,51 +56,37 @@ impl Ssh {
                 "config-file",
             ],
         )?;
-        let mut ssh = Self::default();
+        let default = Self::default();
         let clients = [
             ("auto", SshClient::Auto),
             ("native", SshClient::Native),
             ("openssh", SshClient::OpenSsh),
         ];
-        if let Some(client) = fields
-            .get("client")
-            .and_then(|at| at.choice(report, &clients))
-        {
-            ssh.client = client;
-        }
-        let shortest = Duration::from_millis(100);
-        if let Some(timeout) = fields
-            .get("connect-timeout")
-            .and_then(|at| at.duration(report, shortest))
-        {
-            ssh.connect_timeout = timeout;
-        }
-        if let Some(timeout) = fields
-            .get("timeout")
-            .and_then(|at| at.duration(report, shortest))
-        {
-            ssh.timeout = timeout;
-        }
-        for file in fields
-            .get("identity-files")
-            .and_then(|at| at.items(report))
-            .unwrap_or_default()
-        {
-            ssh.identity_files
-                .extend(file.path_name(report).map(expand_home));
-        }
-        ssh.config_file = fields
-            .get("config-file")
-            .and_then(|at| at.path_name(report))
-            .map(expand_home);
-        Some(ssh)
+        let client = fields.read(report, "client", |at, report| at.choice(report, &clients));
+        let timeout =
+            |at: &Cursor<'_>, report: &mut Report| at.duration(report, Duration::from_millis(100));
+        let connect_timeout = fields.read(report, "connect-timeout", timeout);
+        let timeout = fields.read(report, "timeout", timeout);
+        let files = fields.read(report, "identity-files", Cursor::items);
+        let identity_files = files.into_iter().flatten();
+        let identity_files = identity_files
+            .filter_map(|at| decode_path(&at, report))
+            .collect();
+        Some(Self {
+            client: client.unwrap_or_default(),
+            connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
+            timeout: timeout.unwrap_or(default.timeout),
+            identity_files,
+            config_file: fields.read(report, "config-file", decode_path),
+        })
     }
 }
 
 /// `~/…` as ssh reads it: below the home directory.
-fn expand_home(path: PathBuf) -> PathBuf {
-    match (path.strip_prefix("~"), std::env::var_os("HOME")) {
+fn decode_path(cursor: &Cursor<'_>, report: &mut Report) -> Option<PathBuf> {
+    let path = cursor.path_name(report)?;
+    Some(match (path.strip_prefix("~"), std::env::var_os("HOME")) {
         (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => path,
-    }
+    })
 }

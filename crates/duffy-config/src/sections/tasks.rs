@@ -32,10 +32,6 @@ pub struct Tasks {
     pub repair_max: Duration,
     /// How long history is kept; for ever if none. An addition to the original.
     pub keep_history: Option<Duration>,
-    /// Whether there is a `celery` section, which is not used.
-    pub celery_present: bool,
-    /// Whether there is a `locking` section, which is not used.
-    pub locking_present: bool,
 }
 
 impl Default for Tasks {
@@ -53,8 +49,6 @@ impl Default for Tasks {
             repair_min: Duration::from_mins(5),
             repair_max: Duration::from_hours(6),
             keep_history: None,
-            celery_present: false,
-            locking_present: false,
         }
     }
 }
@@ -77,37 +71,27 @@ impl Tasks {
             "keep-history",
         ];
         let fields = cursor.fields(report, known)?;
-        let mut tasks = Self {
-            // Celery takes keys of any name.
-            celery_present: fields
-                .get("celery")
-                .and_then(|at| at.open_fields(report))
-                .is_some(),
-            locking_present: fields
-                .get("locking")
-                .and_then(|at| at.fields(report, &["url"]))
-                .is_some(),
-            ..Self::default()
-        };
-        if let Some(periodic) = fields.get("periodic") {
-            tasks.decode_periodic(&periodic, report);
-        }
-        if let Some(concurrency) = fields
-            .get("concurrency")
-            .and_then(|at| at.integer(report, 1..=10_000))
-        {
-            tasks.concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        let mut tasks = Self::default();
+        // Celery takes keys of any name.
+        fields.read(report, "celery", Cursor::map);
+        fields.read(report, "locking", |at, report| at.fields(report, &["url"]));
+        fields.read(report, "periodic", |at, report| {
+            tasks.decode_periodic(at, report);
+            Some(())
+        });
+        if let Some(concurrency) = fields.read(report, "concurrency", |at, report| {
+            at.integer(report, 1..=10_000)
+        }) {
+            tasks.concurrency = concurrency as usize;
         }
         // A shorter lease would lapse while a worker renews it on a busy host.
-        if let Some(lease) = fields
-            .get("lease")
-            .and_then(|at| at.duration(report, Duration::from_secs(5)))
-        {
+        if let Some(lease) = fields.read(report, "lease", |at, report| {
+            at.duration(report, Duration::from_secs(5))
+        }) {
             tasks.lease = lease;
         }
-        if let Some(attempts) = fields
-            .get("attempts")
-            .and_then(|at| decode_count(&at, report, 1))
+        if let Some(attempts) =
+            fields.read(report, "attempts", |at, report| decode_count(at, report, 1))
         {
             tasks.attempts = attempts;
         }
@@ -117,15 +101,11 @@ impl Tasks {
             ["backoff-min", "backoff-max"],
             (tasks.backoff_min, tasks.backoff_max),
         );
-        if let Some(wait) = fields
-            .get("pool-backoff-max")
-            .and_then(|at| at.duration(report, Duration::ZERO))
-        {
+        if let Some(wait) = fields.read(report, "pool-backoff-max", decode_wait) {
             tasks.pool_backoff_max = wait;
         }
-        if let Some(repairs) = fields
-            .get("repairs")
-            .and_then(|at| decode_count(&at, report, 0))
+        if let Some(repairs) =
+            fields.read(report, "repairs", |at, report| decode_count(at, report, 0))
         {
             tasks.repairs = repairs;
         }
@@ -135,21 +115,16 @@ impl Tasks {
             ["repair-min", "repair-max"],
             (tasks.repair_min, tasks.repair_max),
         );
-        tasks.keep_history = fields
-            .get("keep-history")
-            .and_then(|at| at.duration(report, Duration::ZERO));
+        tasks.keep_history = fields.read(report, "keep-history", decode_wait);
         Some(tasks)
     }
 
     fn decode_periodic(&mut self, cursor: &Cursor<'_>, report: &mut Report) {
         for (name, task) in cursor.entries(report).unwrap_or_default() {
-            let interval = task
-                .fields(report, &["interval"])
-                .and_then(|fields| fields.require(report, "interval"))
-                .and_then(|at| {
-                    at.duration(report, Duration::ZERO)
-                        .map(|interval| (at, interval))
-                });
+            let interval = task.fields(report, &["interval"]).and_then(|fields| {
+                let at = fields.require(report, "interval")?;
+                decode_wait(&at, report).map(|interval| (at, interval))
+            });
             let Some((at, mut interval)) = interval else {
                 continue;
             };
@@ -176,15 +151,12 @@ fn decode_range(
     [min_name, max_name]: [&str; 2],
     (mut min, mut max): (Duration, Duration),
 ) -> (Duration, Duration) {
-    if let Some(wait) = fields
-        .get(min_name)
-        .and_then(|at| at.duration(report, Duration::ZERO))
-    {
+    if let Some(wait) = fields.read(report, min_name, decode_wait) {
         min = wait;
         max = max.max(wait);
     }
     if let Some(at) = fields.get(max_name)
-        && let Some(wait) = at.duration(report, Duration::ZERO)
+        && let Some(wait) = decode_wait(&at, report)
     {
         if wait < min {
             let least = min.as_secs_f64();
@@ -196,4 +168,8 @@ fn decode_range(
         max = wait;
     }
     (min, max)
+}
+
+fn decode_wait(cursor: &Cursor<'_>, report: &mut Report) -> Option<Duration> {
+    cursor.duration(report, Duration::ZERO)
 }

@@ -4,14 +4,13 @@
     reason = "the engine passes arguments by value"
 )]
 
-use std::fmt::Write as _;
-
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{Environment, Error};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::print::print;
-use crate::python::float_repr;
+use super::{methods, wrong};
+use crate::python::{float_repr, json_text};
 
 pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("string", string);
@@ -27,10 +26,6 @@ pub(super) fn add_to(environment: &mut Environment<'static>) {
     environment.add_filter("e", escape);
     environment.add_filter("escape", escape);
     environment.add_filter("forceescape", forceescape);
-}
-
-fn wrong(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
 fn string(value: &Value) -> String {
@@ -169,18 +164,7 @@ fn float(value: &Value, default: Option<Value>, named: Kwargs) -> Result<Value, 
 }
 
 fn center(value: &Value, width: Option<usize>) -> Result<String, Error> {
-    let text = print(value);
-    let width = width.unwrap_or(80);
-    let missing = width.saturating_sub(text.chars().count());
-    if missing > 1 << 20 {
-        return Err(wrong(format!("a width of {width} is too large")));
-    }
-    let left = missing / 2 + (missing & width & 1);
-    Ok(format!(
-        "{}{text}{}",
-        " ".repeat(left),
-        " ".repeat(missing - left)
-    ))
+    methods::pad(&print(value), "center", width.unwrap_or(80), " ")
 }
 
 fn wordcount(value: &Value) -> usize {
@@ -290,30 +274,6 @@ fn write_json(
         other => return Err(wrong(format!("{other} cannot be written as JSON"))),
     }
     Ok(())
-}
-
-/// A JSON text in ASCII.
-fn json_text(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// Percent-encodes a text, or the pairs of a mapping or list as a query.

@@ -1,7 +1,9 @@
 //! Python's methods of strings and lists, where the template engine has none or others.
 
 use minijinja::value::{Kwargs, Value, ValueKind, from_args};
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, State};
+
+use super::wrong;
 
 /// Longest text that padding may make.
 const MAX_WIDTH: usize = 1 << 20;
@@ -26,10 +28,6 @@ pub(super) fn call(
             .ok_or_else(|| wrong(format!("{wanted} is not in the list")));
     }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
-}
-
-fn wrong(message: impl Into<String>) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
 /// The result, or `None` for a method that is not one of these.
@@ -61,7 +59,10 @@ fn call_on_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value
             let missing = missing_width(text, width)?;
             Value::from(format!("{sign}{}{digits}", "0".repeat(missing)))
         }
-        "ljust" | "rjust" | "center" => pad(text, method, args)?,
+        "ljust" | "rjust" | "center" => {
+            let (width, fill): (usize, Option<&str>) = from_args(args)?;
+            Value::from(pad(text, method, width, fill.unwrap_or(" "))?)
+        }
         "swapcase" => {
             let () = from_args(args)?;
             let swap = |c: char| -> String {
@@ -155,9 +156,8 @@ fn missing_width(text: &str, width: usize) -> Result<usize, Error> {
     Ok(width.saturating_sub(text.chars().count()))
 }
 
-fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let (width, fill): (usize, Option<&str>) = from_args(args)?;
-    let fill = fill.unwrap_or(" ");
+/// Fills a text up on the sides that the method leaves free.
+pub(super) fn pad(text: &str, method: &str, width: usize, fill: &str) -> Result<String, Error> {
     if fill.chars().count() != 1 {
         return Err(wrong(
             "the fill character must be exactly one character long",
@@ -170,11 +170,11 @@ fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
         // Where the odd one goes depends on the width, in Python.
         _ => missing / 2 + (missing & width & 1),
     };
-    Ok(Value::from(format!(
+    Ok(format!(
         "{}{text}{}",
         fill.repeat(left),
         fill.repeat(missing - left)
-    )))
+    ))
 }
 
 fn split(text: &str, args: &[Value], from_right: bool) -> Result<Value, Error> {

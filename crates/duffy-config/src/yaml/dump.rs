@@ -362,15 +362,11 @@ fn escape(c: char) -> String {
 }
 
 fn print_number(number: &serde_json::Number) -> String {
-    if let (false, Some(float)) = (number.is_i64() || number.is_u64(), number.as_f64()) {
-        let printed = crate::python::float_repr(float);
-        // YAML 1.1 has no floats without a point.
-        if !printed.contains('.') && printed.contains('e') {
-            printed.replacen('e', ".0e", 1)
-        } else {
-            printed
-        }
+    let printed = crate::python::number_repr(number);
+    // YAML 1.1 has no floats without a point.
+    if printed.contains('.') {
+        printed
     } else {
-        number.to_string()
+        printed.replacen('e', ".0e", 1)
     }
 }

@@ -10,11 +10,12 @@ mod scalar;
 mod timestamp;
 
 use indexmap::IndexMap;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 pub use dump::dump;
 
 use crate::error::{Mark, YamlError};
+use crate::python::float_repr;
 
 /// Most nodes of one document after its aliases are resolved: far more than a real configuration has, and few enough
 /// that a document of nested aliases cannot fill the memory.
@@ -65,9 +66,9 @@ impl Node {
         match &self.data {
             Data::Null => Value::Null,
             Data::Bool(value) => Value::Bool(*value),
-            Data::Int(value) => int_to_json(*value),
-            Data::Float(value) => serde_json::Number::from_f64(*value)
-                .map_or_else(|| Value::String(nonfinite_text(*value)), Value::Number),
+            Data::Int(value) => Number::from_i128(*value).map_or(Value::Null, Value::Number),
+            Data::Float(value) => Number::from_f64(*value)
+                .map_or_else(|| Value::String(float_repr(*value)), Value::Number),
             Data::Text(value) | Data::Timestamp(value) => Value::String(value.clone()),
             Data::Binary(value) => Value::String(String::from_utf8_lossy(value).into_owned()),
             Data::List(items) => items.iter().map(Self::to_json).collect(),
@@ -103,23 +104,6 @@ impl Node {
             Data::List(items) => items.is_empty(),
             Data::Map(map) => map.is_empty(),
         }
-    }
-}
-
-fn int_to_json(value: i128) -> Value {
-    if let Ok(small) = i64::try_from(value) {
-        return Value::from(small);
-    }
-    u64::try_from(value).map_or(Value::Null, Value::from)
-}
-
-fn nonfinite_text(value: f64) -> String {
-    if value.is_nan() {
-        "nan".into()
-    } else if value < 0.0 {
-        "-inf".into()
-    } else {
-        "inf".into()
     }
 }
 

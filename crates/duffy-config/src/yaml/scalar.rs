@@ -1,6 +1,9 @@
 //! The types of plain scalars, by PyYAML's rules for YAML 1.1.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
+use fancy_regex::Regex;
 
 use super::{Data, timestamp};
 
@@ -34,124 +37,47 @@ impl Tag {
     }
 }
 
+/// The patterns by which PyYAML's `resolver.py` knows types, those of texts like `~` and `<<` aside. All are valid:
+/// the tests compare each type with PyYAML.
+static PATTERNS: LazyLock<Vec<(Tag, Regex)>> = LazyLock::new(|| {
+    let types = [
+        (
+            Tag::Bool,
+            "yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF",
+        ),
+        (
+            Tag::Float,
+            r"[-+]?[0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+\.[0-9_]*|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        ),
+        (
+            Tag::Int,
+            "[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+|[-+]?[1-9][0-9_]*(:[0-5]?[0-9])+",
+        ),
+        (Tag::Timestamp, timestamp::IMPLICIT),
+    ];
+    let regex = |pattern| Regex::new(&format!(r"\A(?:{pattern})\z")).ok();
+    let types = types.into_iter();
+    types
+        .filter_map(|(tag, pattern)| Some((tag, regex(pattern)?)))
+        .collect()
+});
+
 /// The type that a plain scalar's text implies.
 pub(super) fn resolve(text: &str) -> Tag {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Tag::Null,
         "<<" => Tag::Merge,
         "=" => Tag::Value,
-        _ if is_bool(text) => Tag::Bool,
-        _ if is_float(text) => Tag::Float,
-        _ if is_int(text) => Tag::Int,
-        _ if timestamp::is_timestamp(text) => Tag::Timestamp,
-        _ => Tag::Str,
+        _ => {
+            let mut types = PATTERNS.iter();
+            let found = types.find(|(_, pattern)| pattern.is_match(text).unwrap_or(false));
+            found.map_or(Tag::Str, |(tag, _)| *tag)
+        }
     }
-}
-
-fn is_bool(text: &str) -> bool {
-    matches!(
-        text,
-        "yes"
-            | "Yes"
-            | "YES"
-            | "no"
-            | "No"
-            | "NO"
-            | "true"
-            | "True"
-            | "TRUE"
-            | "false"
-            | "False"
-            | "FALSE"
-            | "on"
-            | "On"
-            | "ON"
-            | "off"
-            | "Off"
-            | "OFF"
-    )
 }
 
 fn unsigned(text: &str) -> &str {
     text.strip_prefix(['-', '+']).unwrap_or(text)
-}
-
-fn all(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
-    text.bytes().all(allowed)
-}
-
-fn digits_and_underscores(text: &str) -> bool {
-    all(text, |byte| byte.is_ascii_digit() || byte == b'_')
-}
-
-/// `[0-9][0-9_]*`
-fn is_number_start(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_digit()) && digits_and_underscores(text)
-}
-
-/// Whether the text is `(:[0-5]?[0-9])+`, split at colons.
-fn is_sixty(part: &str) -> bool {
-    match part.as_bytes() {
-        [digit] => digit.is_ascii_digit(),
-        [ten, one] => (b'0'..=b'5').contains(ten) && one.is_ascii_digit(),
-        _ => false,
-    }
-}
-
-/// An exponent, which in YAML 1.1 needs its sign; or nothing.
-fn is_exponent(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix(['e', 'E']) else {
-        return text.is_empty();
-    };
-    rest.strip_prefix(['-', '+'])
-        .is_some_and(|digits| !digits.is_empty() && all(digits, |byte| byte.is_ascii_digit()))
-}
-
-/// `[0-9_]*` and an exponent.
-fn is_fraction(text: &str) -> bool {
-    let end = text.find(['e', 'E']).unwrap_or(text.len());
-    digits_and_underscores(&text[..end]) && is_exponent(&text[end..])
-}
-
-fn is_float(text: &str) -> bool {
-    let body = unsigned(text);
-    if matches!(body, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
-        return true;
-    }
-    let Some((whole, fraction)) = body.split_once('.') else {
-        return false;
-    };
-    if whole.is_empty() {
-        // Without a whole part there is no sign either.
-        return body.len() == text.len()
-            && fraction.starts_with(|c: char| c.is_ascii_digit())
-            && is_fraction(fraction);
-    }
-    let mut parts = whole.split(':');
-    let starts_well = parts.next().is_some_and(is_number_start);
-    if whole.contains(':') {
-        starts_well && parts.all(is_sixty) && digits_and_underscores(fraction)
-    } else {
-        starts_well && is_fraction(fraction)
-    }
-}
-
-fn is_int(text: &str) -> bool {
-    let body = unsigned(text);
-    if let Some(binary) = body.strip_prefix("0b") {
-        return !binary.is_empty() && all(binary, |byte| matches!(byte, b'0' | b'1' | b'_'));
-    }
-    if let Some(hex) = body.strip_prefix("0x") {
-        return !hex.is_empty() && all(hex, |byte| byte.is_ascii_hexdigit() || byte == b'_');
-    }
-    if body == "0" {
-        return true;
-    }
-    if let Some(octal) = body.strip_prefix('0') {
-        return all(octal, |byte| matches!(byte, b'0'..=b'7' | b'_'));
-    }
-    let mut parts = body.split(':');
-    parts.next().is_some_and(is_number_start) && parts.all(is_sixty)
 }
 
 /// The value of a scalar with a type, or why there is none.

@@ -201,7 +201,7 @@ impl From<SessionError> for ApiError {
             | SessionError::Retired { .. } => ApiError::Unprocessable(error.to_string()),
             SessionError::CannotReserve { quantity, pool } => ApiError::Unprocessable(format!(
                 "can't reserve nodes: quantity={quantity} pool={}",
-                duffy_config::text_repr(&pool)
+                duffy_config::python::text_repr(&pool)
             )),
             SessionError::ContextualizingFailed { .. } => {
                 tracing::error!(error = &error as &dyn std::error::Error, "no session");

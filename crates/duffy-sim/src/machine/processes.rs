@@ -1,5 +1,6 @@
 //! Finding and ending what runs on a machine.
 
+use std::mem::discriminant;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -60,43 +61,39 @@ fn running_processes() -> impl Iterator<Item = i32> {
         .filter(move |pid| *pid > 1 && *pid != own)
 }
 
-/// Signals that clients may send, by the names of RFC 4254.
-pub(super) fn signal_of(signal: &Sig) -> Option<Signal> {
-    Some(match signal {
-        Sig::ABRT => Signal::SIGABRT,
-        Sig::ALRM => Signal::SIGALRM,
-        Sig::FPE => Signal::SIGFPE,
-        Sig::HUP => Signal::SIGHUP,
-        Sig::ILL => Signal::SIGILL,
-        Sig::INT => Signal::SIGINT,
-        Sig::KILL => Signal::SIGKILL,
-        Sig::PIPE => Signal::SIGPIPE,
-        Sig::QUIT => Signal::SIGQUIT,
-        Sig::SEGV => Signal::SIGSEGV,
-        Sig::TERM => Signal::SIGTERM,
-        Sig::USR1 => Signal::SIGUSR1,
-        Sig::Custom(_) => return None,
-    })
+/// The signals that RFC 4254 has names for.
+static SIGNALS: [(Sig, Signal); 12] = [
+    (Sig::ABRT, Signal::SIGABRT),
+    (Sig::ALRM, Signal::SIGALRM),
+    (Sig::FPE, Signal::SIGFPE),
+    (Sig::HUP, Signal::SIGHUP),
+    (Sig::ILL, Signal::SIGILL),
+    (Sig::INT, Signal::SIGINT),
+    (Sig::KILL, Signal::SIGKILL),
+    (Sig::PIPE, Signal::SIGPIPE),
+    (Sig::QUIT, Signal::SIGQUIT),
+    (Sig::SEGV, Signal::SIGSEGV),
+    (Sig::TERM, Signal::SIGTERM),
+    (Sig::USR1, Signal::SIGUSR1),
+];
+
+/// The signal that a client names; none for a private name.
+pub(super) fn signal_of(name: &Sig) -> Option<Signal> {
+    let is_it = |known: &Sig| discriminant(known) == discriminant(name);
+    let found = SIGNALS.iter().find(|(known, _)| is_it(known));
+    found.map(|(_, signal)| *signal)
 }
 
-/// The name that RFC 4254 has for a signal, or a private one.
+/// The name of a signal, a private one where RFC 4254 has none.
 pub(super) fn name_of(signal: Signal) -> Sig {
-    match signal {
-        Signal::SIGABRT => Sig::ABRT,
-        Signal::SIGALRM => Sig::ALRM,
-        Signal::SIGFPE => Sig::FPE,
-        Signal::SIGHUP => Sig::HUP,
-        Signal::SIGILL => Sig::ILL,
-        Signal::SIGINT => Sig::INT,
-        Signal::SIGKILL => Sig::KILL,
-        Signal::SIGPIPE => Sig::PIPE,
-        Signal::SIGQUIT => Sig::QUIT,
-        Signal::SIGSEGV => Sig::SEGV,
-        Signal::SIGTERM => Sig::TERM,
-        Signal::SIGUSR1 => Sig::USR1,
-        other => Sig::Custom(format!(
-            "{}@duffy",
-            other.as_str().trim_start_matches("SIG")
-        )),
-    }
+    let found = SIGNALS.iter().find(|(_, known)| *known == signal);
+    found.map_or_else(
+        || {
+            Sig::Custom(format!(
+                "{}@duffy",
+                signal.as_str().trim_start_matches("SIG")
+            ))
+        },
+        |(name, _)| name.clone(),
+    )
 }

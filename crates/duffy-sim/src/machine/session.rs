@@ -80,6 +80,11 @@ impl Session {
         }
     }
 
+    /// What runs on a channel.
+    fn running(&self, id: ChannelId) -> Option<&Running> {
+        self.channels.get(&id)?.running.as_ref()
+    }
+
     /// Says the same again and again, until the client leaves or has heard enough.
     fn flood(&self, text: &'static str, connection: Handle, channel: ChannelId) {
         let piece = text.repeat(FLOOD_PIECE.div_ceil(text.len().max(1)));
@@ -209,22 +214,14 @@ impl Handler for Session {
         data: &[u8],
         _session: &mut russh::server::Session,
     ) -> Reply {
-        match self
-            .channels
-            .get(&id)
-            .and_then(|state| state.running.as_ref())
-        {
+        match self.running(id) {
             Some(running) => running.feed(data).await,
             None => Ok(()),
         }
     }
 
     async fn channel_eof(&mut self, id: ChannelId, _session: &mut russh::server::Session) -> Reply {
-        if let Some(running) = self
-            .channels
-            .get(&id)
-            .and_then(|state| state.running.as_ref())
-        {
+        if let Some(running) = self.running(id) {
             if running.dies_at_end_of_input {
                 self.shared.die();
             }
@@ -271,11 +268,7 @@ impl Handler for Session {
         _pixels_high: u32,
         session: &mut russh::server::Session,
     ) -> Reply {
-        if let Some(running) = self
-            .channels
-            .get(&id)
-            .and_then(|state| state.running.as_ref())
-        {
+        if let Some(running) = self.running(id) {
             running.resize(columns, rows);
         }
         session.channel_success(id)
@@ -303,11 +296,7 @@ impl Handler for Session {
         signal: Sig,
         _session: &mut russh::server::Session,
     ) -> Reply {
-        if let Some(running) = self
-            .channels
-            .get(&id)
-            .and_then(|state| state.running.as_ref())
-        {
+        if let Some(running) = self.running(id) {
             running.signal(&signal);
         }
         Ok(())

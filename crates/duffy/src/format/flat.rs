@@ -1,10 +1,10 @@
 //! Flat form: a line of `key=value` pairs for each pool or node, that a shell can read.
 
 use duffy_api::Detail;
+use duffy_config::python::number_repr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::json::number_text;
 use crate::failure::Failure;
 
 /// The lines of a reply; none for an empty list.
@@ -103,7 +103,7 @@ fn pair(key: &str, value: &Value) -> String {
         Value::Null => String::new(),
         Value::Bool(true) => "TRUE".to_owned(),
         Value::Bool(false) => "FALSE".to_owned(),
-        Value::Number(number) => number_text(number),
+        Value::Number(number) => number_repr(number),
         Value::String(text) => quote(text),
         other => quote(&other.to_string()),
     };

@@ -1,8 +1,7 @@
 //! JSON as Python prints it: four spaces, ASCII only, floats by `repr`.
 
-use std::fmt::Write;
-
-use serde_json::{Number, Value};
+use duffy_config::python::{json_text, number_repr};
+use serde_json::Value;
 
 /// The text of a value, without a line break at its end.
 pub fn render(value: &Value) -> String {
@@ -15,8 +14,8 @@ fn write_value(value: &Value, depth: usize, out: &mut String) {
     match value {
         Value::Null => out.push_str("null"),
         Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-        Value::Number(number) => out.push_str(&number_text(number)),
-        Value::String(text) => write_text(text, out),
+        Value::Number(number) => out.push_str(&number_repr(number)),
+        Value::String(text) => out.push_str(&json_text(text)),
         Value::Array(items) if items.is_empty() => out.push_str("[]"),
         Value::Object(members) if members.is_empty() => out.push_str("{}"),
         Value::Array(items) => {
@@ -32,7 +31,7 @@ fn write_value(value: &Value, depth: usize, out: &mut String) {
             out.push('{');
             for (n, (key, member)) in members.iter().enumerate() {
                 break_line(n > 0, depth + 1, out);
-                write_text(key, out);
+                out.push_str(&json_text(key));
                 out.push_str(": ");
                 write_value(member, depth + 1, out);
             }
@@ -45,54 +44,6 @@ fn write_value(value: &Value, depth: usize, out: &mut String) {
 fn break_line(comma: bool, depth: usize, out: &mut String) {
     out.push_str(if comma { ",\n" } else { "\n" });
     out.extend(std::iter::repeat_n("    ", depth));
-}
-
-fn write_text(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    out.push('"');
-}
-
-/// A number as Python prints it: `21600.0`, `1e+16`, `1e-05`.
-pub fn number_text(number: &Number) -> String {
-    let text = number.to_string();
-    let float = number
-        .as_f64()
-        .filter(|_| !number.is_i64() && !number.is_u64());
-    let Some(float) = float else {
-        return text;
-    };
-    let scientific = format!("{float:e}");
-    let Some((digits, exponent)) = scientific.split_once('e') else {
-        return text;
-    };
-    let exponent: i32 = exponent.parse().unwrap_or_default();
-    if (-4..16).contains(&exponent) {
-        let plain = format!("{float}");
-        return if plain.contains('.') {
-            plain
-        } else {
-            plain + ".0"
-        };
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use duffy_server::lifecycle::nodes::provisioned_ssh_port;
 use duffy_server::lifecycle::views;
 
 use super::installation::Installation;
-use crate::output;
+use crate::output::{self, shell_word};
 
 /// The pool that the commands ask for.
 const POOL: &str = "small";
@@ -50,7 +50,7 @@ async fn tell(ctx: &Ctx, address: Option<SocketAddr>, installation: &Installatio
         .unwrap_or_default();
     let duffy = std::env::current_exe()
         .ok()
-        .map_or_else(|| "duffy".to_owned(), |path| quote(&shorten(&path)));
+        .map_or_else(|| "duffy".to_owned(), |path| shell_word(&shorten(&path)));
     let configured = ctx.config.client.as_ref().map(|client| client.url.clone());
     let api = format!("{url}/api/v1");
     // Another address than the configuration's, for this start only.
@@ -59,8 +59,8 @@ async fn tell(ctx: &Ctx, address: Option<SocketAddr>, installation: &Installatio
     } else {
         format!("client --url {api}")
     };
-    let config = quote(&installation.config_file().display().to_string());
-    let ssh_config = quote(&installation.ssh_config().display().to_string());
+    let config = shell_word(&installation.config_file().display().to_string());
+    let ssh_config = shell_word(&installation.ssh_config().display().to_string());
     let session = views::next_session_id(ctx).await.unwrap_or(1);
     let hostname = node.hostname.as_deref().unwrap_or_default();
     let directory = installation.directory().display();
@@ -111,26 +111,4 @@ fn shorten(path: &Path) -> String {
         || path.display().to_string(),
         |inside| format!("./{}", inside.display()),
     )
-}
-
-/// For a shell.
-fn quote(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_survive_a_shell() {
-        assert_eq!(quote("/a/b-c.d"), "/a/b-c.d");
-        assert_eq!(quote("/a b/it's"), "'/a b/it'\\''s'");
-        assert_eq!(quote(""), "''");
-    }
 }

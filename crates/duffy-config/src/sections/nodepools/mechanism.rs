@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map as JsonMap, Value};
 
 use crate::decode::{Cursor, Fields, Report};
+use crate::sections::decode_template;
 use crate::template;
 use crate::yaml::{Data, map_to_json};
 
@@ -101,22 +102,20 @@ enum Kind {
     Simulated,
 }
 
-const KINDS: [(&str, Kind); 2] = [("ansible", Kind::Ansible), ("simulated", Kind::Simulated)];
-
 /// Checks what one pool says by itself. What is missing may be inherited.
-pub(super) fn check(cursor: &Cursor<'_>, report: &mut Report) {
-    let Some(fields) = mechanism_fields(cursor, report) else {
-        return;
-    };
-    if let Some(at) = fields.get("type") {
-        at.choice(report, &KINDS);
-    }
-    if let Some(at) = fields.get("ansible") {
-        decode_ansible(&at, false, report);
-    }
-    if let Some(at) = fields.get("simulated") {
-        decode_simulated(&at, report);
-    }
+pub(super) fn check(cursor: &Cursor<'_>, report: &mut Report) -> Option<()> {
+    let fields = mechanism_fields(cursor, report)?;
+    fields.read(report, "type", decode_kind);
+    fields.read(report, "ansible", |at, report| {
+        decode_ansible(at, false, report)
+    });
+    fields.read(report, "simulated", decode_simulated);
+    Some(())
+}
+
+fn decode_kind(cursor: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
+    let kinds = [("ansible", Kind::Ansible), ("simulated", Kind::Simulated)];
+    cursor.choice(report, &kinds)
 }
 
 fn mechanism_fields<'a>(cursor: &Cursor<'a>, report: &mut Report) -> Option<Fields<'a>> {
@@ -127,19 +126,16 @@ impl Mechanism {
     /// Decodes a pool's mechanism with all that it inherits.
     pub(super) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
         let fields = mechanism_fields(cursor, report)?;
-        match fields.require(report, "type")?.choice(report, &KINDS)? {
-            Kind::Ansible => {
-                let at = fields.require(report, "ansible")?;
-                decode_ansible(&at, true, report).map(|ansible| Self::Ansible(Box::new(ansible)))
-            }
-            Kind::Simulated => {
-                let found = fields
-                    .get("simulated")
-                    .map(|at| decode_simulated(&at, report));
-                found
-                    .unwrap_or_else(|| Some(Simulated::default()))
-                    .map(Self::Simulated)
-            }
+        match fields.read_required(report, "type", decode_kind)? {
+            Kind::Ansible => fields
+                .read_required(report, "ansible", |at, report| {
+                    decode_ansible(at, true, report)
+                })
+                .map(|ansible| Self::Ansible(Box::new(ansible))),
+            Kind::Simulated => match fields.get("simulated") {
+                Some(at) => decode_simulated(&at, report).map(Self::Simulated),
+                None => Some(Self::Simulated(Simulated::default())),
+            },
         }
     }
 }
@@ -154,12 +150,12 @@ fn decode_ansible(cursor: &Cursor<'_>, complete: bool, report: &mut Report) -> O
         "ansible-playbook",
     ];
     let fields = cursor.fields(report, known)?;
-    let topdir = fields.get("topdir").and_then(|at| at.path_name(report));
+    let topdir = fields.read(report, "topdir", Cursor::path_name);
     let extra_vars = decode_extra_vars(&fields, report);
     let mut playbook = |key| {
-        fields
-            .get(key)
-            .and_then(|at| decode_playbook(&at, complete, report))
+        fields.read(report, key, |at, report| {
+            decode_playbook(at, complete, report)
+        })
     };
     let (provision, deprovision) = (playbook("provision"), playbook("deprovision"));
     if complete && topdir.is_none() {
@@ -174,12 +170,10 @@ fn decode_ansible(cursor: &Cursor<'_>, complete: bool, report: &mut Report) -> O
             "the key provision is missing; this pool cannot get nodes",
         );
     }
-    let timeout = fields
-        .get("timeout")
-        .and_then(|at| at.duration(report, Duration::from_secs(1)));
-    let program = fields
-        .get("ansible-playbook")
-        .and_then(|at| at.path_name(report));
+    let timeout = fields.read(report, "timeout", |at, report| {
+        at.duration(report, Duration::from_secs(1))
+    });
+    let program = fields.read(report, "ansible-playbook", Cursor::path_name);
     Some(Ansible {
         topdir: topdir.unwrap_or_else(|| PathBuf::from(".")),
         extra_vars,
@@ -245,29 +239,23 @@ fn decode_simulated(cursor: &Cursor<'_>, report: &mut Report) -> Option<Simulate
     ];
     let fields = cursor.fields(report, known)?;
     let mut delay = |key| {
-        fields
-            .get(key)
-            .and_then(|at| at.duration(report, Duration::ZERO))
-            .unwrap_or_default()
+        let delay = fields.read(report, key, |at, report| {
+            at.duration(report, Duration::ZERO)
+        });
+        delay.unwrap_or_default()
     };
     let (provision_delay, deprovision_delay) =
         (delay("provision-delay"), delay("deprovision-delay"));
     let ssh_delay = delay("ssh-delay");
     let mut rate = |key| {
-        fields
-            .get(key)
-            .and_then(|at| at.number(report, 0.0..=1.0))
-            .unwrap_or_default()
+        let rate = fields.read(report, key, |at, report| at.number(report, 0.0..=1.0));
+        rate.unwrap_or_default()
     };
     let provision_failure_rate = rate("provision-failure-rate");
     let deprovision_failure_rate = rate("deprovision-failure-rate");
     let ssh_failure_rate = rate("ssh-failure-rate");
-    let hostname = fields.get("hostname").and_then(|at| {
-        let text = at.owned_text(report)?;
-        template::check(&at, &text, report);
-        Some(text)
-    });
-    let directory = fields.get("directory").and_then(|at| at.path_name(report));
+    let hostname = fields.read(report, "hostname", decode_template);
+    let directory = fields.read(report, "directory", Cursor::path_name);
     Some(Simulated {
         provision_delay,
         deprovision_delay,

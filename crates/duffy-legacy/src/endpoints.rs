@@ -4,23 +4,20 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use duffy_api::{NodesSpec, SessionUpdate};
 use duffy_client::ClientError;
 use duffy_config::PoolRequest;
+use duffy_web::RequestInfo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 
-use crate::Legacy;
-use crate::grant::Grant;
 use crate::query::{Count, Query, find, parse_count, parse_session};
 use crate::reply::{Failed, Refused, denied, done, incomplete, no_number};
-use crate::request::RequestInfo;
 use crate::upstream::{CallError, Caller, Kind};
+use crate::{Legacy, grant};
 
 /// How much longer a session lasts whose job has failed, for somebody to look at it.
 const LONGER: &str = "+6h";
@@ -58,10 +55,10 @@ pub async fn get_nodes(
     };
     let spec = NodesSpec { quantity, pool };
     let granted = {
-        let (legacy, caller, runtime) = (Arc::clone(&legacy), caller.clone(), Handle::current());
+        let (legacy, caller) = (Arc::clone(&legacy), caller.clone());
         move |reply: &duffy_client::Reply| {
-            let grant = Grant::read(&legacy, caller, runtime, reply.json())?;
-            (reply.status() == 201).then_some(grant)
+            let granted = grant::reply(&legacy, caller, reply.json())?;
+            (reply.status() == 201).then_some(granted)
         }
     };
     let asked = legacy
@@ -79,10 +76,7 @@ pub async fn get_nodes(
             granted,
         )
         .await;
-    match asked {
-        Ok(grant) => Ok(grant.into_response()),
-        Err(_) => Err(Failed::Allocate.into_response()),
-    }
+    asked.map_err(|_| Failed::Allocate.into_response())
 }
 
 /// `/Node/done`: the session is over.
@@ -178,11 +172,7 @@ pub async fn list_nodes(
     };
     match legacy.lists.share(key, asked).await {
         Ok(list) if list.bytes() == DENIED => Err(denied()),
-        Ok(list) => {
-            let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-            let bytes = list.bytes();
-            Ok((json, Extension(list), bytes).into_response())
-        }
+        Ok(list) => Ok(list.into_response()),
         Err(_) => Err(Failed::Inventory.into_response()),
     }
 }

@@ -18,11 +18,12 @@ mod upstream;
 use std::sync::Arc;
 
 use duffy_config::Metaclient;
-use duffy_listener::Lists;
+use duffy_web::Lists;
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
-pub use server::{BindError, Limits, bind, serve};
+pub use duffy_web::{Limits, bind};
+pub use server::serve;
 pub use upstream::Times;
 
 use upstream::Upstream;
@@ -32,11 +33,11 @@ use upstream::Upstream;
 pub struct Legacy {
     settings: Metaclient,
     upstream: Upstream,
-    /// Inventories by the keys of those that ask, as they are numbered in `usermap`; without a key, what everybody sees.
+    /// Inventories by the number of the key in `usermap`; `None` is what everybody sees.
     lists: Lists<Option<usize>>,
 }
 
-/// How many inventories are made at once. One of many nodes takes several times the memory of what is told of them.
+/// Most inventories that are made at once. Making a large one takes several times its memory.
 const LISTS: usize = 4;
 
 /// Why there can be no proxy with these settings.

@@ -1,7 +1,6 @@
-//! The way to the web API: one call at a time per request, as whom, how long, and how many at once.
+//! Calls to the web API, within limits on their time and number.
 //!
-//! Calls block a thread each. A call that has begun goes on when its client hangs up: what it does
-//! at the web API it does wholly.
+//! Each call blocks a thread. A call that has begun goes on when its client hangs up.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ impl Default for Times {
     }
 }
 
-/// Kinds of calls. Each has places of its own, so that those that take long do not hold up others.
+/// Kinds of calls. Each has a limit of its own, so that slow calls do not delay others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Reads a list.
@@ -138,8 +137,8 @@ impl Upstream {
         self.times.retire_pause
     }
 
-    /// Makes a call with `ask`, and reads the reply with `read`, which gives `None` for one that
-    /// makes no sense. A client that goes away while this waits for a place asks nothing.
+    /// Makes a call with `ask`, and reads the reply with `read`, which gives `None` for a reply that makes no sense. If the client
+    /// hangs up while this waits for other calls to end, there is no call.
     pub async fn call<T, A, R>(
         &self,
         kind: Kind,
@@ -152,14 +151,14 @@ impl Upstream {
         A: FnOnce(&Client) -> Result<Reply, ClientError> + Send + 'static,
         R: FnOnce(&Reply) -> Option<T> + Send + 'static,
     {
-        let (places, limit) = match kind {
+        let (limiter, limit) = match kind {
             Kind::Read => (&self.reads, self.times.read),
             Kind::Write => (&self.writes, self.times.write),
             Kind::Grant => (&self.grants, self.times.grant),
             Kind::Health => (&self.health, self.times.health),
         };
-        let wait = Arc::clone(places).acquire_owned();
-        let Ok(Ok(place)) = tokio::time::timeout(self.times.queue, wait).await else {
+        let wait = Arc::clone(limiter).acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(self.times.queue, wait).await else {
             tracing::error!("too many requests wait for the web API");
             return Err(CallError::NoAnswer);
         };
@@ -168,7 +167,7 @@ impl Upstream {
         let call = self.tasks.spawn_blocking(move || {
             let _in_span = span.entered();
             let answer = ask(&client);
-            drop(place);
+            drop(permit);
             match answer {
                 Ok(reply) => read(&reply).ok_or_else(|| {
                     tracing::error!(

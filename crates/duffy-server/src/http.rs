@@ -1,11 +1,9 @@
 //! The web API: all that knows HTTP.
 //!
 //! `router` has every route, `validate` turns bodies into requests, `error` turns errors into
-//! replies, `server` accepts connections. Handlers are thin: they read, ask who is asking, call
-//! the lifecycle and answer.
+//! replies. Handlers are thin: they read, ask who is asking, call the lifecycle and answer.
 
 mod auth;
-pub mod bind;
 mod cross_site;
 mod docs;
 pub mod error;
@@ -17,9 +15,10 @@ mod openapi;
 mod pools;
 mod request;
 pub mod router;
-pub mod server;
 mod sessions;
 mod tenants;
 #[cfg(test)]
 mod tests;
 pub mod validate;
+
+pub use duffy_web::{Limits, bind, serve};

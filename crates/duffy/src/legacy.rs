@@ -53,7 +53,7 @@ impl Checked {
         let settings = self.settings;
         let listener = duffy_legacy::bind(&settings.host, settings.port)
             .await
-            .map_err(Failure::new)?;
+            .map_err(|error| Failure(format!("the old API cannot start: {error}")))?;
         Ok(Listening { settings, listener })
     }
 }

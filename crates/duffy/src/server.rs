@@ -7,7 +7,7 @@ use std::time::Duration;
 use duffy_config::Config;
 use duffy_server::context::{Context, Ctx};
 #[cfg(feature = "app")]
-use duffy_server::http::{self, server::Limits};
+use duffy_server::http::{self, Limits};
 #[cfg(feature = "tasks")]
 use duffy_server::worker::{self, Mechanisms};
 use tokio::task::JoinSet;
@@ -103,7 +103,7 @@ where
     // All that can be refused is, before anything is touched.
     #[cfg(feature = "app")]
     let listener = match &parts.app {
-        Some((host, port)) => Some(http::bind::bind(host, *port).await.map_err(Failure::new)?),
+        Some((host, port)) => Some(http::bind(host, *port).await.map_err(Failure::new)?),
         None => None,
     };
     #[cfg(feature = "legacy")]
@@ -202,7 +202,7 @@ fn start_app(
     let (ctx, at_once) = (ctx.clone(), at_once.clone());
     running.spawn(async move {
         let router = http::router::router(ctx.clone());
-        let serve = http::server::serve(listener, router, limits, stop);
+        let serve = http::serve(listener, router, limits, stop);
         let drained = async {
             ctx.stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;

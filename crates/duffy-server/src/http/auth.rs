@@ -1,14 +1,13 @@
 //! Who asks: HTTP Basic with the tenant's name and its API key.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use duffy_web::RequestInfo;
 
 use super::error::ApiError;
 use crate::context::Ctx;
@@ -58,7 +57,7 @@ async fn authenticate(
     } else {
         find_tenant_by_name(&ctx.db, name).await?
     };
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let info = parts.extensions.get::<RequestInfo>();
     let attempt = Attempt {
         name,
         key,
@@ -66,7 +65,7 @@ async fn authenticate(
             hash: tenant.api_key.as_str(),
             digest: tenant.api_key_digest.as_deref(),
         }),
-        peer: peer.map(|ConnectInfo(address)| address.ip()),
+        peer: info.and_then(|info| info.client),
     };
     match ctx.credentials.verify(attempt).await? {
         Verdict::Verified => {}

@@ -25,7 +25,7 @@ use crate::lifecycle::history::Page;
 /// Most bytes of a body.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// Most bytes of a body that needs no place among the large ones.
+/// Most bytes of a body that needs no permit.
 const SMALL_BODY: usize = 16 * 1024;
 
 /// Most bodies at once that are larger.
@@ -106,22 +106,22 @@ fn percent_decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Where bodies are received. Small ones, which are nearly all, come in at any time; of others
-/// only some at once, so that a flood of them does not fill the memory.
+/// Receives bodies. Nearly all of them are small and are received at any time. Only a limited number of larger ones is received at
+/// once, so that they do not fill the memory.
 #[derive(Debug, Clone)]
-pub struct Intake {
+pub struct BodyReceiver {
     large: Arc<Semaphore>,
 }
 
-/// A body that was received, or why it was not; an extension of its request.
+/// A body, or why it was not received. An extension of its request.
 #[derive(Debug, Clone)]
-struct Received(Arc<Result<Bytes, Refused>>, LargePlace);
+struct Received(Arc<Result<Bytes, Refused>>, LargeBodyPermit);
 
-/// A large body's place among others. The reply, which can be as large, keeps it until there is room to send it.
-pub type LargePlace = Option<Arc<OwnedSemaphorePermit>>;
+/// The permit of a large body. The reply can be as large, and holds the permit until there is memory to send it.
+pub type LargeBodyPermit = Option<Arc<OwnedSemaphorePermit>>;
 
-/// The place that a request's body has.
-pub fn large_place(request: &Request) -> LargePlace {
+/// The permit of a request's body.
+pub fn large_body_permit(request: &Request) -> LargeBodyPermit {
     let received: &Received = request.extensions().get()?;
     received.1.clone()
 }
@@ -150,24 +150,24 @@ impl From<Refused> for ApiError {
     }
 }
 
-impl Intake {
-    /// Nothing received yet.
+impl BodyReceiver {
+    /// No bodies received yet.
     pub fn new() -> Self {
         Self {
             large: Arc::new(Semaphore::new(LARGE_BODIES)),
         }
     }
 
-    /// Receives the body of a request that may have one. What comes of it is told when a handler
-    /// asks for it. Until it is there the request takes up nothing but this.
+    /// Receives the body of a request that may have one. A handler learns of a failure when it reads the body. The request holds
+    /// no other permits before the body is received.
     pub async fn receive(&self, request: Request) -> Request {
         if ![Method::POST, Method::PUT].contains(request.method()) {
             return request;
         }
         let (mut parts, body) = request.into_parts();
-        let mut place = None;
-        let received = self.collect(&parts.headers, body, &mut place).await;
-        let received = Received(Arc::new(received), place.map(Arc::new));
+        let mut permit = None;
+        let received = self.collect(&parts.headers, body, &mut permit).await;
+        let received = Received(Arc::new(received), permit.map(Arc::new));
         parts.extensions.insert(received);
         Request::from_parts(parts, HttpBody::empty())
     }
@@ -176,7 +176,7 @@ impl Intake {
         &self,
         headers: &HeaderMap,
         mut body: HttpBody,
-        place: &mut Option<OwnedSemaphorePermit>,
+        permit: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Bytes, Refused> {
         let deadline = Instant::now() + BODY_DEADLINE;
         let announced = headers
@@ -199,10 +199,10 @@ impl Intake {
             if length > MAX_BODY {
                 return Err(Refused::TooLarge);
             }
-            if length > SMALL_BODY && place.is_none() {
+            if length > SMALL_BODY && permit.is_none() {
                 let taken = timeout_at(deadline, Arc::clone(&self.large).acquire_owned()).await;
                 let taken = taken.map_err(|_| Refused::TooMany)?;
-                *place = Some(taken.map_err(|_| Refused::TooMany)?);
+                *permit = Some(taken.map_err(|_| Refused::TooMany)?);
             }
             bytes.extend_from_slice(data);
         }
@@ -212,8 +212,8 @@ impl Intake {
 /// A request that changes something: who asks, and for what.
 ///
 /// The body is read first, then the credentials are looked at, then the fields: in this order the
-/// original finds what is wrong. What was read is not kept meanwhile, but read again: it takes
-/// many times the room of the text.
+/// original finds what is wrong. What was read is not kept in between, but read again: it takes
+/// many times the memory of the text.
 #[derive(Debug)]
 pub struct Submission {
     /// Who asks.

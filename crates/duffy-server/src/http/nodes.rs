@@ -3,9 +3,9 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use axum::response::Response;
 use bytes::Bytes;
 use duffy_api::{Action, EventResultCollection, NodeCreate, NodeResult, NodeResultCollection};
+use duffy_web::SharedBytes;
 
 use super::auth::Authenticated;
 use super::error::ApiError;
@@ -28,8 +28,8 @@ use crate::lifecycle::{history, nodes, views};
 pub async fn list_nodes(
     State(ctx): State<Ctx>,
     Extension(lists): Extension<Lists>,
-) -> Result<Response, ApiError> {
-    lists.share(List::Nodes, write_nodes(&ctx)).await
+) -> Result<SharedBytes, ApiError> {
+    Ok(lists.share(List::Nodes, write_nodes(&ctx)).await?)
 }
 
 /// Writes a [`NodeResultCollection`] while the nodes are read.
@@ -93,7 +93,7 @@ pub async fn list_node_events(
     Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
     of: HistoryOf,
-) -> Result<Response, ApiError> {
+) -> Result<SharedBytes, ApiError> {
     let (id, page) = of.read()?;
     let only = (!tenant.is_admin).then_some(tenant.id);
     let read = async {
@@ -103,7 +103,7 @@ pub async fn list_node_events(
             events: events.ok_or(ApiError::NotFound)?,
         })
     };
-    lists.make(written(read)).await
+    Ok(lists.make(written(read)).await?)
 }
 
 /// Register a node.

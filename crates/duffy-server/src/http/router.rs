@@ -1,19 +1,21 @@
 //! Every route, on one page.
 
+use std::sync::Arc;
+
 use axum::extract::State;
-use axum::http::header::LOCATION;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get};
+use axum::http::HeaderValue;
+use axum::routing::{MethodRouter, get};
 use axum::{Extension, Json, Router, middleware};
+use duffy_web::docs::PAGES;
+use duffy_web::redirect_slashes;
 use serde_json::{Value, json};
 use utoipa::openapi::path::PathItem;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::error::ApiError;
-use super::lists::Lists;
-use super::{docs, nodes, openapi, pools, request, sessions, tenants};
+use super::request::RequestLimits;
+use super::{docs, lists, nodes, openapi, pools, request, sessions, tenants};
 use crate::context::Ctx;
 use crate::db::tenants::find_tenant_by_name;
 
@@ -46,14 +48,15 @@ fn endpoints() -> OpenApiRouter<Ctx> {
 
 /// The web API: endpoints, documentation and health, with what is done around each request.
 pub fn router(ctx: Ctx) -> Router {
-    let app = ctx.config.app.as_ref();
-    let proxies = app.map(|app| app.trusted_proxies.clone());
-    let desk = request::Desk::new(ctx.tasks.clone(), proxies.unwrap_or_default());
-    let (mut router, document) = endpoints().split_for_parts();
-    let slashed = document.paths.paths.keys().map(String::as_str);
-    for path in slashed.chain(docs::PAGES) {
-        router = router.route(&format!("{path}/"), any(without_slash));
-    }
+    let config = Arc::clone(&ctx.config);
+    let is_trusted = move |address| {
+        let app = config.app.as_ref();
+        app.is_some_and(|app| app.trusted_proxies.contains(address))
+    };
+    let limits = RequestLimits::new(ctx.tasks.clone());
+    let (router, document) = endpoints().split_for_parts();
+    let paths = document.paths.paths.keys().map(String::as_str);
+    let mut router = redirect_slashes(router, paths.chain(PAGES));
     let read_only = HeaderValue::from_static("GET, HEAD");
     router = match docs::routes(&document, |route| refusing(route, read_only.clone())) {
         Ok(docs) => router.merge(docs),
@@ -62,12 +65,13 @@ pub fn router(ctx: Ctx) -> Router {
             router
         }
     };
-    router
+    let router = router
         .route("/healthz", refusing(get(health), read_only.clone()))
         .fallback(async || ApiError::NotFound)
         .with_state(ctx)
-        .layer(Extension(Lists::new()))
-        .layer(middleware::from_fn_with_state(desk, request::handle))
+        .layer(Extension(lists::new()))
+        .layer(middleware::from_fn_with_state(limits, request::handle));
+    duffy_web::identify(router, None, is_trusted)
 }
 
 /// The API's description, as `/openapi.json` has it.
@@ -114,22 +118,6 @@ impl ApiErrorHandler {
         ApiError::MethodNotAllowed {
             allow: self.0.clone(),
         }
-    }
-}
-
-/// Leads from a path with a slash at the end to the one without.
-async fn without_slash(uri: Uri) -> Response {
-    let mut location = uri.path().trim_end_matches('/').to_owned();
-    if let Some(query) = uri.query() {
-        location.push('?');
-        location.push_str(query);
-    }
-    let header: Option<(HeaderName, HeaderValue)> = HeaderValue::try_from(location)
-        .ok()
-        .map(|location| (LOCATION, location));
-    match header {
-        Some(header) => (StatusCode::TEMPORARY_REDIRECT, [header]).into_response(),
-        None => ApiError::NotFound.into_response(),
     }
 }
 

@@ -8,6 +8,7 @@ use duffy_api::{
     Action, EventResultCollection, SessionCreate, SessionResult, SessionResultCollection,
     SessionUpdate,
 };
+use duffy_web::SharedBytes;
 
 use super::auth::{Authenticated, MaybeAuthenticated};
 use super::error::ApiError;
@@ -35,7 +36,7 @@ pub async fn list_sessions(
     State(ctx): State<Ctx>,
     Extension(lists): Extension<Lists>,
     MaybeAuthenticated(tenant): MaybeAuthenticated,
-) -> Result<Response, ApiError> {
+) -> Result<SharedBytes, ApiError> {
     let only = tenant
         .filter(|tenant| !tenant.is_admin)
         .map(|tenant| tenant.id);
@@ -45,7 +46,7 @@ pub async fn list_sessions(
             sessions: views::list_sessions(&ctx, only).await?,
         })
     };
-    lists.share(List::Sessions(only), written(read)).await
+    Ok(lists.share(List::Sessions(only), written(read)).await?)
 }
 
 /// Show a session, retired ones too.
@@ -96,7 +97,7 @@ pub async fn list_session_events(
     Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
     of: HistoryOf,
-) -> Result<Response, ApiError> {
+) -> Result<SharedBytes, ApiError> {
     let (id, page) = of.read()?;
     let only = (!tenant.is_admin).then_some(tenant.id);
     let read = async {
@@ -109,7 +110,7 @@ pub async fn list_session_events(
             }),
         }
     };
-    lists.make(written(read)).await
+    Ok(lists.make(written(read)).await?)
 }
 
 /// Request a session.

@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use axum::response::Response;
 use duffy_api::{
     Action, TenantCreateResult, TenantResult, TenantResultCollection, TenantUpdateResult,
 };
+use duffy_web::SharedBytes;
 
 use super::auth::Authenticated;
 use super::error::ApiError;
@@ -36,7 +36,7 @@ pub async fn list_tenants(
     State(ctx): State<Ctx>,
     Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
-) -> Result<Response, ApiError> {
+) -> Result<SharedBytes, ApiError> {
     let only = (!tenant.is_admin).then_some(tenant.id);
     let read = async {
         Ok(TenantResultCollection {
@@ -44,7 +44,7 @@ pub async fn list_tenants(
             tenants: views::list_tenants(&ctx, only).await?,
         })
     };
-    lists.share(List::Tenants(only), written(read)).await
+    Ok(lists.share(List::Tenants(only), written(read)).await?)
 }
 
 /// Show a tenant.

@@ -23,14 +23,18 @@ const RESERVED: &[Reserved] = &[
     },
     Reserved {
         names: &["axum", "utoipa_axum", "axum_core"],
-        only_in: &["crates/duffy-server/src/http", "crates/duffy-legacy/src/"],
-        rule: "axum is used only in duffy-server's http/ and in duffy-legacy",
+        only_in: &[
+            "crates/duffy-server/src/http",
+            "crates/duffy-legacy/src/",
+            "crates/duffy-web/src/",
+        ],
+        rule: "axum is used only in duffy-server's http/, duffy-legacy and duffy-web",
     },
     Reserved {
         names: &["tokio", "tower_http"],
         only_in: &[
             "crates/duffy-legacy/",
-            "crates/duffy-listener/",
+            "crates/duffy-web/",
             "crates/duffy-server/",
             "crates/duffy-sim/",
             "crates/duffy/",

@@ -87,6 +87,7 @@ fn axum_outside_http() {
         assert_breaks(BINARY, code, 2, "axum is used only");
         assert_keeps(HTTP, code);
         assert_keeps("crates/duffy-legacy/src/routes.rs", code);
+        assert_keeps("crates/duffy-web/src/docs.rs", code);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A reply's body. It is sent in pieces, so that it shows whether its client reads.
+//! A reply's body. It is sent in chunks, so that the server notices whether the client reads.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,45 +7,46 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::outgoing::Unsent;
+use crate::unsent_replies::SendPermit;
 
-/// Most bytes of a piece. Who reads less than this within `Limits::idle` makes no progress.
-pub const PIECE: usize = 16 * 1024;
+/// Most bytes of a chunk. A client that reads less than this within `Limits::idle` makes no progress.
+pub const CHUNK: usize = 16 * 1024;
 
 /// A reply's body.
 #[derive(Debug)]
-pub struct ReplyBody<B> {
-    body: B,
+pub struct ReplyBody {
+    body: axum::body::Body,
     rest: Bytes,
-    unsent: Arc<Unsent>,
+    permit: Arc<SendPermit>,
 }
 
-impl<B> ReplyBody<B> {
-    pub(crate) fn new(body: B, unsent: Unsent) -> Self {
+impl ReplyBody {
+    /// A body that holds its permit until all chunks are sent.
+    pub fn new(body: axum::body::Body, permit: SendPermit) -> Self {
         Self {
             body,
             rest: Bytes::new(),
-            unsent: Arc::new(unsent),
+            permit: Arc::new(permit),
         }
     }
 
-    fn next_piece(&mut self) -> Bytes {
-        let length = self.rest.len().min(PIECE);
-        Bytes::from_owner(Piece {
+    fn next_chunk(&mut self) -> Bytes {
+        let length = self.rest.len().min(CHUNK);
+        Bytes::from_owner(Chunk {
             bytes: self.rest.split_to(length),
-            unsent: Arc::clone(&self.unsent),
+            permit: Arc::clone(&self.permit),
         })
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for ReplyBody<B> {
+impl Body for ReplyBody {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = axum::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         while self.rest.is_empty() {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else {
                 return Poll::Ready(None);
@@ -55,7 +56,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReplyBody<B> {
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
-        Poll::Ready(Some(Ok(Frame::data(self.next_piece()))))
+        Poll::Ready(Some(Ok(Frame::data(self.next_chunk()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -74,21 +75,21 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReplyBody<B> {
     }
 }
 
-/// Bytes on their way to the kernel. They are dropped when it has taken them.
+/// Bytes that the kernel has not accepted yet. hyper drops them when it has.
 #[derive(Debug)]
-struct Piece {
+struct Chunk {
     bytes: Bytes,
-    unsent: Arc<Unsent>,
+    permit: Arc<SendPermit>,
 }
 
-impl AsRef<[u8]> for Piece {
+impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for Chunk {
     fn drop(&mut self) {
-        self.unsent.note_progress();
+        self.permit.note_progress();
     }
 }

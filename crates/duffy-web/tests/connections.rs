@@ -1,5 +1,4 @@
 //! The accept loop against clients that behave badly, over real sockets.
-#![cfg(feature = "app")]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,10 +12,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::{get, post};
-use duffy_server::http::bind::bind;
-use duffy_server::http::server::{Limits, serve};
+use duffy_web::{Limits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -75,7 +73,7 @@ async fn start(limits: Limits) -> Server {
         .route("/large", get(|| async { vec![b'x'; 64 << 20] }))
         .route("/slow", get(slow))
         .route("/body", post(body));
-    let listener = bind("127.0.0.1", 0).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let task = tokio::spawn(serve(listener, router, limits, stop.clone()));
@@ -187,7 +185,7 @@ async fn a_client_that_does_not_fetch_its_reply_is_cut_off() {
     let mut lazy = server.connect().await;
     let request = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
     lazy.write_all(request).await.unwrap();
-    // The only place is free again without the reply being read.
+    // A new connection is served although the reply is not read.
     let mut next = server.connect().await;
     next.write_all(REQUEST).await.unwrap();
     expect(&mut next, "quick").await;
@@ -222,7 +220,7 @@ async fn connections_beyond_the_cap_wait() {
 }
 
 #[tokio::test]
-async fn who_has_been_idle_for_longest_makes_room() {
+async fn the_connection_that_is_idle_for_longest_is_closed_for_a_new_one() {
     let server = start(Limits {
         header_read: DEADLINE,
         idle: DEADLINE,
@@ -256,7 +254,7 @@ async fn who_has_been_idle_for_longest_makes_room() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_makes_room() {
+async fn a_connection_that_waits_for_a_body_is_closed_for_a_new_one() {
     let server = start(Limits {
         header_read: DEADLINE,
         idle: DEADLINE,
@@ -283,7 +281,7 @@ async fn a_client_that_is_refused_in_the_middle_of_its_body_sees_why() {
     let mut stream = server.connect().await;
     let begin = b"POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n";
     stream.write_all(begin).await.unwrap();
-    // It reads only when all is sent, as simple clients do.
+    // It reads only when all is sent. Simple clients do so.
     stream.write_all(&vec![b'x'; 4_000_000]).await.unwrap();
     let mut reply = String::new();
     let read = timeout(DEADLINE, stream.read_to_string(&mut reply)).await;
@@ -307,7 +305,7 @@ async fn stopping_lets_a_running_request_finish() {
     busy.write_all(SLOW_REQUEST).await.unwrap();
     timeout(DEADLINE, server.started.notified()).await.unwrap();
     server.stop.cancel();
-    // The idle connection is closed at once, and nobody is let in any more.
+    // The idle connection is closed at once, and no new ones are accepted.
     expect_close(&mut idle).await;
     timeout(DEADLINE, async {
         while TcpStream::connect(server.address).await.is_ok() {

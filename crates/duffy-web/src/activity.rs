@@ -1,7 +1,6 @@
-//! What happens on a connection, and since when nothing does.
+//! Tracks what happens on a connection, and since when it is idle.
 //!
-//! hyper's own timers do not see a client that says nothing at all, nor one that does not fetch
-//! its reply.
+//! hyper's own timers notice neither a client that sends nothing nor one that does not read its reply.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,38 +13,39 @@ use crate::Limits;
 #[derive(Debug)]
 pub struct Activity {
     state: Mutex<State>,
-    /// Says that the connection shall make room.
+    /// Notified when the connection has to close.
     close: Notify,
-    /// Says that a connection became idle; shared by all of them.
+    /// Notified when the connection becomes idle. All connections share it.
     idle: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests at work, those counted that wait for their bodies, and those whose replies are not sent yet.
+    /// Requests that run, from their header until their reply is sent.
     running: usize,
-    /// Of these, those that wait for their clients: for a body, now or before, or until a reply is read.
+    /// Those of them that wait for the client: a part of the body was late, or the reply is not read yet.
     waiting: usize,
+    /// There was a request.
     begun: bool,
     /// A body was left unread.
     unread: bool,
-    /// Was told to make room.
+    /// The connection was asked to close.
     closing: bool,
-    /// Is to be closed whatever runs.
+    /// The connection has to close even if requests run.
     cut_off: bool,
-    /// When the last request ended, began to wait for its body, or got on with its reply.
+    /// When a request ended, began to wait for the client, or made progress for the last time.
     since: Instant,
 }
 
 impl State {
-    /// Nothing runs here but what waits for the client.
+    /// No request runs that does not wait for the client.
     fn is_idle(&self) -> bool {
         self.running <= self.waiting
     }
 }
 
 impl Activity {
-    /// Of a connection that was just made.
+    /// The activity of a new connection.
     pub fn new(idle: Arc<Notify>) -> Self {
         Self {
             state: Mutex::new(State {
@@ -66,35 +66,35 @@ impl Activity {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Since when nothing runs on it, unless something does.
+    /// Since when the connection is idle. `None` if it is not.
     pub fn idle_since(&self) -> Option<Instant> {
         let state = self.state();
         state.is_idle().then_some(state.since)
     }
 
-    /// Whether it was told to make room, and has not said that it won't.
+    /// Whether the connection was asked to close and has not declined.
     pub fn is_closing(&self) -> bool {
         self.state().closing
     }
 
-    /// Tells the connection to make room.
+    /// Asks the connection to close if it is idle.
     pub fn ask_to_close(&self) {
         self.state().closing = true;
         self.close.notify_one();
     }
 
-    /// Closes the connection, whatever runs on it.
+    /// Makes the connection close even if requests run.
     pub fn cut_off(&self) {
         self.state().cut_off = true;
         self.close.notify_one();
     }
 
-    /// A reply gets on.
+    /// Records that a reply made progress.
     pub fn note_progress(&self, now: Instant) {
         self.state().since = now;
     }
 
-    /// Ends when the connection was told to make room and nothing runs on it, or when it is cut off.
+    /// Waits until the connection has to close: it was asked to and is idle, or it is cut off.
     pub async fn must_close(&self) {
         loop {
             self.close.notified().await;
@@ -102,13 +102,13 @@ impl Activity {
             if state.cut_off || state.is_idle() {
                 return;
             }
-            // A request came in just then.
+            // A request began in the meantime.
             state.closing = false;
             self.idle.notify_one();
         }
     }
 
-    /// Ends when nothing has run for as long as is allowed.
+    /// Waits until no request has run for as long as the limits allow.
     pub async fn idle_beyond(&self, limits: &Limits) {
         loop {
             let (running, deadline) = {
@@ -130,21 +130,21 @@ impl Activity {
         }
     }
 
-    /// Whether bytes of a request may still come that nobody has read.
+    /// Whether a request's body was left unread, so that the client may still be sending it.
     pub fn has_unread(&self) -> bool {
         self.state().unread
     }
 }
 
-/// A request that runs, until its reply is sent.
+/// Counts a request as running until it is dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningRequest {
     activity: Arc<Activity>,
-    handed_over: bool,
+    waiting: bool,
 }
 
-impl Running {
-    /// It begins.
+impl RunningRequest {
+    /// A request begins.
     pub fn begin(activity: &Arc<Activity>) -> Self {
         let mut state = activity.state();
         state.running += 1;
@@ -152,13 +152,13 @@ impl Running {
         drop(state);
         Self {
             activity: Arc::clone(activity),
-            handed_over: false,
+            waiting: false,
         }
     }
 
-    /// Its reply is there. From now on it waits for its client.
-    pub fn hand_over(&mut self) {
-        self.handed_over = true;
+    /// Its reply is made. It waits for the client to read it.
+    pub fn wait(&mut self) {
+        self.waiting = true;
         let mut state = self.activity.state();
         state.waiting += 1;
         state.since = Instant::now();
@@ -166,17 +166,17 @@ impl Running {
         self.activity.idle.notify_one();
     }
 
-    /// What happens on its connection.
+    /// The activity of its connection.
     pub fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         let mut state = self.activity.state();
         state.running -= 1;
-        if self.handed_over {
+        if self.waiting {
             state.waiting -= 1;
         }
         state.since = Instant::now();
@@ -185,15 +185,15 @@ impl Drop for Running {
     }
 }
 
-/// A request's body that comes in.
+/// A request's body that is being received.
 #[derive(Debug)]
-pub struct Receiving {
+pub struct ReceivingBody {
     activity: Arc<Activity>,
     waiting: bool,
 }
 
-impl Receiving {
-    /// It begins.
+impl ReceivingBody {
+    /// A body begins.
     pub fn begin(activity: &Arc<Activity>) -> Self {
         Self {
             activity: Arc::clone(activity),
@@ -201,7 +201,7 @@ impl Receiving {
         }
     }
 
-    /// The client lets the server wait. It does so from now on, however small the pieces that come.
+    /// A part of the body is late. The request counts as waiting from now on, even when further parts come.
     pub fn wait(&mut self) {
         if self.waiting {
             return;
@@ -214,20 +214,20 @@ impl Receiving {
         self.activity.idle.notify_one();
     }
 
-    /// The body is there, or will never be.
+    /// The body is received, or it failed.
     pub fn end(&mut self) {
         if std::mem::take(&mut self.waiting) {
             self.activity.state().waiting -= 1;
         }
     }
 
-    /// Nobody reads the rest of the body.
+    /// The rest of the body will not be read.
     pub fn leave_unread(&mut self) {
         self.activity.state().unread = true;
     }
 }
 
-impl Drop for Receiving {
+impl Drop for ReceivingBody {
     fn drop(&mut self) {
         self.end();
     }

@@ -1,4 +1,4 @@
-//! A request's body. It notes whether its client lets the server wait for it.
+//! A request's body. It records whether the server waits for the client to send it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,21 +7,22 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use crate::activity::{Activity, Receiving};
+use crate::activity::{Activity, ReceivingBody};
 
 /// A request's body.
 #[derive(Debug)]
 pub struct RequestBody {
     body: Incoming,
-    receiving: Receiving,
+    receiving: ReceivingBody,
     ended: bool,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, activity: &Arc<Activity>) -> Self {
+    /// The body of a request on a connection with this activity.
+    pub fn new(body: Incoming, activity: &Arc<Activity>) -> Self {
         Self {
             body,
-            receiving: Receiving::begin(activity),
+            receiving: ReceivingBody::begin(activity),
             ended: false,
         }
     }

@@ -1,4 +1,4 @@
-//! The tasks of HTTP/2's streams. Each can be ended from outside, which resets its stream.
+//! Spawns the tasks of HTTP/2 streams. Each task can be cancelled from outside, which resets its stream.
 
 use hyper::rt::Executor;
 use tokio_util::sync::CancellationToken;
@@ -7,11 +7,11 @@ tokio::task_local! {
     static RESET: CancellationToken;
 }
 
-/// Starts these tasks.
+/// Spawns a task for each stream.
 #[derive(Debug, Clone, Copy)]
-pub struct Streams;
+pub struct StreamExecutor;
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let reset = CancellationToken::new();
         let stream = reset.clone().run_until_cancelled_owned(stream);
@@ -19,7 +19,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// What resets the stream whose task this is; in HTTP/1 there is none.
-pub fn current() -> Option<CancellationToken> {
+/// Resets the stream of the current task when it is cancelled. HTTP/1 has no streams.
+pub fn current_reset() -> Option<CancellationToken> {
     RESET.try_with(Clone::clone).ok()
 }

@@ -5,17 +5,17 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
 use bytes::Bytes;
-use duffy_listener::{Limits, RequestBody, serve};
+use duffy_web::{Limits, serve};
 use h2::RecvStream;
 use h2::client::{ResponseFuture, SendRequest};
-use http_body_util::Full;
-use hyper::{Request, Response};
+use hyper::Request;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -36,23 +36,17 @@ struct Server {
 async fn start(limits: Limits) -> Server {
     let finish = Arc::new(Notify::new());
     let finished = Arc::clone(&finish);
-    let service = tower::service_fn(move |request: Request<RequestBody>| {
-        let finished = Arc::clone(&finished);
-        async move {
-            let body = match request.uri().path() {
-                "/slow" => {
-                    finished.notified().await;
-                    Bytes::from_static(b"slow")
-                }
-                _ => vec![b'x'; LARGE].into(),
-            };
-            Ok::<_, Infallible>(Response::new(Full::new(body)))
-        }
-    });
+    let slow = async move || {
+        finished.notified().await;
+        "slow"
+    };
+    let router = Router::new()
+        .route("/slow", get(slow))
+        .route("/large", get(async || vec![b'x'; LARGE]));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, service, limits, stop.clone()));
+    tokio::spawn(serve(listener, router, limits, stop.clone()));
     Server {
         address,
         finish,
@@ -60,7 +54,7 @@ async fn start(limits: Limits) -> Server {
     }
 }
 
-/// A client that allows no byte of a body.
+/// A client with a flow-control window of zero: the server may send it no byte of a body.
 async fn connect(server: &Server) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let mut builder = h2::client::Builder::new();
@@ -105,12 +99,12 @@ async fn a_stream_that_is_not_read_is_reset_and_others_go_on() {
 }
 
 #[tokio::test]
-async fn what_was_not_read_for_longest_makes_room_for_new_replies() {
+async fn the_reply_that_stalled_for_longest_is_cut_off_for_new_ones() {
     let server = start(Limits::default()).await;
     let mut client = connect(&server).await;
     let mut first = answered(ask(&mut client, "/large")).await;
     let mut others = Vec::new();
-    // More than there is room for.
+    // More than the budget for large replies.
     for _ in 0..20 {
         others.push(answered(ask(&mut client, "/large")).await);
     }

@@ -1,29 +1,29 @@
-//! One connection, from its first byte to its last.
+//! Serves one connection.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use hyper::body::{Body, Incoming};
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
-use crate::activity::{Activity, Running};
-use crate::body::RequestBody;
-use crate::linger::{self, Lent};
-use crate::outgoing::Outgoing;
-use crate::reply::{PIECE, ReplyBody};
-use crate::room::Place;
-use crate::streams::Streams;
-use crate::{Limits, Peer};
+use crate::Limits;
+use crate::activity::{Activity, RunningRequest};
+use crate::connection_limit::ConnectionPermit;
+use crate::lingering_close::{self, ReturnOnDrop};
+use crate::reply_body::{CHUNK, ReplyBody};
+use crate::request_body::RequestBody;
+use crate::stream_executor::StreamExecutor;
+use crate::unsent_replies::UnsentReplies;
 
-/// Most bytes of a request's header, and of what is read ahead.
+/// Most bytes of a request's header, and of the read buffer.
 const MAX_HEADER: usize = 64 * 1024;
 
 /// Most bytes of a header in HTTP/2, where many requests share a connection.
@@ -32,56 +32,49 @@ const MAX_STREAM_HEADER: u32 = 16 * 1024;
 /// Most requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 
-/// Most bytes that a client may send ahead on one HTTP/2 connection.
+/// Most bytes of request bodies on one HTTP/2 connection that the server has not read.
 const WINDOW: u32 = 64 * 1024;
 
-/// Most bytes of a reply that HTTP/2 takes over before they can be sent.
-const MAX_AHEAD: usize = 4 * PIECE;
+/// Most bytes of a reply that HTTP/2 buffers.
+const MAX_SEND_BUFFER: usize = 4 * CHUNK;
 
 /// A connection to serve.
-pub struct Connection<S> {
-    pub service: S,
+pub struct Connection {
+    pub router: Router,
     pub peer: SocketAddr,
     pub limits: Limits,
     pub stop: CancellationToken,
-    pub place: Place,
-    pub outgoing: Arc<Outgoing>,
+    pub permit: ConnectionPermit,
+    pub unsent: Arc<UnsentReplies>,
 }
 
 /// How a connection ended.
 #[derive(PartialEq, Eq)]
 enum End {
-    /// The server wants no more of it.
+    /// The server closes it at once.
     Abandoned,
-    /// All that was to be said is said; the client may go on talking.
-    Said,
+    /// All replies are sent. The client may still be sending.
+    Finished,
 }
 
-impl<S, B> Connection<S>
-where
-    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    /// Serves it.
+impl Connection {
+    /// Serves the connection until it is closed.
     pub async fn run(self, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot send small replies at once");
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let (stream, returned) = Lent::new(stream);
-        let activity = Arc::clone(&self.place.activity);
-        if self.talk(stream).await == End::Said {
+        let (stream, slot) = ReturnOnDrop::new(stream);
+        let activity = Arc::clone(&self.permit.activity);
+        if self.serve_requests(stream).await == End::Finished {
             tokio::select! {
-                () = linger::close(&returned) => {}
+                () = lingering_close::close(&slot) => {}
                 () = activity.must_close() => {}
             }
         }
     }
 
-    async fn talk(&self, stream: Lent) -> End {
-        let activity = &self.place.activity;
+    async fn serve_requests(&self, stream: ReturnOnDrop) -> End {
+        let activity = &self.permit.activity;
         let service = hyper::service::service_fn(|request| self.answer(activity, request));
         let builder = builder(&self.limits);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -92,10 +85,10 @@ where
                 result = connection.as_mut() => {
                     return match result {
                         Err(error) => {
-                            tracing::debug!(%error, peer = %self.peer, "a connection broke");
-                            End::Said
+                            tracing::debug!(%error, peer = %self.peer, "a connection failed");
+                            End::Finished
                         }
-                        Ok(()) if activity.has_unread() => End::Said,
+                        Ok(()) if activity.has_unread() => End::Finished,
                         Ok(()) => End::Abandoned,
                     };
                 }
@@ -116,23 +109,23 @@ where
         &self,
         activity: &Arc<Activity>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Result<Response<ReplyBody<B>>, Infallible>> + Send + use<S, B> {
+    ) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> + Send + use<> {
         let activity = Arc::clone(activity);
-        let outgoing = Arc::clone(&self.outgoing);
+        let unsent = Arc::clone(&self.unsent);
         let mut request = request.map(|body| RequestBody::new(body, &activity));
-        request.extensions_mut().insert(Peer(self.peer));
-        let service = self.service.clone();
-        // Not before this is polled: in HTTP/1 that waits until the reply before is sent.
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let router = self.router.clone();
+        // HTTP/1 polls this only when the previous reply is sent. The request counts as running from then on.
         async move {
-            let running = Running::begin(&activity);
-            let reply = service.oneshot(request).await?;
-            Ok(Outgoing::admit(&outgoing, reply, running).await)
+            let running = RunningRequest::begin(&activity);
+            let reply = router.oneshot(request).await?;
+            Ok(UnsentReplies::admit(&unsent, reply, running).await)
         }
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams);
+fn builder(limits: &Limits) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(StreamExecutor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -143,7 +136,7 @@ fn builder(limits: &Limits) -> auto::Builder<Streams> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_STREAM_HEADER)
-        .max_send_buf_size(MAX_AHEAD)
+        .max_send_buf_size(MAX_SEND_BUFFER)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .keep_alive_interval(limits.idle)

@@ -1,6 +1,7 @@
-//! Large replies that are made for several requests at once.
+//! Large replies that several requests share.
 //!
-//! To make a list takes several times its memory. So few are made at a time, and requests for the same list share one.
+//! Making a list takes several times its memory. So only some lists are made at a time, and concurrent requests for the same list
+//! share one.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,65 +13,65 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::content::Content;
+use crate::shared_bytes::SharedBytes;
 
-/// Lists by their keys. Requests with the same key get the same list.
+/// Makes lists. Concurrent requests with the same key share a list.
 #[derive(Debug)]
 pub struct Lists<K> {
     making: Arc<Semaphore>,
     queue: Duration,
-    /// Orders requests and lists in time.
+    /// Orders the beginnings of requests and lists.
     clock: AtomicU64,
-    flights: Mutex<HashMap<K, Flight>>,
+    waiting: Mutex<HashMap<K, Waiting>>,
 }
 
-/// Requests that wait for the same list, and the list that was made last for one of them.
+/// Requests that wait for the same list, and the last list that was made for one of them.
 #[derive(Debug, Default)]
-struct Flight {
-    waiting: usize,
+struct Waiting {
+    requests: usize,
     last: Arc<tokio::sync::Mutex<Option<Made>>>,
 }
 
 #[derive(Debug)]
 struct Made {
     begun: u64,
-    /// None when it failed.
-    content: Option<Content>,
+    /// `None` when it failed.
+    list: Option<SharedBytes>,
 }
 
 /// Why there is no list.
 #[derive(Debug)]
 pub enum ListError<E> {
-    /// Others wait for too long already.
+    /// Too many lists are being made.
     Busy,
-    /// It could not be made.
+    /// The list could not be made.
     Failed(E),
-    /// It could not be made for another request, to which the cause was told.
+    /// The list could not be made for another request, which got the cause.
     FailedForAnother,
 }
 
 impl<K: Eq + Hash + Clone> Lists<K> {
-    /// At most so many are made at once, those counted that wait for room to be sent. A request waits for at most `queue`
-    /// until its list is made.
+    /// Makes at most `at_once` lists at once. Large lists count until there is memory to send them. A request waits for at most
+    /// `queue`.
     pub fn new(at_once: usize, queue: Duration) -> Self {
         Self {
             making: Arc::new(Semaphore::new(at_once)),
             queue,
             clock: AtomicU64::new(0),
-            flights: Mutex::default(),
+            waiting: Mutex::default(),
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<K, Flight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, HashMap<K, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join(&self, key: K) -> Wait<'_, K> {
-        let mut flights = self.flights();
-        let flight = flights.entry(key.clone()).or_default();
-        flight.waiting += 1;
-        Wait {
-            last: Arc::clone(&flight.last),
+    fn join(&self, key: K) -> Waiter<'_, K> {
+        let mut waiting = self.waiting();
+        let same = waiting.entry(key.clone()).or_default();
+        same.requests += 1;
+        Waiter {
+            last: Arc::clone(&same.last),
             lists: self,
             key,
         }
@@ -80,68 +81,70 @@ impl<K: Eq + Hash + Clone> Lists<K> {
         self.clock.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// A list that is made for this request, or after it came for another one.
+    /// A list that is made for this request, or for another one after this one began.
     ///
     /// # Errors
-    /// It waits for too long, or the list cannot be made.
+    /// The request waits for too long, or the list cannot be made.
     pub async fn share<E>(
         &self,
         key: K,
         make: impl Future<Output = Result<Bytes, E>>,
-    ) -> Result<Content, ListError<E>> {
-        let came = self.tick();
+    ) -> Result<SharedBytes, ListError<E>> {
+        let requested = self.tick();
         let deadline = Instant::now() + self.queue;
-        let wait = self.join(key);
-        let mut last = timeout_at(deadline, wait.last.lock())
+        let waiter = self.join(key);
+        let mut last = timeout_at(deadline, waiter.last.lock())
             .await
             .map_err(|_| ListError::Busy)?;
-        if let Some(made) = last.as_ref().filter(|made| made.begun > came) {
-            return made.content.clone().ok_or(ListError::FailedForAnother);
+        if let Some(made) = last.as_ref().filter(|made| made.begun > requested) {
+            return made.list.clone().ok_or(ListError::FailedForAnother);
         }
-        // The old list may hold a place among those that are made.
+        // The old list may hold a permit.
         *last = None;
-        let place = self.place(deadline).await?;
+        let permit = self.acquire(deadline).await?;
         let begun = self.tick();
-        let result = make.await.map(|bytes| Content::new(bytes, place));
-        let content = result.as_ref().ok().cloned();
-        *last = Some(Made { begun, content });
+        let result = make.await.map(|bytes| SharedBytes::new(bytes, permit));
+        *last = Some(Made {
+            begun,
+            list: result.as_ref().ok().cloned(),
+        });
         result.map_err(ListError::Failed)
     }
 
     /// A list for this request alone.
     ///
     /// # Errors
-    /// It waits for too long, or the list cannot be made.
+    /// The request waits for too long, or the list cannot be made.
     pub async fn make<E>(
         &self,
         make: impl Future<Output = Result<Bytes, E>>,
-    ) -> Result<Content, ListError<E>> {
-        let place = self.place(Instant::now() + self.queue).await?;
+    ) -> Result<SharedBytes, ListError<E>> {
+        let permit = self.acquire(Instant::now() + self.queue).await?;
         let bytes = make.await.map_err(ListError::Failed)?;
-        Ok(Content::new(bytes, place))
+        Ok(SharedBytes::new(bytes, permit))
     }
 
-    async fn place<E>(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, ListError<E>> {
-        let place = timeout_at(deadline, Arc::clone(&self.making).acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or(ListError::Busy)
+    async fn acquire<E>(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, ListError<E>> {
+        let permit = timeout_at(deadline, Arc::clone(&self.making).acquire_owned()).await;
+        permit.ok().and_then(Result::ok).ok_or(ListError::Busy)
     }
 }
 
-/// A request that waits for a list. The last one that goes takes the list away.
-struct Wait<'l, K: Eq + Hash> {
+/// A request that waits for a list. The drop of the last one removes the list.
+struct Waiter<'l, K: Eq + Hash> {
     last: Arc<tokio::sync::Mutex<Option<Made>>>,
     lists: &'l Lists<K>,
     key: K,
 }
 
-impl<K: Eq + Hash> Drop for Wait<'_, K> {
+impl<K: Eq + Hash> Drop for Waiter<'_, K> {
     fn drop(&mut self) {
-        let flights = &self.lists.flights;
-        let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(flight) = flights.get_mut(&self.key) {
-            flight.waiting -= 1;
-            if flight.waiting == 0 {
-                flights.remove(&self.key);
+        let waiting = &self.lists.waiting;
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = waiting.get_mut(&self.key) {
+            same.requests -= 1;
+            if same.requests == 0 {
+                waiting.remove(&self.key);
             }
         }
     }
@@ -171,7 +174,7 @@ mod tests {
         };
         let mut first = Box::pin(lists.share("list", make()));
         assert!(futures::poll!(&mut first).is_pending());
-        // These come while a list is made that may not have what they look for.
+        // These begin while a list is made that may lack what they look for.
         let mut others: Vec<_> = (0..5)
             .map(|_| Box::pin(lists.share("list", make())))
             .collect();
@@ -190,12 +193,12 @@ mod tests {
             assert_eq!(other.unwrap().bytes(), "2");
         }
         assert_eq!(lists.making.available_permits(), AT_ONCE);
-        assert!(lists.flights().is_empty());
+        assert!(lists.waiting().is_empty());
     }
 
-    /// As many keys as lists can be made at once, and somebody waits for each: a list that was made must give its place up.
+    /// There are as many keys as permits, and requests wait for each key. A list that is replaced must release its permit.
     #[tokio::test]
-    async fn lists_that_were_made_keep_no_places() {
+    async fn lists_that_are_replaced_hold_no_permits() {
         for size in [1, 100_000] {
             let lists = Lists::new(AT_ONCE, QUEUE);
             let go_on = Notify::new();
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_one_that_asked_is_told_why_it_failed() {
+    async fn only_the_request_that_made_the_list_gets_the_cause() {
         let lists = Lists::new(AT_ONCE, QUEUE);
         let go_on = Notify::new();
         let fail = || async {
@@ -249,13 +252,13 @@ mod tests {
         go_on.notify_one();
         assert!(matches!(first.await, Err(ListError::Failed("broken"))));
         go_on.notify_one();
-        let told = join_all(others).await;
-        assert!(matches!(told[0], Err(ListError::Failed("broken"))));
-        assert!(matches!(told[1], Err(ListError::FailedForAnother)));
+        let results = join_all(others).await;
+        assert!(matches!(results[0], Err(ListError::Failed("broken"))));
+        assert!(matches!(results[1], Err(ListError::FailedForAnother)));
     }
 
     #[tokio::test]
-    async fn few_lists_are_made_at_once() {
+    async fn the_number_of_lists_that_are_made_at_once_is_limited() {
         let lists = Lists::<()>::new(AT_ONCE, QUEUE);
         let go_on = Notify::new();
         let make = || async {
@@ -271,7 +274,7 @@ mod tests {
         go_on.notify_waiters();
         let last = all.pop().unwrap();
         let done = join_all(all).await;
-        // What is made and has no room yet counts.
+        // Lists that are made and not counted yet hold their permits.
         let mut last = last;
         assert!(futures::poll!(&mut last).is_pending());
         drop(done);

@@ -1,7 +1,7 @@
-//! Closing a connection so that its client sees the reply.
+//! Closes a connection so that its client receives the reply.
 //!
-//! A socket that is closed with bytes unread is reset, and a reset takes replies away that the
-//! client has not fetched. So the rest is read, for a while.
+//! The kernel resets a connection that is closed while received bytes are unread, and the client loses the reply. So the
+//! server reads and discards what the client still sends, for a limited time.
 
 use std::io;
 use std::pin::Pin;
@@ -12,31 +12,31 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How long a client that goes on sending is listened to.
+/// Longest time to read from a client that goes on sending.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How long one that is silent is waited for.
+/// Longest time to wait for a client that sends nothing.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Where a stream goes when it is no longer used.
-pub type Returned = Arc<Mutex<Option<TcpStream>>>;
+/// Where a dropped [`ReturnOnDrop`] puts its stream.
+pub type ReturnSlot = Arc<Mutex<Option<TcpStream>>>;
 
-/// A stream that is returned to its owner when it is dropped.
+/// A stream that survives its drop: hyper takes ownership of it, and closing needs it afterwards.
 #[derive(Debug)]
-pub struct Lent {
+pub struct ReturnOnDrop {
     stream: Option<TcpStream>,
-    owner: Returned,
+    slot: ReturnSlot,
 }
 
-impl Lent {
-    /// The stream, and where it comes back to.
-    pub fn new(stream: TcpStream) -> (Self, Returned) {
-        let owner = Returned::default();
-        let lent = Self {
+impl ReturnOnDrop {
+    /// The stream, and the slot that it is put into.
+    pub fn new(stream: TcpStream) -> (Self, ReturnSlot) {
+        let slot = ReturnSlot::default();
+        let this = Self {
             stream: Some(stream),
-            owner: Arc::clone(&owner),
+            slot: Arc::clone(&slot),
         };
-        (lent, owner)
+        (this, slot)
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -45,32 +45,29 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for ReturnOnDrop {
     fn drop(&mut self) {
-        let mut owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        *owner = self.stream.take();
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = self.stream.take();
     }
 }
 
-/// Closes a stream that came back: sends what is written, and reads what still comes, for a while.
-pub async fn close(returned: &Returned) {
-    let stream = returned
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+/// Closes the stream in the slot: shuts down the sending side, then discards what is received, for a limited time.
+pub async fn close(slot: &ReturnSlot) {
+    let stream = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(mut stream) = stream else { return };
-    let drain = async {
+    let discard = async {
         stream.shutdown().await?;
-        let mut waste = vec![0; 8 * 1024];
-        while tokio::time::timeout(SILENCE, stream.read(&mut waste)).await?? > 0 {}
+        let mut buffer = vec![0; 8 * 1024];
+        while tokio::time::timeout(SILENCE, stream.read(&mut buffer)).await?? > 0 {}
         io::Result::Ok(())
     };
-    if let Ok(Err(error)) = tokio::time::timeout(LONGEST, drain).await {
+    if let Ok(Err(error)) = tokio::time::timeout(LONGEST, discard).await {
         tracing::trace!(%error, "a client did not close its connection");
     }
 }
 
-impl AsyncRead for Lent {
+impl AsyncRead for ReturnOnDrop {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -80,7 +77,7 @@ impl AsyncRead for Lent {
     }
 }
 
-impl AsyncWrite for Lent {
+impl AsyncWrite for ReturnOnDrop {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -1,19 +1,19 @@
-//! Opens the port to listen on, and says in one line why it cannot.
+//! Opens the port to listen on, and reports in one line why that fails.
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, lookup_host};
 
-/// Why nothing can listen there.
+/// Why a server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The host's name is unknown.
     #[error("{host} is no address of this machine: {source}; set `host` to one, 127.0.0.1 say")]
     UnknownHost {
-        /// As configured.
+        /// The configured host.
         host: String,
-        /// What the resolver said.
+        /// The error of the resolver.
         source: io::Error,
     },
     /// The port is in use.
@@ -28,7 +28,7 @@ pub enum BindError {
         /// Host and port.
         address: String,
     },
-    /// The port is one of those that need a privilege.
+    /// The port needs a privilege.
     #[error("listening on {address} is not permitted; set a `port` of 1024 or above")]
     Forbidden {
         /// Host and port.
@@ -39,13 +39,13 @@ pub enum BindError {
     Other {
         /// Host and port.
         address: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// Listens on a port of a host, which is a name, an IPv4 or an IPv6 address (in brackets or not).
-/// Of a name with several addresses, the first that works is taken.
+/// Listens on a port of a host: a name, an IPv4 address, or an IPv6 address with or without brackets.
+/// If a name has several addresses, the first one that works is used.
 pub async fn bind(host: &str, port: u16) -> Result<TcpListener, BindError> {
     let bare = host
         .strip_prefix('[')

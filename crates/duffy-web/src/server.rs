@@ -1,58 +1,34 @@
-//! Accepts connections and serves them, within limits on their number, on time and on memory.
+//! Accepts connections and serves a router on them, within limits.
 //!
-//! `axum::serve` waits for ever for a header that was begun, and has neither a cap on connections
-//! nor a deadline for shutting down. The web API and the old API both stand on this; it knows
-//! neither of them.
+//! `axum::serve` limits neither the time for a request's header nor the number of connections, and waits without a deadline
+//! when it stops.
 
-mod activity;
-mod body;
-mod connection;
-mod content;
-pub mod forwarded;
-mod linger;
-mod lists;
-mod outgoing;
-mod reply;
-mod room;
-mod streams;
-
-use std::convert::Infallible;
-use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::Body;
-use hyper::{Request, Response};
+use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
-pub use body::RequestBody;
-pub use content::{Content, Fixed};
-pub use lists::{ListError, Lists};
-pub use outgoing::SMALL;
+use crate::connection::Connection;
+use crate::connection_limit::{ConnectionLimit, ConnectionPermit};
+use crate::unsent_replies::UnsentReplies;
 
-use connection::Connection;
-use outgoing::Outgoing;
-use room::{Place, Room};
-
-/// How much of a client is put up with.
+/// Limits on what a client may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Time to send a request's header, and to begin the next one on the same connection.
+    /// Time to send a request's header, and to begin the next request on the same connection.
     pub header_read: Duration,
-    /// How long a reply may make no progress, and how long connections are idle.
+    /// Longest time that a reply makes no progress, and that a connection is idle.
     pub idle: Duration,
-    /// Most connections at once. One more takes the place of that which has been idle for
-    /// longest; while none is, it waits.
+    /// Most connections at once. A new one closes the one that is idle for the longest time, and waits while none is idle.
     pub connections: usize,
     /// Time that running requests have to end when the server stops.
     pub shutdown: Duration,
-    /// Whether HTTP/2 is spoken, besides HTTP/1.
+    /// Whether clients may use HTTP/2, besides HTTP/1.
     pub http2: bool,
 }
 
@@ -68,59 +44,48 @@ impl Default for Limits {
     }
 }
 
-/// Who sends a request; an extension of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
-
-/// Pause after a connection could not be accepted, for want of file descriptors mostly.
+/// Pause after a failure to accept a connection. Its usual cause is that there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Serves until told to stop; then accepts no more, lets running requests end within
-/// `limits.shutdown`, and cuts off what remains.
-pub async fn serve<S, B>(listener: TcpListener, service: S, limits: Limits, stop: CancellationToken)
-where
-    S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let outgoing = Arc::new(Outgoing::new());
+/// Serves until `stop`. Then it accepts no more connections, lets running requests end within `limits.shutdown`, and cuts off
+/// the rest. Requests have `ConnectInfo<SocketAddr>` as an extension.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    let unsent = Arc::new(UnsentReplies::new());
     let connections = TaskTracker::new();
     let cut_off = CancellationToken::new();
     let serve = async {
-        let room = Room::new(limits.connections);
-        let accept = |stream, peer, place| {
+        let limit = Arc::new(ConnectionLimit::new(limits.connections));
+        let accept = |stream, peer, permit| {
             let connection = Connection {
-                service: service.clone(),
+                router: router.clone(),
                 peer,
                 limits,
                 stop: stop.clone(),
-                place,
-                outgoing: Arc::clone(&outgoing),
+                permit,
+                unsent: Arc::clone(&unsent),
             };
             let run = connection.run(stream);
             connections.spawn(cut_off.clone().run_until_cancelled_owned(run));
         };
-        accept_until(&stop, listener, &Arc::new(room), accept).await;
+        accept_until(&stop, listener, &limit, accept).await;
         end(&connections, &limits, &cut_off).await;
     };
     tokio::select! {
         () = serve => {}
-        () = outgoing.cut_off_stalled(limits.idle) => {}
+        () = unsent.cut_off_stalled(limits.idle) => {}
     }
 }
 
 async fn accept_until(
     stop: &CancellationToken,
     listener: TcpListener,
-    room: &Arc<Room>,
-    accept: impl Fn(TcpStream, SocketAddr, Place),
+    limit: &Arc<ConnectionLimit>,
+    accept: impl Fn(TcpStream, SocketAddr, ConnectionPermit),
 ) {
     loop {
         let accepted = async {
             let (stream, peer) = listener.accept().await?;
-            Ok::<_, io::Error>((stream, peer, Room::enter(room).await))
+            Ok::<_, io::Error>((stream, peer, ConnectionLimit::acquire(limit).await))
         };
         let accepted = tokio::select! {
             biased;
@@ -128,9 +93,9 @@ async fn accept_until(
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, peer, place)) => accept(stream, peer, place),
+            Ok((stream, peer, permit)) => accept(stream, peer, permit),
             Err(error) if is_of_one_connection(&error) => {
-                tracing::debug!(%error, "a connection was given up before it was accepted");
+                tracing::debug!(%error, "a client closed its connection before it was accepted");
             }
             Err(error) => {
                 tracing::error!(%error, "cannot accept connections, trying again");

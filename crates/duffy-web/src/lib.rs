@@ -1,0 +1,29 @@
+//! What both HTTP APIs are built on.
+//!
+//! It serves a router within limits on connections, time and memory, and has the parts of an API that do not depend on what
+//! the API offers.
+
+mod activity;
+mod bind;
+mod connection;
+mod connection_limit;
+pub mod docs;
+mod forwarded;
+pub mod grant;
+mod lingering_close;
+mod lists;
+mod reply_body;
+mod request_body;
+mod request_info;
+mod server;
+mod shared_bytes;
+mod slash;
+mod stream_executor;
+mod unsent_replies;
+
+pub use bind::{BindError, bind};
+pub use lists::{ListError, Lists};
+pub use request_info::{RequestInfo, identify};
+pub use server::{Limits, serve};
+pub use shared_bytes::SharedBytes;
+pub use slash::redirect_slashes;

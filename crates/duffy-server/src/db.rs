@@ -15,10 +15,10 @@ pub mod old_events;
 pub mod operators;
 pub mod pools;
 mod query;
-pub mod repairs;
 pub mod sessions;
 pub mod snapshot;
 pub mod tenants;
+pub mod transitions;
 mod wake;
 
 use std::sync::Arc;

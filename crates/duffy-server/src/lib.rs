@@ -1,6 +1,7 @@
 //! Duffy's server: database, lifecycle, nodes, worker, web API.
 
 pub mod actor;
+pub mod cause;
 pub mod clock;
 pub mod context;
 pub mod credentials;
@@ -8,6 +9,7 @@ pub mod db;
 #[cfg(feature = "app")]
 pub mod http;
 pub mod lifecycle;
+pub mod node_state;
 pub mod nodes;
 pub mod process;
 #[cfg(feature = "tasks")]

@@ -9,6 +9,8 @@ mod contextualize;
 #[cfg(feature = "tasks")]
 pub mod deprovision;
 pub mod drain;
+#[cfg(any(feature = "app", feature = "tasks"))]
+mod ending;
 #[cfg(feature = "tasks")]
 pub mod expire;
 #[cfg(feature = "tasks")]

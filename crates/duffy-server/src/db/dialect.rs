@@ -140,8 +140,8 @@ const COMMON_WORDS: &[(&str, &str)] = &[
 
 /// A statement in the words of an engine.
 ///
-/// `{now + $2}` is the time so many seconds from now, `{as_state $2}` a text as a node's state. `{}` stays, for an
-/// empty JSON object.
+/// `{now + $2}` is the time so many seconds from now, `{as_state $2}` a text as a node's state, `{json_rows $2}` a table
+/// whose column `value` has the members of a JSON array, `{ids $2}` the numbers in one. `{}` stays, for an empty JSON object.
 ///
 /// # Errors
 /// For an unknown word, with the word.
@@ -177,8 +177,22 @@ fn meaning(word: &str, engine: Engine) -> Option<Cow<'static, str>> {
     }
     if let Some(value) = word.strip_prefix("as_state ") {
         return of_both(
-            format!("CAST({value} AS node_state_enum)"),
+            format!("CAST(CAST({value} AS TEXT) AS node_state_enum)"),
             value.to_owned(),
+        );
+    }
+    if let Some(value) = word.strip_prefix("ids ") {
+        return of_both(
+            format!(
+                "SELECT CAST(value AS INTEGER) FROM json_array_elements_text(CAST({value} AS JSON))"
+            ),
+            format!("SELECT value FROM json_each({value})"),
+        );
+    }
+    if let Some(value) = word.strip_prefix("json_rows ") {
+        return of_both(
+            format!("json_array_elements(CAST({value} AS JSON))"),
+            format!("json_each({value})"),
         );
     }
     if let Some((_, meaning)) = COMMON_WORDS.iter().find(|(name, _)| *name == word) {

@@ -2,9 +2,9 @@
 
 use duffy_api::NodeState;
 
-use super::events::{self, Cause, Event};
-use super::sessions::SessionRow;
+use super::events::{self, Event};
 use super::{DbError, JsonObject, Timestamp, Tx};
+use crate::cause::Cause;
 
 /// A node's row.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -138,10 +138,11 @@ pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError
          VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, {now}, {now}) RETURNING {node_columns}").bind(&node.hostname).bind(&node.ipaddr).bind(&node.comment).bind(&node.pool).bind(node.reusable).bind(&node.data).bind(state.as_str()).fetch_one().await?;
     let event = Event {
         node_id: Some(row.id),
+        pool: row.pool.clone(),
         to: Some(row.state.0),
         ..Event::new(Cause::Registered)
     };
-    events::record(tx, &event.in_pool(row.pool.as_deref())).await?;
+    events::record(tx, event).await?;
     Ok(row)
 }
 
@@ -198,55 +199,31 @@ pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
          AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id").fetch_all().await
 }
 
-/// Puts a reusable node into a pool, to be provisioned. False when another pool was faster.
-pub async fn pick_reusable_node(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
-    let picked = tx
-        .query(
-            "UPDATE nodes SET state = 'provisioning', pool = $2, lease = NULL, \
-         lease_expires_at = NULL, attempts = 0, retry_at = NULL, state_since = {now} \
-         WHERE id = $1 AND state = 'unused' AND pool IS NULL AND retired_at IS NULL \
-         AND held_at IS NULL",
-        )
-        .bind(id)
-        .bind(pool)
-        .execute()
-        .await?
-        == 1;
-    if picked {
-        let event = Event::of_node(
-            Cause::Filled,
-            id,
-            NodeState::Unused,
-            NodeState::Provisioning,
-        );
-        events::record(tx, &event.in_pool(Some(pool))).await?;
-    }
-    Ok(picked)
-}
-
 /// Adds so many nodes to a pool that this transaction has locked, to be provisioned.
 pub async fn insert_provisioning_nodes(
     tx: &mut Tx,
     pool: &str,
     quantity: u32,
 ) -> Result<(), DbError> {
-    if quantity > 0 {
-        let ids = tx
-            .query(
-                "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
-         WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
-         SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows \
-         RETURNING id",
-            )
-            .bind(pool)
-            .bind(i64::from(quantity))
-            .column::<i32>()
-            .await?;
-        if let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) {
-            events::record_new_nodes(tx, *first, *last, pool).await?;
-        }
+    if quantity == 0 {
+        return Ok(());
     }
-    Ok(())
+    let ids: Vec<i32> = tx
+        .query(
+            "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
+             WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
+             SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows RETURNING id",
+        )
+        .bind(pool)
+        .bind(i64::from(quantity))
+        .column()
+        .await?;
+    let filled = ids.into_iter().map(|id| Event {
+        node_id: Some(id.into()),
+        to: Some(NodeState::Provisioning),
+        ..Event::of_pool(Cause::Filled, pool)
+    });
+    events::record_all(tx, filled.collect()).await
 }
 
 /// Locks up to `quantity` ready nodes of a pool, those that have been ready longest; such as
@@ -333,33 +310,4 @@ pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result
     .column::<i32>()
     .await?;
     Ok(())
-}
-
-/// Takes a ready node that this transaction has locked for a session, for `seconds` under `lease`.
-/// Returns its new fence.
-pub async fn reserve_node(
-    tx: &mut Tx,
-    node: &NodeRow,
-    session: &SessionRow,
-    lease: &str,
-    seconds: f64,
-) -> Result<i64, DbError> {
-    let fence = tx
-        .query(
-            "UPDATE nodes SET state = 'contextualizing', data = $2, lease = $3, \
-         lease_expires_at = {now + $4}, attempts = 1, retry_at = NULL, \
-         fence = {next_fence}, state_since = {now} WHERE id = $1 RETURNING fence",
-        )
-        .bind(node.id)
-        .bind(&node.data)
-        .bind(lease)
-        .bind(seconds)
-        .value::<i64>()
-        .await?;
-    let (from, to) = (NodeState::Ready, NodeState::Contextualizing);
-    let event = Event::of_node(Cause::Reserved, node.id, from, to)
-        .in_pool(node.pool.as_deref())
-        .in_session(session.id, session.tenant_id);
-    events::record(tx, &event).await?;
-    Ok(fence)
 }

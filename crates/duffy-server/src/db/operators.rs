@@ -1,10 +1,8 @@
-//! What operators do to nodes by hand, and what they look at. Each change is of a row that the
-//! transaction has locked with [`lock_node`].
+//! What operators see of nodes, and rows that are locked to be changed by hand or to be repaired.
 
 use duffy_api::NodeState;
 
-use super::events::{self, Cause, Event};
-use super::{DbError, JsonObject, Tx};
+use super::{DbError, Tx};
 use crate::db::nodes::{NodeRow, State};
 
 /// A node, and who has it.
@@ -70,127 +68,20 @@ pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
     .await
 }
 
-/// What becomes of a node that is taken out for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retirement {
-    /// It is deprovisioned.
-    TakenDown,
-    /// It is deprovisioned when its session ends, or its deprovisioning goes on.
-    UsedUp,
-    /// It is history at once: nobody can take it down, or its machine is somebody else's.
-    Forgotten,
+/// Up to `limit` failed nodes whose repair is due.
+pub async fn list_repairable(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
+    let rows = tx.query("SELECT id FROM nodes WHERE retired_at IS NULL AND held_at IS NULL AND state = 'failed' \
+         AND pool IS NOT NULL AND retry_at <= {now} ORDER BY retry_at LIMIT $1").bind(i64::from(limit)).column::<i32>().await?;
+    Ok(rows.into_iter().map(i64::from).collect())
 }
 
-/// Takes a node out for good.
-pub async fn retire_node(
-    tx: &mut Tx,
-    node: &NodeRow,
-    retirement: Retirement,
-    reason: &str,
-) -> Result<(), DbError> {
-    let (statement, to) = match retirement {
-        Retirement::TakenDown => (
-            "UPDATE nodes SET state = 'deprovisioning', reusable = FALSE, attempts = 0, \
-         retry_at = NULL, state_since = {now} WHERE id = $1",
-            NodeState::Deprovisioning,
-        ),
-        Retirement::UsedUp => (
-            "UPDATE nodes SET reusable = FALSE, retry_at = NULL WHERE id = $1",
-            node.state.0,
-        ),
-        Retirement::Forgotten => (
-            "UPDATE nodes SET state = 'done', pool = NULL, reusable = FALSE, lease = NULL, \
-         lease_expires_at = NULL, retry_at = NULL, state_since = {now}, retired_at = {now} \
-         WHERE id = $1",
-            NodeState::Done,
-        ),
-    };
-    tx.query(statement).bind(node.id).execute().await?;
-    record(tx, node, Cause::NodeRetired, to, reason).await
-}
-
-async fn record(
-    tx: &mut Tx,
-    node: &NodeRow,
-    cause: Cause,
-    to: NodeState,
-    reason: &str,
-) -> Result<(), DbError> {
-    let event = Event::of_node(cause, node.id, node.state.0, to).with_detail(reason);
-    events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
-    // A worker may have something to do now, or a pool may lack a node.
-    tx.wake_workers();
-    Ok(())
-}
-
-/// Has a failed node deprovisioned, as if it had never failed.
-pub async fn deprovision_failed(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<(), DbError> {
+/// Locks a failed node whose repair is due. `None` when it is not due, or not any more.
+pub async fn lock_repairable(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
     tx.query(
-        "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, repairs = 0, retry_at = NULL, state_since = {now} WHERE id = $1",
+        "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 AND nodes.retired_at IS NULL \
+         AND nodes.state = 'failed' AND nodes.pool IS NOT NULL AND nodes.retry_at <= {now} {for_update}",
     )
-    .bind(node.id)
-    .execute()
-    .await?;
-    record(tx, node, Cause::Repaired, NodeState::Deprovisioning, reason).await
-}
-
-/// Makes a failed node that is in no pool unused again, with these data.
-pub async fn reuse_failed(
-    tx: &mut Tx,
-    node: &NodeRow,
-    data: &JsonObject,
-    reason: &str,
-) -> Result<(), DbError> {
-    tx.query(
-        "UPDATE nodes SET state = 'unused', data = $2, lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, repairs = 0, retry_at = NULL, state_since = {now} WHERE id = $1",
-    )
-    .bind(node.id)
-    .bind(data)
-    .execute()
-    .await?;
-    record(tx, node, Cause::Repaired, NodeState::Unused, reason).await
-}
-
-/// Ends the pause before the next attempt on a node. False when somebody is at work on it.
-pub async fn try_now(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<bool, DbError> {
-    let written = tx
-        .query(
-            "UPDATE nodes SET attempts = 0, retry_at = NULL WHERE id = $1 \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= {now})",
-        )
-        .bind(node.id)
-        .execute()
-        .await?
-        == 1;
-    if written {
-        record(tx, node, Cause::Repaired, node.state.0, reason).await?;
-    }
-    Ok(written)
-}
-
-/// Keeps a node as it is, or lets go of it.
-pub async fn set_held(
-    tx: &mut Tx,
-    node: &NodeRow,
-    held: bool,
-    reason: &str,
-) -> Result<(), DbError> {
-    let (statement, cause) = if held {
-        (
-            "UPDATE nodes SET held_at = {now}, \
-         attempts = CASE WHEN state = 'deprovisioning' THEN 0 ELSE attempts END, \
-         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1",
-            Cause::Held,
-        )
-    } else {
-        (
-            "UPDATE nodes SET held_at = NULL, \
-         retry_at = CASE WHEN state = 'deprovisioning' THEN NULL ELSE retry_at END WHERE id = $1",
-            Cause::Released,
-        )
-    };
-    tx.query(statement).bind(node.id).execute().await?;
-    record(tx, node, cause, node.state.0, reason).await
+    .bind(id)
+    .fetch_optional()
+    .await
 }

@@ -3,7 +3,6 @@
 
 use duffy_api::NodeState;
 
-use super::events::{self, Cause, Event};
 use super::{DbError, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
 
@@ -165,29 +164,4 @@ pub async fn list_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError>
     )
     .fetch_all()
     .await
-}
-
-/// Hands such a node over to be deprovisioned. False when it is another matter by now.
-pub async fn release_node_of_drained(tx: &mut Tx, node: &NodeRow) -> Result<bool, DbError> {
-    let state = node.state.0;
-    let released = tx
-        .query(
-            "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, retry_at = NULL, state_since = {now} WHERE id = $1 \
-         AND retired_at IS NULL AND held_at IS NULL AND CAST(state AS TEXT) = $2 \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL)",
-        )
-        .bind(node.id)
-        .bind(state.as_str())
-        .execute()
-        .await?
-        == 1;
-    if released {
-        let to = NodeState::Deprovisioning;
-        let event = Event::of_node(Cause::Drained, node.id, state, to);
-        events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
-        tx.wake_workers();
-    }
-    Ok(released)
 }

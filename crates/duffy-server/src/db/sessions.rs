@@ -1,10 +1,9 @@
 //! The `sessions` and `sessions_nodes` tables, and what a session's end does to its nodes.
 
-use duffy_api::NodeState;
-
-use super::events::{self, Cause, Event};
+use super::events::{self, Event};
 use super::tenants::TenantRow;
 use super::{DbError, Interval, JsonObject, Timestamp, Tx};
+use crate::cause::Cause;
 use crate::db::nodes::NodeRow;
 
 /// A session's row.
@@ -202,33 +201,28 @@ pub async fn set_expiry(
         .await?;
     let detail = format!("expires at {}", expires_at.0.to_rfc3339());
     let event = Event::of_session(Cause::Extended, session.id, session.tenant_id);
-    events::record(tx, &event.with_detail(&detail)).await
+    events::record(tx, event.with_detail(detail)).await
 }
 
-/// Retires a session and hands all its nodes over to be deprovisioned. `None` when it was
-/// retired already, or is not there. Wakes the workers.
-pub async fn retire_session(
-    tx: &mut Tx,
-    id: i64,
-    cause: Cause,
-) -> Result<Option<SessionRow>, DbError> {
-    let row = tx.query("UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL RETURNING {session_columns}").bind(id).fetch_optional::<SessionRow>().await?;
-    if let Some(row) = &row {
-        events::record(tx, &Event::of_session(cause, id, row.tenant_id)).await?;
-        events::record_nodes_of_session(tx, id, NodeState::Deprovisioning, cause).await?;
-        // A lease stays: whoever still puts the tenant's key on a node hands it back, or it lapses.
-        tx.query(
-            "UPDATE nodes SET state = 'deprovisioning', attempts = 0, retry_at = NULL, \
-         state_since = {now} \
-         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
-         AND id IN (SELECT node_id FROM sessions_nodes WHERE session_id = $1)",
-        )
-        .bind(id)
-        .execute()
+/// Retires a session. `None` when it was retired already, or is not there. Its nodes stay as they are.
+pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+    tx.query(
+        "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
+         RETURNING {session_columns}",
+    )
+    .bind(id)
+    .fetch_optional()
+    .await
+}
+
+/// The numbers of the nodes that a session has or had.
+pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> Result<Vec<i64>, DbError> {
+    let ids: Vec<i32> = tx
+        .query("SELECT node_id FROM sessions_nodes WHERE session_id = $1")
+        .bind(session_id)
+        .column()
         .await?;
-        tx.wake_workers();
-    }
-    Ok(row)
+    Ok(ids.into_iter().map(i64::from).collect())
 }
 
 /// Up to `limit` sessions whose time is over.
@@ -273,33 +267,19 @@ pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
     Ok(rows.into_iter().map(i64::from).collect())
 }
 
-/// Hands nodes over to be deprovisioned that are in use by no running session. Returns how
-/// many.
-pub async fn release_orphans(tx: &mut Tx) -> Result<usize, DbError> {
-    // Nodes in use of which no running session knows.
-    let released = tx
+/// Nodes in use that belong to no running session, and that nobody works on.
+pub async fn list_orphans(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
+    let ids: Vec<i32> = tx
         .query(
-            "UPDATE nodes SET state = 'deprovisioning', lease = NULL, lease_expires_at = NULL, \
-         attempts = 0, retry_at = NULL, state_since = {now} \
-         WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND NOT EXISTS (SELECT 1 FROM sessions_nodes \
-         JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL) \
-         RETURNING {node_columns}",
+            "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
+             AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+             AND NOT EXISTS (SELECT 1 FROM sessions_nodes \
+             JOIN sessions ON sessions.id = sessions_nodes.session_id \
+             WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL)",
         )
-        .fetch_all::<NodeRow>()
+        .column()
         .await?;
-    for node in &released {
-        let event = Event {
-            node_id: Some(node.id),
-            to: Some(node.state.0),
-            ..Event::new(Cause::Orphaned)
-        };
-        events::record(tx, &event.in_pool(node.pool.as_deref())).await?;
-        tx.wake_workers();
-    }
-    Ok(released.len())
+    Ok(ids.into_iter().map(i64::from).collect())
 }
 
 /// The pool from which a node was lent last: the original forgets it when it deprovisions.

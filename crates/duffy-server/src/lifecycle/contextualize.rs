@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use duffy_api::{NodeState, Session};
+use duffy_api::Session;
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::ending::end_session;
 use super::lease::{self, LeaseKeeper};
 use super::nodes::ssh_target;
 use super::repair;
@@ -17,10 +18,10 @@ use super::session_error::SessionError;
 use super::views;
 use crate::actor;
 use crate::context::Ctx;
-use crate::db::events::Cause;
-use crate::db::nodes::{NodeRow, State};
 use crate::db::sessions::SessionRow;
-use crate::db::{DbError, Tx, idempotency, leases, nodes, sessions};
+use crate::db::transitions::{self, Change};
+use crate::db::{DbError, Tx, idempotency, nodes, sessions};
+use crate::node_state::Transition;
 
 /// How many nodes are reached at the same time for one request.
 const AT_ONCE: usize = 64;
@@ -229,19 +230,16 @@ async fn fail(
     rules::record_error(&mut data.0, ctx.clock.now(), &detail, None);
     // It may have the key all the same, if its answer was lost.
     data.0.insert(rules::STALE_KEYS.into(), json!(true));
-    let again_in = repair::pause_before(&ctx.policy, node.repairs);
-    let failure = leases::Failure {
-        data: &data,
-        detail: &detail,
-        again_in: again_in.map(|pause| pause.as_secs_f64()),
+    let change = Change {
+        lease: Some(lease),
+        pause: repair::pause_before(&ctx.policy, node.repairs),
+        data: Some(&data),
         session: Some(session),
+        detail: Some(&detail),
+        ..Change::default()
     };
-    // The row still says what the node was before it was reserved.
-    let reserved = NodeRow {
-        state: State(NodeState::Contextualizing),
-        ..node.clone()
-    };
-    leases::fail_node(tx, &reserved, lease, failure).await
+    let failed = transitions::apply_to(tx, Transition::Fail, node, &change).await?;
+    Ok(failed.is_some())
 }
 
 /// How often to ask the database whether a session is granted when its answer was lost.
@@ -286,13 +284,19 @@ async fn try_deploy(
         .transaction(async |mut tx| {
             let session = sessions::lock_session(&mut tx, id).await?;
             let session = session.ok_or(SessionError::LeaseLost { id })?;
-            let deployed_now = leases::finish_contextualizing(&mut tx, lease, id).await?;
+            let nodes = sessions::list_node_ids(&mut tx, id).await?;
+            let change = Change {
+                lease: Some(lease),
+                session: Some(&session),
+                ..Change::default()
+            };
+            let deployed = transitions::apply(&mut tx, Transition::Deploy, &nodes, &change).await?;
             let view = views::read_session(ctx, &mut tx, session).await?;
-            let deployed =
+            let is_deployed =
                 |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
-            if view.active && view.nodes.len() == quantity && view.nodes.iter().all(deployed) {
+            if view.active && view.nodes.len() == quantity && view.nodes.iter().all(is_deployed) {
                 // Not again, when it was committed before and only the answer was lost.
-                if deployed_now > 0 {
+                if !deployed.is_empty() {
                     record_grant(&mut tx, &view, keyed).await?;
                 }
                 Ok(view)
@@ -311,7 +315,7 @@ async fn refuse(ctx: &Ctx, id: i64) -> Result<(), DbError> {
         .transaction(async |mut tx| {
             sessions::lock_session(&mut tx, id).await?;
             if idempotency::delete_unfetched_of_session(&mut tx, id).await? {
-                sessions::retire_session(&mut tx, id, Cause::Refused).await?;
+                end_session(&mut tx, id, Transition::Refuse).await?;
             }
             Ok(())
         })
@@ -368,12 +372,18 @@ async fn undo(
             for node in clean {
                 let mut data = node.data.clone();
                 data.0.shift_remove("nodes_spec");
-                leases::return_to_ready(&mut tx, node, session, lease, &data).await?;
+                let change = Change {
+                    lease: Some(lease),
+                    data: Some(&data),
+                    session: Some(session),
+                    ..Change::default()
+                };
+                transitions::apply_to(&mut tx, Transition::Return, node, &change).await?;
             }
             for failure in failed {
                 fail(ctx, &mut tx, session, failure, lease).await?;
             }
-            sessions::retire_session(&mut tx, session.id, Cause::Refused).await?;
+            end_session(&mut tx, session.id, Transition::Refuse).await?;
             Ok(())
         })
         .await

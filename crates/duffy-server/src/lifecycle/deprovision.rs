@@ -11,9 +11,10 @@ use super::pools;
 use super::rules;
 use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
-use crate::db::leases::Failure;
 use crate::db::nodes::NodeRow;
+use crate::db::transitions::{self, Change};
 use crate::db::{DbError, JsonObject, leases, sessions};
+use crate::node_state::Transition;
 use crate::nodes::mechanism::{MechanismError, match_deprovisioned};
 
 /// Takes the tenant's key off nodes under one lease, runs the mechanism, and writes what
@@ -93,15 +94,30 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
     if stale {
         data.insert(rules::STALE_KEYS.into(), json!(true));
     }
-    let (data, lease) = (&JsonObject(data), work.keeper.lease());
+    let data = JsonObject(data);
+    let lease = Some(work.keeper.lease());
+    let reuse = Change {
+        lease,
+        data: Some(&data),
+        ..Change::default()
+    };
+    let finish = Change {
+        lease,
+        ..Change::default()
+    };
     work.keeper.expect_fewer(1);
     let write = || {
         ctx.db.transaction(async |mut tx| {
-            let written = leases::finish_deprovisioning(&mut tx, node, lease, data).await?;
-            if written {
+            // By the row, not as it was when the work began: an operator may have retired the node meanwhile.
+            let mut done =
+                transitions::apply_to(&mut tx, Transition::MakeUnused, node, &reuse).await?;
+            if done.is_none() {
+                done = transitions::apply_to(&mut tx, Transition::Finish, node, &finish).await?;
+            }
+            if done.is_some() {
                 pools::note_success(&mut tx, work).await?;
             }
-            Ok(written)
+            Ok(done.is_some())
         })
     };
     if lease::persist(ctx, write).await? {
@@ -125,17 +141,28 @@ async fn leave_held(
     node: &NodeRow,
     stale: bool,
 ) -> Result<(), DbError> {
-    let lease = work.keeper.lease();
     let since = node.state_since.map(|since| ctx.clock.now() - since.0);
     let elapsed = since.and_then(|since| since.to_std().ok());
     let policy = &ctx.policy;
     let (shortest, longest) = (policy.back_off_min, policy.back_off_max);
     let pause = elapsed.unwrap_or(shortest).min(longest).max(shortest);
     work.keeper.expect_fewer(1);
-    let again_in = stale.then_some(pause.as_secs_f64());
+    let (transition, detail) = if stale {
+        let detail = "the node is held, and the tenant's key could not be taken off it";
+        (Transition::PostponeKeys, Some(detail))
+    } else {
+        (Transition::RemoveKeys, None)
+    };
+    let change = Change {
+        lease: Some(work.keeper.lease()),
+        pause: Some(pause),
+        detail,
+        ..Change::default()
+    };
     let write = || {
         ctx.db.transaction(async |mut tx| {
-            leases::leave_held_node(&mut tx, node, lease, again_in).await
+            let left = transitions::apply_to(&mut tx, transition, node, &change).await?;
+            Ok(left.is_some())
         })
     };
     match (lease::persist(ctx, write).await?, stale) {
@@ -158,11 +185,11 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
         let mut data = node.data.clone();
         let detail = "the node belongs to no pool, and no session knows one; see to it by hand";
         rules::record_error(&mut data.0, ctx.clock.now(), detail, None);
-        let failure = Failure {
-            data: &data,
-            detail,
-            again_in: None,
-            session: None,
+        let change = Change {
+            lease: Some(lease),
+            data: Some(&data),
+            detail: Some(detail),
+            ..Change::default()
         };
         ctx.db
             .transaction(async |mut tx| -> Result<_, DbError> {
@@ -172,7 +199,7 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
                     None => false,
                 };
                 if !restored {
-                    leases::fail_node(&mut tx, node, lease, failure).await?;
+                    transitions::apply_to(&mut tx, Transition::Fail, node, &change).await?;
                     tracing::error!(node.id, "{detail}");
                 }
                 Ok(())

@@ -1,10 +1,15 @@
 //! Drained pools: an operator has them emptied, and not filled until they are resumed.
 
+use duffy_api::NodeState;
+
 use super::operator::OperatorError;
+use crate::cause::Cause;
 use crate::context::Ctx;
-use crate::db::events::{self, Cause, Event};
+use crate::db::events::{self, Event};
 use crate::db::nodes::NodeRow;
+use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx, operators, pools};
+use crate::node_state::Transition;
 
 /// Empties a pool and keeps it empty: what it has ready or in the making is deprovisioned, what is
 /// lent stays until its session ends. Returns how many nodes are deprovisioned at once.
@@ -17,7 +22,7 @@ pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, Op
             }
             pools::drain_pool(&mut tx, name, reason).await?;
             let event = Event::of_pool(Cause::Drained, name).with_detail(reason);
-            events::record(&mut tx, &event).await?;
+            events::record(&mut tx, event).await?;
             tx.wake_workers();
             Ok(())
         })
@@ -48,7 +53,7 @@ pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), Oper
                 });
             }
             let event = Event::of_pool(Cause::Resumed, name).with_detail(reason);
-            events::record(&mut tx, &event).await?;
+            events::record(&mut tx, event).await?;
             tx.wake_workers();
             Ok(())
         })
@@ -95,7 +100,16 @@ pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
 }
 
 async fn release(ctx: &Ctx, node: &NodeRow) -> Result<bool, DbError> {
+    let pool = node.pool.as_deref().unwrap_or_default();
     ctx.db
-        .transaction(async |mut tx| pools::release_node_of_drained(&mut tx, node).await)
+        .transaction(async |mut tx| {
+            let state = pools::find_pool_state(&mut tx, pool, NodeState::Provisioning).await?;
+            if state.is_none_or(|state| state.drained_at.is_none()) {
+                return Ok(false);
+            }
+            let change = Change::default();
+            let moved = transitions::apply_to(&mut tx, Transition::Drain, node, &change).await?;
+            Ok(moved.is_some())
+        })
         .await
 }

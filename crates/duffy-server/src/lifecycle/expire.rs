@@ -1,8 +1,9 @@
 //! Ending sessions whose time is over.
 
+use super::ending::end_session;
 use crate::context::Ctx;
-use crate::db::events::Cause;
 use crate::db::{DbError, sessions};
+use crate::node_state::Transition;
 
 /// So many sessions are looked at in one go.
 const BATCH: u32 = 100;
@@ -42,7 +43,7 @@ async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
         .transaction(async |mut tx| {
             let due = sessions::lock_expired_session(&mut tx, id).await?;
             let retired = due
-                && sessions::retire_session(&mut tx, id, Cause::Expired)
+                && end_session(&mut tx, id, Transition::Expire)
                     .await?
                     .is_some();
             Ok(retired)

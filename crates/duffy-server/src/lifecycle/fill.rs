@@ -8,7 +8,9 @@ use duffy_config::Pool;
 use super::rules::{self, Wanted};
 use crate::context::Ctx;
 use crate::db::nodes::{self, PoolLock};
+use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx, pools};
+use crate::node_state::Transition;
 
 /// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,
 /// new ones otherwise. Returns how many were added.
@@ -116,10 +118,13 @@ async fn pick_reusable(
         if picked == missing {
             break;
         }
-        if rules::matches_reuse(&node.data.0, wanted)
-            && nodes::pick_reusable_node(tx, node.id, pool).await?
-        {
-            picked += 1;
+        if rules::matches_reuse(&node.data.0, wanted) {
+            let change = Change {
+                pool: Some(pool),
+                ..Change::default()
+            };
+            let filled = transitions::apply_to(tx, Transition::Fill, &node, &change).await?;
+            picked += u32::from(filled.is_some());
         }
     }
     Ok(picked)

@@ -6,12 +6,13 @@ use duffy_api::{Action, Session, SessionCreate, SessionResult};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
+use super::ending::end_session;
 use super::lease;
 use super::session_error::SessionError;
 use crate::context::Ctx;
-use crate::db::events::Cause;
 use crate::db::idempotency::{self, KeyRow, NewKey};
 use crate::db::{DbError, Tx, sessions};
+use crate::node_state::Transition;
 
 /// How long a repeated request waits for the first one's answer: less than the server waits for
 /// any request for a session.
@@ -179,7 +180,7 @@ impl Promise {
                 let forgotten =
                     idempotency::delete_unfetched(&mut tx, tenant, key, self.session_id).await?;
                 if forgotten {
-                    sessions::retire_session(&mut tx, self.session_id, Cause::Retired).await?;
+                    end_session(&mut tx, self.session_id, Transition::Retire).await?;
                 }
                 Ok(forgotten)
             })

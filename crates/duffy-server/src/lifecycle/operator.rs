@@ -10,11 +10,14 @@ use duffy_api::NodeState;
 use serde_json::json;
 
 use super::{prune, rules};
+use crate::cause::Cause;
 use crate::context::Ctx;
-use crate::db::events::{self, Cause, Event};
+use crate::db::events::{self, Event};
 use crate::db::nodes::NodeRow;
-use crate::db::operators::{self, Retirement};
+use crate::db::operators;
+use crate::db::transitions::{self, Change};
 use crate::db::{DbError, JsonObject, Tx, pools};
+use crate::node_state::Transition;
 
 /// Why an operator's wish is not granted.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,23 @@ async fn lock_free(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     }
 }
 
+/// Applies a transition to a node that is locked. It fails when somebody works on the node.
+async fn apply(
+    tx: &mut Tx,
+    transition: Transition,
+    node: &NodeRow,
+    data: Option<&JsonObject>,
+    reason: &str,
+) -> Result<(), OperatorError> {
+    let change = Change {
+        data,
+        detail: Some(reason),
+        ..Change::default()
+    };
+    let moved = transitions::apply_to(tx, transition, node, &change).await?;
+    moved.map(drop).ok_or(OperatorError::AtWork { id: node.id })
+}
+
 /// What becomes of a node that an operator retires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retired {
@@ -153,7 +173,7 @@ async fn try_retire(
     ctx.db
         .transaction(async |mut tx| {
             let node = lock_free(&mut tx, id).await?;
-            let (retired, retirement) = match node.state.0 {
+            let (retired, transition) = match node.state.0 {
                 // Should its session not be granted it would be ready again, and lent.
                 NodeState::Contextualizing => return Err(OperatorError::AtWork { id }),
                 NodeState::Deployed => {
@@ -162,19 +182,19 @@ async fn try_retire(
                         lent.map_or((None, None), |lent| (lent.session_id, lent.tenant));
                     let session_id = session_id.map(i64::from);
                     let retired = Retired::WhenReturned { session_id, tenant };
-                    (retired, Retirement::UsedUp)
+                    (retired, Transition::UseUp)
                 }
-                NodeState::Deprovisioning => (Retired::Deprovisioning, Retirement::UsedUp),
-                NodeState::Unused | NodeState::Done => (Retired::Gone, Retirement::Forgotten),
+                NodeState::Deprovisioning => (Retired::Deprovisioning, Transition::UseUp),
+                NodeState::Unused | NodeState::Done => (Retired::Gone, Transition::Forget),
                 NodeState::Provisioning | NodeState::Ready | NodeState::Failed => {
                     match (&node.pool, taken) {
-                        (None, _) => (Retired::Gone, Retirement::Forgotten),
-                        (Some(_), true) => (Retired::MachineTaken, Retirement::Forgotten),
-                        (Some(_), false) => (Retired::Deprovisioning, Retirement::TakenDown),
+                        (None, _) => (Retired::Gone, Transition::Forget),
+                        (Some(_), true) => (Retired::MachineTaken, Transition::Forget),
+                        (Some(_), false) => (Retired::Deprovisioning, Transition::TakeDown),
                     }
                 }
             };
-            operators::retire_node(&mut tx, &node, retirement, reason).await?;
+            apply(&mut tx, transition, &node, None, reason).await?;
             Ok(retired)
         })
         .await
@@ -237,23 +257,20 @@ async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, O
     let id = node.id;
     match (node.state.0, &node.pool) {
         (NodeState::Failed, Some(_)) => {
-            operators::deprovision_failed(tx, node, reason).await?;
+            apply(tx, Transition::RepairByHand, node, None, reason).await?;
             Ok(Repaired::Deprovisioning)
         }
         (NodeState::Failed, None) if node.reusable => {
             let mut data = rules::without_ephemeral(&node.data.0);
             // Nobody knows what it failed at: it may have been before the key was off.
             data.insert(rules::STALE_KEYS.into(), json!(true));
-            operators::reuse_failed(tx, node, &JsonObject(data), reason).await?;
+            apply(tx, Transition::Reuse, node, Some(&JsonObject(data)), reason).await?;
             Ok(Repaired::Unused)
         }
         (NodeState::Failed, None) => Err(OperatorError::NoPool { id }),
         (NodeState::Provisioning | NodeState::Deprovisioning, _) => {
-            if operators::try_now(tx, node, reason).await? {
-                Ok(Repaired::TriedNow)
-            } else {
-                Err(OperatorError::AtWork { id })
-            }
+            apply(tx, Transition::RetryNow, node, None, reason).await?;
+            Ok(Repaired::TriedNow)
         }
         (state, _) => Err(OperatorError::NotBroken { id, state }),
     }
@@ -265,8 +282,11 @@ pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorE
     ctx.db
         .transaction(async |mut tx| -> Result<_, OperatorError> {
             let node = lock_free(&mut tx, id).await?;
-            operators::set_held(&mut tx, &node, true, reason).await?;
-            Ok(())
+            let transition = match node.state.0 {
+                NodeState::Deprovisioning => Transition::HoldReturned,
+                _ => Transition::Hold,
+            };
+            apply(&mut tx, transition, &node, None, reason).await
         })
         .await?;
     tracing::info!(node.id = id, "node held");
@@ -281,8 +301,11 @@ pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), Operat
             if node.held_at.is_none() {
                 return Err(OperatorError::NotHeld { id });
             }
-            operators::set_held(&mut tx, &node, false, reason).await?;
-            Ok(())
+            let transition = match node.state.0 {
+                NodeState::Deprovisioning => Transition::LetGoReturned,
+                _ => Transition::LetGo,
+            };
+            apply(&mut tx, transition, &node, None, reason).await
         })
         .await?;
     tracing::info!(node.id = id, "node let go of");
@@ -304,8 +327,8 @@ pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64
     ctx.db
         .transaction(async |mut tx| -> Result<_, DbError> {
             let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
-            let event = Event::new(Cause::Purged).with_detail(&detail);
-            events::record(&mut tx, &event).await?;
+            let event = Event::new(Cause::Purged).with_detail(detail);
+            events::record(&mut tx, event).await?;
             Ok(())
         })
         .await?;

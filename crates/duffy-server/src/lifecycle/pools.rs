@@ -8,8 +8,9 @@ use duffy_api::NodeState;
 
 use super::rules;
 use super::work::Work;
+use crate::cause::Cause;
 use crate::context::Ctx;
-use crate::db::events::{self, Cause, Event};
+use crate::db::events::{self, Event};
 use crate::db::nodes::NodeRow;
 use crate::db::{DbError, Tx, pools};
 
@@ -54,8 +55,8 @@ pub(super) async fn note_failure(
     );
     if failures == FAILURES_IN_A_ROW {
         let detail = format!("{state} failed {failures} times in a row: {detail}");
-        let event = Event::of_pool(Cause::PoolFailing, pool).with_detail(&detail);
-        events::record(tx, &event).await?;
+        let event = Event::of_pool(Cause::PoolFailing, pool).with_detail(detail);
+        events::record(tx, event).await?;
     }
     Ok(())
 }
@@ -70,8 +71,8 @@ pub(super) async fn note_success(tx: &mut Tx, work: &Work<'_>) -> Result<(), DbE
     if pools::clear_failures(tx, pool, state).await? && before.retry_at.is_some() {
         tracing::info!(pool.name = pool, %state, "the pool's mechanism works again");
         let detail = state.to_string();
-        let event = Event::of_pool(Cause::PoolRecovered, pool).with_detail(&detail);
-        events::record(tx, &event).await?;
+        let event = Event::of_pool(Cause::PoolRecovered, pool).with_detail(detail);
+        events::record(tx, event).await?;
         tx.wake_workers();
     }
     Ok(())

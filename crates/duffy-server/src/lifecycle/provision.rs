@@ -13,7 +13,9 @@ use super::rules;
 use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
 use crate::db::nodes::NodeRow;
+use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Unique, leases};
+use crate::node_state::Transition;
 use crate::nodes::mechanism::{NodeResult, match_provisioned, result_hostname};
 
 /// Runs the mechanism for nodes under one lease, and writes what became of each: ready, to be
@@ -110,15 +112,30 @@ async fn make_ready(
     }
 }
 
+/// False when the lease is lost, or an operator has retired the node: then it is taken down as this row says.
 async fn write_ready(ctx: &Ctx, work: &Work<'_>, node: &NodeRow) -> Result<bool, DbError> {
-    let lease = work.keeper.lease();
+    let hostname = node.hostname.as_deref().unwrap_or_default();
+    let ipaddr = node.ipaddr.as_deref().unwrap_or_default();
+    let made = Change {
+        lease: Some(work.keeper.lease()),
+        data: Some(&node.data),
+        hostname: Some(hostname),
+        ipaddr: Some(ipaddr),
+        ..Change::default()
+    };
     ctx.db
         .transaction(async |mut tx| {
-            let written = leases::finish_provisioning(&mut tx, node, lease).await?;
-            if written {
-                pools::note_success(&mut tx, work).await?;
+            let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
+            if let Some(unique) = taken {
+                return Err(DbError::NotUnique(unique));
             }
-            Ok(written)
+            let ready = transitions::apply_to(&mut tx, Transition::MakeReady, node, &made).await?;
+            if ready.is_some() {
+                pools::note_success(&mut tx, work).await?;
+            } else {
+                transitions::apply(&mut tx, Transition::KeepMade, &[node.id], &made).await?;
+            }
+            Ok(ready.is_some())
         })
         .await
 }

@@ -3,9 +3,11 @@
 //! Nodes being provisioned or deprovisioned need nothing of this: they can be claimed again as
 //! soon as their lease lapses. Sessions in the making are rolled back here.
 
+use super::ending::end_session;
 use crate::context::Ctx;
-use crate::db::events::Cause;
+use crate::db::transitions::{self, Change};
 use crate::db::{DbError, sessions};
+use crate::node_state::Transition;
 
 /// Rolls back sessions whose request died, and releases nodes in use by no running session.
 pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
@@ -23,7 +25,7 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
                     .await?
                     .contains(&id);
                 let retired = if still {
-                    sessions::retire_session(&mut tx, id, Cause::Abandoned).await?
+                    end_session(&mut tx, id, Transition::Abandon).await?
                 } else {
                     None
                 };
@@ -39,8 +41,13 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
     }
     let released = ctx
         .db
-        .transaction(async |mut tx| sessions::release_orphans(&mut tx).await)
-        .await?;
+        .transaction(async |mut tx| -> Result<_, DbError> {
+            let orphans = sessions::list_orphans(&mut tx).await?;
+            let change = Change::default();
+            transitions::apply(&mut tx, Transition::ReleaseOrphan, &orphans, &change).await
+        })
+        .await?
+        .len();
     if released > 0 {
         tracing::warn!(
             nodes = released,

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::rules;
 use crate::context::{Ctx, Policy};
-use crate::db::{DbError, repairs};
+use crate::db::transitions::{self, Change};
+use crate::db::{DbError, operators};
+use crate::node_state::Transition;
 
 /// So many nodes are taken in one transaction.
 const BATCH: u32 = 50;
@@ -24,7 +26,7 @@ pub(super) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
 pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
     let due = ctx
         .db
-        .read(async |mut tx| repairs::list_repairable(&mut tx, BATCH).await)
+        .read(async |mut tx| operators::list_repairable(&mut tx, BATCH).await)
         .await?;
     let mut repaired = 0;
     for id in due {
@@ -51,16 +53,26 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
 
 async fn repair(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
     ctx.db
-        .transaction(async |mut tx| repairs::repair_node(&mut tx, id).await)
+        .transaction(async |mut tx| {
+            let Some(node) = operators::lock_repairable(&mut tx, id).await? else {
+                return Ok(false);
+            };
+            let change = Change::default();
+            let moved = transitions::apply_to(&mut tx, Transition::Repair, &node, &change).await?;
+            Ok(moved.is_some())
+        })
         .await
 }
 
 async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {
+    let change = Change {
+        detail: Some("another active node has its name or address; see to it by hand"),
+        ..Change::default()
+    };
     ctx.db
         .transaction(async |mut tx| {
-            let detail = "another active node has its name or address; see to it by hand";
-            repairs::stop_repairs(&mut tx, id, detail).await?;
-            Ok(())
+            transitions::apply(&mut tx, Transition::StopRepairs, &[id], &change).await
         })
         .await
+        .map(drop)
 }

@@ -7,13 +7,16 @@ use super::idempotency::{self, Standing};
 use super::rules;
 use super::session_error::SessionError;
 use super::views;
+use crate::cause::Cause;
 use crate::context::Ctx;
-use crate::db::events::{self, Cause, Event};
+use crate::db::events::{self, Event};
 use crate::db::idempotency::NewKey;
 use crate::db::nodes::{self, NodeRow, PoolLock};
 use crate::db::sessions::{self, SessionRow};
 use crate::db::tenants::{self, TenantRow};
+use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Interval, JsonObject, Tx};
+use crate::node_state::Transition;
 
 /// A session whose nodes wait for the tenant's key.
 #[derive(Debug)]
@@ -164,8 +167,6 @@ async fn try_reserve(
                 record_grant(&mut tx, &session, keyed).await?;
                 return Ok(Outcome::Granted(Box::new(session)));
             }
-            // The pools are short of these nodes now.
-            tx.wake_workers();
             let reserved = Reserved {
                 session,
                 tenant,
@@ -184,7 +185,7 @@ pub(super) async fn record_grant(
     keyed: bool,
 ) -> Result<(), SessionError> {
     let event = Event::of_session(Cause::Granted, session.id, session.tenant.id);
-    events::record(tx, &event).await?;
+    events::record(tx, event).await?;
     if keyed {
         let reply = idempotency::reply_of(session)?;
         crate::db::idempotency::write_reply(tx, session.id, &reply).await?;
@@ -336,7 +337,13 @@ pub(super) async fn take_node(
     lease: &str,
 ) -> Result<NodeRow, DbError> {
     node.data.0.insert("nodes_spec".into(), json!(spec));
-    let seconds = ctx.policy.lease.as_secs_f64();
-    node.fence = nodes::reserve_node(tx, &node, session, lease, seconds).await?;
-    Ok(node)
+    let change = Change {
+        lease: Some(lease),
+        lease_length: ctx.policy.lease,
+        data: Some(&node.data),
+        session: Some(session),
+        ..Change::default()
+    };
+    let reserved = transitions::apply_to(tx, Transition::Reserve, &node, &change).await?;
+    reserved.ok_or_else(|| DbError::Corrupt("a locked node is not ready any more".into()))
 }

@@ -5,15 +5,16 @@ use duffy_api::{Session, SessionCreate};
 use tokio::time::Instant;
 
 use super::contextualize::contextualize;
+use super::ending::end_session;
 use super::idempotency;
 use super::lease::{self, LeaseKeeper, new_lease};
 use super::reserve::{Outcome, Wanted, reserve};
 use super::rules;
 use super::views;
 use crate::context::Ctx;
-use crate::db::events::Cause;
 use crate::db::tenants::{self, TenantRow};
 use crate::db::{DbError, Timestamp, sessions};
+use crate::node_state::Transition;
 
 pub use super::idempotency::Promise;
 pub use super::rules::NewExpiry;
@@ -128,7 +129,7 @@ async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, Sessio
 pub async fn give_back(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     let retire = || {
         ctx.db.transaction(async |mut tx| {
-            sessions::retire_session(&mut tx, id, Cause::Retired).await?;
+            end_session(&mut tx, id, Transition::Retire).await?;
             Ok(())
         })
     };
@@ -171,7 +172,7 @@ pub async fn update_session(
                 }
             }
             if change.active == Some(false) {
-                let retired = sessions::retire_session(&mut tx, id, Cause::Retired).await?;
+                let retired = end_session(&mut tx, id, Transition::Retire).await?;
                 session = retired.ok_or(SessionError::Retired { id })?;
             }
             let view = views::read_session(ctx, &mut tx, session).await?;

@@ -8,9 +8,10 @@ use tokio_util::sync::CancellationToken;
 use super::lease::{self, LeaseKeeper};
 use super::{pools, repair, rules};
 use crate::context::Ctx;
-use crate::db::leases::Failure;
+use crate::db::DbError;
 use crate::db::nodes::NodeRow;
-use crate::db::{DbError, leases};
+use crate::db::transitions::{self, Change};
+use crate::node_state::Transition;
 use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
 
 /// What work is done with.
@@ -124,27 +125,25 @@ pub(super) async fn postpone_or_fail(
     });
     let full = full_detail(detail, log);
     let again_in = pause.or_else(|| repair::pause_before(policy, node.repairs));
-    let failure = Failure {
-        data: &data,
-        detail: &full,
-        again_in: again_in.map(|pause| pause.as_secs_f64()),
-        session: None,
+    let transition = match pause {
+        Some(_) => Transition::Postpone,
+        None => Transition::Fail,
     };
-    let lease = work.keeper.lease();
+    let change = Change {
+        lease: Some(work.keeper.lease()),
+        pause: again_in,
+        data: Some(&data),
+        detail: Some(&full),
+        ..Change::default()
+    };
     work.keeper.expect_fewer(1);
     let write = || {
         ctx.db.transaction(async |mut tx| {
-            let written = if pause.is_some() {
-                leases::postpone_node(&mut tx, node, lease, failure).await?
-            } else {
-                // The pool lacks a node now.
-                tx.wake_workers();
-                leases::fail_node(&mut tx, node, lease, failure).await?
-            };
-            if written {
+            let written = transitions::apply_to(&mut tx, transition, node, &change).await?;
+            if written.is_some() {
                 pools::note_failure(ctx, &mut tx, work, node, detail).await?;
             }
-            Ok(written)
+            Ok(written.is_some())
         })
     };
     let written = lease::persist(ctx, write).await?;

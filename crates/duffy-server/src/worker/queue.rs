@@ -185,7 +185,6 @@ impl Queue {
         lease: &str,
     ) -> Result<Vec<NodeRow>, DbError> {
         let ctx = &self.ctx;
-        let seconds = ctx.policy.lease.as_secs_f64();
         ctx.db
             .transaction(async |mut tx| {
                 if group.failing
@@ -194,8 +193,7 @@ impl Queue {
                 {
                     return Ok(Vec::new());
                 }
-                let nodes = leases::claim_nodes(&mut tx, group, portion, lease, seconds).await?;
-                Ok(nodes)
+                leases::claim_nodes(&mut tx, group, portion, lease, ctx.policy.lease).await
             })
             .await
     }

@@ -11,7 +11,6 @@ const KNOWN: &[&str] = &[
     "duffy-legacy: lib.rs upstream.rs",
     "duffy-server: credentials.rs credentials/verify.rs",
     "duffy-server: db.rs db/wake.rs",
-    "duffy-server: db/nodes.rs db/sessions.rs",
     "duffy-server: lifecycle/check.rs lifecycle/check/invariants.rs lifecycle/check/keys.rs lifecycle/check/machines.rs",
     "duffy-server: lifecycle/pools.rs lifecycle/work.rs",
     "duffy-server: nodes/ssh.rs nodes/ssh/login.rs nodes/ssh/native.rs nodes/ssh/openssh.rs",

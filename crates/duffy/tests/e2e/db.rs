@@ -6,6 +6,7 @@ mod idempotency;
 mod migrations;
 mod original;
 mod statements;
+mod transitions;
 mod wake_ups;
 
 use std::time::Duration;

@@ -13,6 +13,7 @@ use crate::db::pools::PoolStateRow;
 use crate::db::snapshot::Snapshot;
 use crate::db::tenants::TenantRow;
 use crate::lifecycle::rules::{self, Wanted};
+use crate::node_state::{self, Shape};
 
 /// What is promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub enum Invariant {
     PoolsFull = 7,
     /// Machines and rows agree.
     NoMachineLost = 8,
+    /// Each row is one that the transitions lead to.
+    RowsAreSound = 9,
 }
 
 impl Invariant {
@@ -65,19 +68,27 @@ pub(super) fn judge(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut C
     nodes_and_sessions_agree(snapshot, report);
     within_quota(snapshot, expected, report);
     pools_full(snapshot, expected, report);
+    rows_are_sound(snapshot, report);
+}
+
+fn rows_are_sound(snapshot: &Snapshot, report: &mut CheckReport) {
+    for node in &snapshot.nodes {
+        let shape = Shape {
+            state: node.state.0,
+            leased: node.lease_expires_at.is_some(),
+            retired: node.retired_at.is_some(),
+        };
+        if let Some(wrong) = shape.contradiction() {
+            let message = format!("is {}, and {wrong}", node.state.0);
+            report.find(Finding::new(Invariant::RowsAreSound, message).of_node(node.id));
+        }
+    }
 }
 
 fn state_of<'s>(snapshot: &'s Snapshot, node: &NodeRow) -> Option<&'s PoolStateRow> {
     let of_node =
         |row: &&PoolStateRow| Some(&row.pool) == node.pool.as_ref() && row.work.0 == node.state.0;
     snapshot.pools.iter().find(of_node)
-}
-
-fn is_transient(state: NodeState) -> bool {
-    matches!(
-        state,
-        NodeState::Provisioning | NodeState::Contextualizing | NodeState::Deprovisioning
-    )
 }
 
 fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
@@ -89,7 +100,7 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
     let kind = |node: &NodeRow| (node.pool.clone(), node.state.0.as_str());
     let in_work_on: HashSet<_> = snapshot.nodes.iter().filter(leased).map(kind).collect();
     let nodes = snapshot.nodes.iter();
-    for node in nodes.filter(|node| is_transient(node.state.0)) {
+    for node in nodes.filter(|node| node_state::is_leased(node.state.0)) {
         let state = node.state.0;
         if node.held_at.is_some() {
             let message = format!("is {state}, and an operator holds it there");
@@ -145,19 +156,14 @@ fn nodes_and_sessions_agree(snapshot: &Snapshot, report: &mut CheckReport) {
     let broken = Invariant::NodesAndSessionsAgree;
     let in_session: HashSet<i64> = snapshot.uses.iter().map(|row| row.node.id).collect();
     for node in &snapshot.nodes {
-        let in_use = matches!(
-            node.state.0,
-            NodeState::Deployed | NodeState::Contextualizing
-        );
-        if in_use && !in_session.contains(&node.id) {
+        if node_state::is_in_session(node.state.0) && !in_session.contains(&node.id) {
             let message = format!("is {}, but in no running session", node.state.0);
             report.find(Finding::new(broken, message).of_node(node.id));
         }
     }
     for row in &snapshot.uses {
         let node = &row.node;
-        let in_making = node.state.0 == NodeState::Contextualizing;
-        if node.retired_at.is_some() || !(in_making || node.state.0 == NodeState::Deployed) {
+        if node.retired_at.is_some() || !node_state::is_in_session(node.state.0) {
             let message = format!("has a node that is {}", node.state.0);
             let finding = Finding::new(broken, message).of_session(row.session_id);
             report.find(finding.of_node(node.id));
@@ -245,7 +251,7 @@ fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
     }
     let waits = |node: &&NodeRow| {
         let paused = node.retry_at.is_some_and(|at: Timestamp| at > snapshot.now);
-        let on_its_way = is_transient(node.state.0) && paused;
+        let on_its_way = node_state::is_leased(node.state.0) && paused;
         node.pool.as_deref() == Some(pool) && (on_its_way || node.state.0 == NodeState::Failed)
     };
     let node = snapshot.nodes.iter().find(waits)?;

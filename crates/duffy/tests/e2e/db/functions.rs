@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use duffy_api::NodeState;
-use duffy_server::db::events::{self, Cause};
-use duffy_server::db::leases::{Failure, Portion, Waiting};
+use duffy_server::db::leases::{Portion, Waiting};
 use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock, State};
-use duffy_server::db::operators::{self, Retirement};
 use duffy_server::db::sessions::{self, SessionRow};
 use duffy_server::db::tenants::{self, NewTenant, TenantRow};
+use duffy_server::db::transitions::{self, Change};
 use duffy_server::db::{
-    Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, leases, pools, repairs,
+    Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, events, leases, operators, pools,
 };
+use duffy_server::node_state::Transition;
 use serde_json::json;
 
 use super::Engines;
@@ -76,11 +76,100 @@ async fn reserve(db: &Db) -> (TenantRow, SessionRow, NodeRow) {
     (tenant, session, node)
 }
 
+const MINUTE: Duration = Duration::from_mins(1);
+
+async fn reserve_under(
+    db: &Db,
+    session: &SessionRow,
+    node: &NodeRow,
+    lease: &str,
+    length: Duration,
+) {
+    let change = Change {
+        lease: Some(lease),
+        lease_length: length,
+        session: Some(session),
+        ..Change::default()
+    };
+    apply(db, Transition::Reserve, node.id, change).await;
+}
+
+/// Applies a transition to a node, and says whether it is allowed.
+async fn apply(db: &Db, transition: Transition, id: i64, change: Change<'_>) -> bool {
+    let moved = tx!(db, |tx| transitions::apply(
+        &mut tx,
+        transition,
+        &[id],
+        &change
+    ));
+    !moved.is_empty()
+}
+
+/// The same under a lease.
+async fn work(db: &Db, transition: Transition, node: &NodeRow, lease: &str) -> bool {
+    let change = Change {
+        lease: Some(lease),
+        ..Change::default()
+    };
+    apply(db, transition, node.id, change).await
+}
+
+/// The same by an operator.
+async fn by_hand(db: &Db, transition: Transition, id: i64) {
+    let change = Change {
+        detail: Some("why"),
+        ..Change::default()
+    };
+    assert!(apply(db, transition, id, change).await, "{transition:?}");
+}
+
+/// Ends a session as the program does.
+async fn retire(db: &Db, session: &SessionRow) -> Option<SessionRow> {
+    let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id));
+    if retired.is_some() {
+        let nodes = tx!(db, |tx| sessions::list_node_ids(&mut tx, session.id));
+        let change = Change {
+            session: Some(session),
+            ..Change::default()
+        };
+        tx!(db, |tx| transitions::apply(
+            &mut tx,
+            Transition::Retire,
+            &nodes,
+            &change
+        ));
+    }
+    retired
+}
+
+/// Makes a node ready under this name and address, as the program does.
+async fn make_ready(
+    db: &Db,
+    node: &NodeRow,
+    lease: &str,
+    hostname: &str,
+    ipaddr: &str,
+) -> Result<bool, DbError> {
+    let change = Change {
+        lease: Some(lease),
+        hostname: Some(hostname),
+        ipaddr: Some(ipaddr),
+        ..Change::default()
+    };
+    db.transaction(async |mut tx| {
+        let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
+        if let Some(unique) = taken {
+            return Err(DbError::NotUnique(unique));
+        }
+        let ready = transitions::apply_to(&mut tx, Transition::MakeReady, node, &change).await?;
+        Ok(ready.is_some())
+    })
+    .await
+}
+
 /// Reserves a node for a session.
 async fn lend(db: &Db, session: &SessionRow, node: &NodeRow) {
-    tx!(db, |tx| nodes::reserve_node(
-        &mut tx, node, session, "lease", 60.0
-    ));
+    reserve_under(db, session, node, "lease", MINUTE).await;
     tx!(db, |tx| sessions::insert_session_node(
         &mut tx, session.id, node.id, "p", &node.data
     ));
@@ -200,12 +289,14 @@ async fn nodes_are_added_counted_and_picked() {
         }
 
         assert_eq!(tx!(db, |tx| nodes::list_reusable_nodes(&mut tx)).len(), 1);
-        assert!(tx!(db, |tx| nodes::pick_reusable_node(
-            &mut tx, unused.id, "p"
-        )));
-        assert!(!tx!(db, |tx| nodes::pick_reusable_node(
-            &mut tx, unused.id, "q"
-        )));
+        for (pool, allowed) in [("p", true), ("q", false)] {
+            let change = Change {
+                pool: Some(pool),
+                ..Change::default()
+            };
+            let filled = apply(db, Transition::Fill, unused.id, change).await;
+            assert_eq!(filled, allowed, "{pool}");
+        }
         tx!(db, |tx| nodes::lock_pool(&mut tx, "p", PoolLock::Reserve));
         assert!(tx!(db, |tx| nodes::try_lock_pool(
             &mut tx,
@@ -260,18 +351,8 @@ async fn sessions_are_granted_changed_and_retired() {
             1
         );
         assert_eq!(tx!(db, |tx| sessions::last_session_id(&mut tx)), session.id);
-        assert_eq!(
-            tx!(db, |tx| leases::finish_contextualizing(
-                &mut tx, "other", session.id
-            )),
-            0
-        );
-        assert_eq!(
-            tx!(db, |tx| leases::finish_contextualizing(
-                &mut tx, "lease", session.id
-            )),
-            1
-        );
+        assert!(!work(db, Transition::Deploy, &node, "other").await);
+        assert!(work(db, Transition::Deploy, &node, "lease").await);
         assert_eq!(state(db, node.id).await, NodeState::Deployed);
 
         for tenant_id in [None, Some(tenant.id)] {
@@ -320,21 +401,9 @@ async fn sessions_are_granted_changed_and_retired() {
             &mut tx, session.id
         )));
 
-        let retired = tx!(db, |tx| sessions::retire_session(
-            &mut tx,
-            session.id,
-            Cause::Retired
-        ))
-        .unwrap();
+        let retired = retire(db, &session).await.unwrap();
         assert!(retired.retired_at.is_some());
-        assert!(
-            tx!(db, |tx| sessions::retire_session(
-                &mut tx,
-                session.id,
-                Cause::Retired
-            ))
-            .is_none()
-        );
+        assert!(retire(db, &session).await.is_none());
         assert_eq!(state(db, node.id).await, NodeState::Deprovisioning);
         assert_eq!(state(db, second.id).await, NodeState::Ready);
         assert_eq!(
@@ -353,8 +422,6 @@ async fn sessions_are_granted_changed_and_retired() {
             [
                 happened("registered", "", "ready"),
                 happened("reserved", "ready", "contextualizing"),
-                // By a lease that is not the node's: in the program all of it is rolled back then.
-                happened("deployed", "contextualizing", "deployed"),
                 happened("deployed", "contextualizing", "deployed"),
                 happened("retired", "deployed", "deprovisioning"),
             ]
@@ -363,12 +430,7 @@ async fn sessions_are_granted_changed_and_retired() {
             &mut tx, session.id, 0, 100
         ));
         let causes: Vec<_> = events.iter().map(|event| event.cause.as_str()).collect();
-        assert_eq!(
-            causes,
-            [
-                "reserved", "deployed", "deployed", "extended", "extended", "retired", "retired"
-            ]
-        );
+        assert_eq!(causes, ["reserved", "extended", "extended", "retired"]);
         assert!(events.iter().all(|event| event.actor == "duffy"));
         assert!(tx!(db, |tx| sessions::find_session(&mut tx, 999)).is_none());
     }
@@ -387,15 +449,18 @@ async fn what_a_dead_request_left_is_found() {
             [session.id]
         );
         // Its session runs: that is no orphan.
-        assert_eq!(tx!(db, |tx| sessions::release_orphans(&mut tx)), 0);
+        assert!(tx!(db, |tx| sessions::list_orphans(&mut tx)).is_empty());
         let orphan = insert(db, new_node(2, Some("p"), true)).await;
-        tx!(db, |tx| nodes::reserve_node(
-            &mut tx, &orphan, &session, "dead", -1.0
-        ));
-        assert_eq!(tx!(db, |tx| sessions::release_orphans(&mut tx)), 1);
+        reserve_under(db, &session, &orphan, "dead", Duration::ZERO).await;
+        assert_eq!(tx!(db, |tx| sessions::list_orphans(&mut tx)), [orphan.id]);
+        let released = apply(db, Transition::ReleaseOrphan, orphan.id, Change::default());
+        assert!(released.await);
         assert_eq!(state(db, orphan.id).await, NodeState::Deprovisioning);
         let last = history(db, orphan.id).await.pop();
-        assert_eq!(last, Some(happened("orphaned", "", "deprovisioning")));
+        assert_eq!(
+            last,
+            Some(happened("orphaned", "contextualizing", "deprovisioning"))
+        );
         assert_eq!(state(db, node.id).await, NodeState::Contextualizing);
     }
 }
@@ -416,7 +481,7 @@ async fn claim(
         held: false,
     };
     tx!(db, |tx| leases::claim_nodes(
-        &mut tx, &group, portion, lease, 60.0
+        &mut tx, &group, portion, lease, MINUTE
     ))
 }
 
@@ -517,28 +582,15 @@ async fn a_lease_is_one_owners_until_it_ends() {
             [2, 2]
         );
 
-        // Whoever lost a lease changes nothing.
-        let id = stolen[0].id;
-        let data = object(&json!({"x": 1}));
-        let failure = Failure {
-            data: &data,
-            detail: "why\0",
-            again_in: Some(3600.0),
-            session: None,
-        };
-        let finish = |lease: &'static str, name: &'static str| {
-            let node = NodeRow {
-                hostname: Some(name.into()),
-                ipaddr: Some(name.into()),
-                ..stolen[0].clone()
-            };
-            async move { tx!(db, |tx| leases::finish_provisioning(&mut tx, &node, lease)) }
-        };
+        // A lease that is lost changes nothing.
+        let node = &stolen[0];
+        let finish =
+            async |lease: &str, name: &str| make_ready(db, node, lease, name, name).await.unwrap();
         assert!(!finish("rest", "late").await);
         assert!(finish("thief", "quick").await);
         assert!(!finish("thief", "twice").await);
         assert_eq!(tx!(db, |tx| leases::renew_lease(&mut tx, "rest", 60.0)), 0);
-        let node = tx!(db, |tx| nodes::find_node(&mut tx, id)).unwrap();
+        let node = tx!(db, |tx| nodes::find_node(&mut tx, node.id)).unwrap();
         assert_eq!(
             (node.state.0, node.hostname.as_deref()),
             (NodeState::Ready, Some("quick"))
@@ -547,12 +599,20 @@ async fn a_lease_is_one_owners_until_it_ends() {
 
         // Postponed: not before its time.
         let other = &stolen[1];
-        assert!(tx!(db, |tx| leases::postpone_node(
-            &mut tx, other, "thief", failure
-        )));
-        assert!(!tx!(db, |tx| leases::postpone_node(
-            &mut tx, other, "thief", failure
-        )));
+        let data = object(&json!({"x": 1}));
+        let fail = async |transition, node: &NodeRow, lease: &str, pause| {
+            let change = Change {
+                lease: Some(lease),
+                pause,
+                data: Some(&data),
+                detail: Some("why\0"),
+                ..Change::default()
+            };
+            apply(db, transition, node.id, change).await
+        };
+        let hour = Some(Duration::from_hours(1));
+        assert!(fail(Transition::Postpone, other, "thief", hour).await);
+        assert!(!fail(Transition::Postpone, other, "thief", hour).await);
         let last = history(db, other.id).await.pop();
         assert_eq!(
             last,
@@ -565,35 +625,21 @@ async fn a_lease_is_one_owners_until_it_ends() {
                 .is_empty()
         );
         // Failed.
-        let failing = &mine[0];
-        assert!(!tx!(db, |tx| leases::fail_node(
-            &mut tx, failing, "thief", failure
-        )));
-        let now = Failure {
-            again_in: Some(-1.0),
-            ..failure
-        };
-        assert!(tx!(db, |tx| leases::fail_node(
-            &mut tx, failing, "mine", now
-        )));
-        assert_eq!(state(db, failing.id).await, NodeState::Failed);
-        let never = Failure {
-            again_in: None,
-            ..failure
-        };
-        assert!(tx!(db, |tx| leases::fail_node(
-            &mut tx, &mine[1], "mine", never
-        )));
-        assert_eq!(
-            tx!(db, |tx| repairs::list_repairable(&mut tx, 10)),
-            [failing.id]
-        );
-        assert!(tx!(db, |tx| repairs::repair_node(&mut tx, failing.id)));
-        assert!(!tx!(db, |tx| repairs::repair_node(&mut tx, failing.id)));
-        assert!(!tx!(db, |tx| repairs::repair_node(&mut tx, mine[1].id)));
-        let row = tx!(db, |tx| nodes::find_node(&mut tx, failing.id)).unwrap();
+        let (first, second) = (&mine[0], &mine[1]);
+        assert!(!fail(Transition::Fail, first, "thief", hour).await);
+        assert!(fail(Transition::Fail, first, "mine", Some(Duration::ZERO)).await);
+        assert_eq!(state(db, first.id).await, NodeState::Failed);
+        assert!(fail(Transition::Fail, second, "mine", None).await);
+        let due = tx!(db, |tx| operators::list_repairable(&mut tx, 10));
+        assert_eq!(due, [first.id]);
+        let lock = async |id| tx!(db, |tx| operators::lock_repairable(&mut tx, id)).is_some();
+        assert!(lock(first.id).await && !lock(second.id).await);
+        assert!(apply(db, Transition::Repair, first.id, Change::default()).await);
+        assert!(!apply(db, Transition::Repair, first.id, Change::default()).await);
+        assert!(!lock(first.id).await);
+        let row = tx!(db, |tx| nodes::find_node(&mut tx, first.id)).unwrap();
         assert_eq!((row.state.0, row.repairs), (NodeState::Deprovisioning, 1));
-        tx!(db, |tx| repairs::stop_repairs(&mut tx, mine[1].id, "why"));
+        by_hand(db, Transition::StopRepairs, second.id).await;
     }
 }
 
@@ -609,27 +655,13 @@ async fn a_deprovisioned_node_is_unused_or_done() {
         let second = insert(db, second).await;
         lend(db, &session, &second).await;
         let third = insert(db, new_node(3, Some("p"), true)).await;
-        tx!(db, |tx| nodes::reserve_node(
-            &mut tx, &third, &session, "lease", 60.0
-        ));
-        let give_back = async || {
-            tx!(db, |tx| leases::return_to_ready(
-                &mut tx,
-                &third,
-                &session,
-                "lease",
-                &third.data
-            ))
-        };
+        reserve_under(db, &session, &third, "lease", MINUTE).await;
+        let give_back = async || work(db, Transition::Return, &third, "lease").await;
         assert!(give_back().await);
         assert!(!give_back().await);
         assert_eq!(state(db, third.id).await, NodeState::Ready);
         lend(db, &session, &third).await;
-        tx!(db, |tx| sessions::retire_session(
-            &mut tx,
-            session.id,
-            Cause::Retired
-        ));
+        retire(db, &session).await;
         assert_eq!(state(db, third.id).await, NodeState::Deprovisioning);
         // Whoever was putting keys on them holds them until it hands them back.
         assert!(
@@ -656,11 +688,9 @@ async fn a_deprovisioned_node_is_unused_or_done() {
             claimed.iter().map(|node| node.id).collect::<Vec<_>>(),
             [first.id, second.id, third.id]
         );
-        let data = JsonObject::default();
         let finish = async |node: &NodeRow| {
-            tx!(db, |tx| leases::finish_deprovisioning(
-                &mut tx, node, "l", &data
-            ))
+            work(db, Transition::MakeUnused, node, "l").await
+                || work(db, Transition::Finish, node, "l").await
         };
         assert!(finish(&claimed[0]).await);
         assert!(finish(&claimed[1]).await);
@@ -718,15 +748,8 @@ async fn what_an_operator_takes_out_is_not_used_again() {
         assert_eq!(levels.iter().map(|level| level.quantity).sum::<i64>(), 2);
 
         // Its deprovisioning is under way when it is taken out.
-        let retire = async |node: &NodeRow, how: Retirement| {
-            tx!(db, |tx| operators::retire_node(&mut tx, node, how, "why"));
-        };
-        retire(&ready, Retirement::TakenDown).await;
-        tx!(db, |tx| sessions::retire_session(
-            &mut tx,
-            session.id,
-            Cause::Retired
-        ));
+        by_hand(db, Transition::TakeDown, ready.id).await;
+        retire(db, &session).await;
         tx!(db, |tx| leases::hand_back_lease(&mut tx, "lease"));
         let (deprovisioning, batch) = (NodeState::Deprovisioning, Portion::Batch);
         let claimed = claim(db, deprovisioning, Some("p"), batch, "l").await;
@@ -735,16 +758,14 @@ async fn what_an_operator_takes_out_is_not_used_again() {
             [lent.id, ready.id]
         );
         assert!(claimed[0].reusable);
-        let locked = tx!(db, |tx| operators::lock_node(&mut tx, lent.id)).unwrap();
-        retire(&locked, Retirement::UsedUp).await;
+        assert!(tx!(db, |tx| operators::lock_node(&mut tx, lent.id)).is_some());
+        by_hand(db, Transition::UseUp, lent.id).await;
         for node in &claimed {
-            let finished = tx!(db, |tx| leases::finish_deprovisioning(
-                &mut tx, node, "l", &node.data
-            ));
-            assert!(finished);
+            assert!(!work(db, Transition::MakeUnused, node, "l").await);
+            assert!(work(db, Transition::Finish, node, "l").await);
             assert_eq!(state(db, node.id).await, NodeState::Done);
         }
-        retire(&unused, Retirement::Forgotten).await;
+        by_hand(db, Transition::Forget, unused.id).await;
         assert_eq!(
             history(db, unused.id).await.pop(),
             Some(happened("node-retired", "unused", "done"))
@@ -759,26 +780,35 @@ async fn what_an_operator_holds_or_repairs() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let node = insert(db, new_node(1, Some("p"), true)).await;
-        let hold = async |held: bool| {
-            tx!(db, |tx| operators::set_held(&mut tx, &node, held, "why"));
+        let hold = async |transition| {
+            by_hand(db, transition, node.id).await;
             tx!(db, |tx| nodes::count_ready(&mut tx, "p"))
         };
-        assert_eq!(hold(true).await, 0);
+        assert_eq!(hold(Transition::Hold).await, 0);
         assert_eq!(tx!(db, |tx| operators::list_levels(&mut tx))[0].held, 1);
-        assert_eq!(hold(false).await, 1);
-        tx!(db, |tx| operators::deprovision_failed(
-            &mut tx, &node, "why"
-        ));
-        assert_eq!(state(db, node.id).await, NodeState::Deprovisioning);
-        assert!(tx!(db, |tx| operators::try_now(&mut tx, &node, "why")));
+        assert!(!apply(db, Transition::TakeDown, node.id, Change::default()).await);
+        assert_eq!(hold(Transition::LetGo).await, 1);
+        fail(db, &node).await;
+        by_hand(db, Transition::RepairByHand, node.id).await;
+        by_hand(db, Transition::RetryNow, node.id).await;
         let claimed = claim(db, NodeState::Deprovisioning, Some("p"), Portion::One, "l").await;
         assert_eq!(claimed.len(), 1);
-        assert!(!tx!(db, |tx| operators::try_now(&mut tx, &node, "why")));
-        tx!(db, |tx| operators::reuse_failed(
-            &mut tx, &node, &node.data, "why"
-        ));
+        assert!(!apply(db, Transition::RetryNow, node.id, Change::default()).await);
+        assert!(work(db, Transition::Fail, &node, "l").await);
+        by_hand(db, Transition::Reuse, node.id).await;
         assert_eq!(state(db, node.id).await, NodeState::Unused);
     }
+}
+
+/// Makes a ready node fail.
+async fn fail(db: &Db, node: &NodeRow) {
+    let change = Change {
+        lease: Some("failing"),
+        lease_length: MINUTE,
+        ..Change::default()
+    };
+    assert!(apply(db, Transition::Reserve, node.id, change).await);
+    assert!(apply(db, Transition::Fail, node.id, change).await);
 }
 
 /// A worker only takes the key off a held node, and does so once, also when another worker died or stopped at it.
@@ -787,55 +817,50 @@ async fn a_held_node_waits_until_its_key_is_off() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let node = insert(db, new_node(1, Some("p"), true)).await;
-        let set_held = async |held| tx!(db, |tx| operators::set_held(&mut tx, &node, held, "why"));
         let waiting = async || tx!(db, |tx| leases::list_waiting(&mut tx));
-        let claim = async |lease: &str, seconds: f64| {
+        let claim = async |lease: &str, length: Duration| {
             let group = waiting().await.pop().unwrap();
             assert!(group.held && !group.failing, "{group:?}");
             let portion = Portion::One;
             let nodes = tx!(db, |tx| leases::claim_nodes(
-                &mut tx, &group, portion, lease, seconds
+                &mut tx, &group, portion, lease, length
             ));
             assert_eq!(nodes.len(), 1);
             nodes
         };
-        set_held(true).await;
-        assert_eq!(waiting().await, []);
-        tx!(db, |tx| operators::deprovision_failed(
-            &mut tx, &node, "why"
-        ));
-        let work = NodeState::Deprovisioning;
+        fail(db, &node).await;
+        by_hand(db, Transition::RepairByHand, node.id).await;
+        by_hand(db, Transition::HoldReturned, node.id).await;
+        let kind = NodeState::Deprovisioning;
         tx!(db, |tx| pools::count_failure(
-            &mut tx, "p", work, "x", 1, 0.0
+            &mut tx, "p", kind, "x", 1, 0.0
         ));
-        tx!(db, |tx| pools::set_retry(&mut tx, "p", work, 600.0));
+        tx!(db, |tx| pools::set_retry(&mut tx, "p", kind, 600.0));
         // The first one dies at it, the second one stops.
-        claim("dead", -1.0).await;
-        claim("stopped", 60.0).await;
+        claim("dead", Duration::ZERO).await;
+        claim("stopped", MINUTE).await;
         assert_eq!(waiting().await, []);
         tx!(db, |tx| leases::hand_back_lease(&mut tx, "stopped"));
         // The checker counts from here, not from when the node came into this state.
         let row = tx!(db, |tx| nodes::find_node(&mut tx, node.id)).unwrap();
         assert!(row.retry_at >= row.state_since && row.retry_at.is_some());
-        let nodes = claim("failing", 60.0).await;
-        assert!(tx!(db, |tx| leases::leave_held_node(
-            &mut tx,
-            &nodes[0],
-            "failing",
-            Some(-1.0)
-        )));
-        let nodes = claim("done", 60.0).await;
-        assert!(tx!(db, |tx| leases::leave_held_node(
-            &mut tx, &nodes[0], "done", None
-        )));
+        let nodes = claim("failing", MINUTE).await;
+        let change = Change {
+            lease: Some("failing"),
+            pause: Some(Duration::ZERO),
+            ..Change::default()
+        };
+        assert!(apply(db, Transition::PostponeKeys, nodes[0].id, change).await);
+        let nodes = claim("done", MINUTE).await;
+        assert!(work(db, Transition::RemoveKeys, &nodes[0], "done").await);
         assert_eq!(waiting().await, []);
-        set_held(false).await;
+        by_hand(db, Transition::LetGoReturned, node.id).await;
         assert_eq!(
             waiting().await,
             [],
             "the pool's mechanism is to be used now"
         );
-        tx!(db, |tx| pools::clear_failures(&mut tx, "p", work));
+        tx!(db, |tx| pools::clear_failures(&mut tx, "p", kind));
         assert!(!waiting().await[0].held);
     }
 }
@@ -920,18 +945,8 @@ async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
         let registered = insert(db, new_node(1, None, false)).await;
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 1));
         let mine = claim(db, NodeState::Provisioning, Some("p"), Portion::One, "mine").await;
-        let finish = |hostname: &str, ipaddr: &str| {
-            let node = NodeRow {
-                hostname: Some(hostname.into()),
-                ipaddr: Some(ipaddr.into()),
-                ..mine[0].clone()
-            };
-            async move {
-                db.transaction(async |mut tx| {
-                    leases::finish_provisioning(&mut tx, &node, "mine").await
-                })
-                .await
-            }
+        let finish = async |hostname: &str, ipaddr: &str| {
+            make_ready(db, &mine[0], "mine", hostname, ipaddr).await
         };
         let (name, address) = ("node1.example.org", "192.0.2.1");
         let refused = async |what: &str| {
@@ -947,25 +962,19 @@ async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
             );
         };
         refused("unused").await;
-        let id = registered.id;
-        assert!(tx!(db, |tx| nodes::pick_reusable_node(&mut tx, id, "q")));
+        let fill = Change {
+            pool: Some("q"),
+            ..Change::default()
+        };
+        assert!(apply(db, Transition::Fill, registered.id, fill).await);
         refused("provisioning").await;
         let theirs = claim(db, NodeState::Provisioning, Some("q"), Portion::One, "its").await;
-        let failure = Failure {
-            data: &object(&json!({})),
-            detail: "why",
-            again_in: None,
-            session: None,
-        };
-        let (its, failed) = (&theirs[0], failure);
-        assert!(tx!(db, |tx| leases::fail_node(&mut tx, its, "its", failed)));
+        assert!(work(db, Transition::Fail, &theirs[0], "its").await);
         refused("failed").await;
 
         // Registered again, it is provisioned where the failed one is.
         let again = insert(db, new_node(1, None, false)).await;
-        assert!(tx!(db, |tx| nodes::pick_reusable_node(
-            &mut tx, again.id, "q"
-        )));
+        assert!(apply(db, Transition::Fill, again.id, fill).await);
         let again = claim(
             db,
             NodeState::Provisioning,
@@ -974,10 +983,8 @@ async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
             "again",
         )
         .await;
-        let (again, lease) = (&again[0], "again");
-        assert!(tx!(db, |tx| leases::finish_provisioning(
-            &mut tx, again, lease
-        )));
+        let ready = make_ready(db, &again[0], "again", name, address).await;
+        assert!(ready.unwrap());
         assert!(finish("other", "192.0.2.7").await.unwrap());
     }
 }

@@ -1,7 +1,6 @@
 //! Keys of requests.
 
 use chrono::TimeDelta;
-use duffy_server::db::events::Cause;
 use duffy_server::db::idempotency::{self, NewKey};
 use duffy_server::db::tenants::{self, NewTenant};
 use duffy_server::db::{Db, Interval, JsonObject, sessions};
@@ -94,11 +93,7 @@ async fn keys_are_claimed_answered_and_forgotten() {
         // Neither young ones nor those of running sessions are old.
         let prune = async |age| tx!(db, |tx| idempotency::delete_old_keys(&mut tx, age, 10));
         assert_eq!(prune(-60.0).await, 0);
-        tx!(db, |tx| sessions::retire_session(
-            &mut tx,
-            second,
-            Cause::Retired
-        ));
+        tx!(db, |tx| sessions::retire_session(&mut tx, second));
         assert_eq!(prune(60.0).await, 0);
         assert!(find(tenant_id).await.unwrap().3.is_some());
         assert_eq!(prune(-60.0).await, 1);

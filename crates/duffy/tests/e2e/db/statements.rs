@@ -84,6 +84,27 @@ async fn each_engine_understands_each_statement() {
     assert!(count > 50, "only {count} statements were found");
 }
 
+/// Only transitions write the state of a node; others add nodes, extend leases, or find the pool of an original's node.
+#[test]
+fn only_transitions_write_nodes() {
+    let writers = |verb: &str| {
+        let statements = statements();
+        let writing = statements.iter().filter(|each| each.text.contains(verb));
+        let mut functions: Vec<_> = writing.map(|each| each.function.clone()).collect();
+        functions.sort();
+        functions
+    };
+    assert_eq!(
+        writers("UPDATE nodes "),
+        ["renew_lease", "set_pool", "update"]
+    );
+    assert_eq!(
+        writers("INSERT INTO nodes "),
+        ["insert_node", "insert_provisioning_nodes"]
+    );
+    assert!(writers("DELETE FROM nodes ").is_empty());
+}
+
 /// How each engine means to run the statement of a function, with these values.
 pub async fn plans(engines: &Engines, function: &str, values: &str) -> (String, String) {
     let statements = statements();

@@ -1,0 +1,191 @@
+//! Writes transitions of nodes: the row, the history and the wake-up in one transaction. No other statement writes a
+//! node's state.
+
+use std::time::Duration;
+
+use duffy_api::NodeState;
+
+use super::events::{self, Event};
+use super::nodes::NodeRow;
+use super::sessions::SessionRow;
+use super::{DbError, JsonObject, Tx};
+use crate::node_state::{Counter, Hold, LeaseChange, LeaseCheck, Pause, Transition};
+
+/// What a transition writes besides what its rule says. What is `None` stays as it is, except `pause`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change<'a> {
+    /// The lease that the caller has, or takes.
+    pub lease: Option<&'a str>,
+    /// How long a lease that is taken lasts.
+    pub lease_length: Duration,
+    /// How long the pause is, where the rule sets one; `None` is a pause without an end.
+    pub pause: Option<Duration>,
+    /// The node's data.
+    pub data: Option<&'a JsonObject>,
+    /// Its host name.
+    pub hostname: Option<&'a str>,
+    /// Its address.
+    pub ipaddr: Option<&'a str>,
+    /// The pool that takes it.
+    pub pool: Option<&'a str>,
+    /// The session in whose course it happens.
+    pub session: Option<&'a SessionRow>,
+    /// Last lines of a playbook or of SSH, an operator's reason.
+    pub detail: Option<&'a str>,
+}
+
+/// Applies a transition to a node that is in the state that its row says. Returns the row as it is after that; `None`
+/// when the state is another by now, or the rule does not allow it.
+pub async fn apply_to(
+    tx: &mut Tx,
+    transition: Transition,
+    node: &NodeRow,
+    change: &Change<'_>,
+) -> Result<Option<NodeRow>, DbError> {
+    let pool = node.pool.as_deref();
+    let moved = run(tx, transition, &[node.state.0], &[node.id], pool, change).await?;
+    Ok(moved.into_iter().next())
+}
+
+/// Applies a transition to those of the nodes that its rule allows it for. Returns their rows as they are after that, in
+/// the order of their numbers.
+pub async fn apply(
+    tx: &mut Tx,
+    transition: Transition,
+    ids: &[i64],
+    change: &Change<'_>,
+) -> Result<Vec<NodeRow>, DbError> {
+    run(tx, transition, transition.rule().from, ids, None, change).await
+}
+
+/// `pool` is that of the nodes before the transition, which may take them out of it.
+async fn run(
+    tx: &mut Tx,
+    transition: Transition,
+    states: &[NodeState],
+    ids: &[i64],
+    pool: Option<&str>,
+    change: &Change<'_>,
+) -> Result<Vec<NodeRow>, DbError> {
+    let rule = transition.rule();
+    let mut moved = Vec::new();
+    let mut events = Vec::new();
+    for from in states.iter().filter(|state| rule.from.contains(state)) {
+        let rows = update(tx, transition, *from, ids, change).await?;
+        events.extend(
+            rows.iter()
+                .map(|row| event(transition, *from, row, pool, change)),
+        );
+        moved.extend(rows);
+    }
+    if !moved.is_empty() {
+        events::record_all(tx, events).await?;
+        if rule.wakes {
+            tx.wake_workers();
+        }
+    }
+    moved.sort_by_key(|row| row.id);
+    Ok(moved)
+}
+
+async fn update(
+    tx: &mut Tx,
+    transition: Transition,
+    from: NodeState,
+    ids: &[i64],
+    change: &Change<'_>,
+) -> Result<Vec<NodeRow>, DbError> {
+    let rule = transition.rule();
+    let to = rule.to.unwrap_or(from);
+    let lease = match rule.lease {
+        LeaseChange::Keep => "keep",
+        LeaseChange::Take => "take",
+        LeaseChange::End => "end",
+    };
+    let pause = match rule.pause {
+        Pause::Keep | Pause::End => None,
+        Pause::Set => change.pause.map(|pause| pause.as_secs_f64()),
+    };
+    let hold = match rule.hold {
+        Hold::Keep => "keep",
+        Hold::Set => "set",
+        Hold::End => "end",
+    };
+    tx.query(
+        "UPDATE nodes SET state = {as_state $3}, \
+         state_since = CASE WHEN $2 = $3 THEN state_since ELSE {now} END, \
+         retired_at = CASE WHEN $3 = 'done' THEN {now} ELSE retired_at END, \
+         pool = CASE WHEN $3 IN ('unused', 'done') THEN NULL ELSE coalesce($4, pool) END, \
+         lease = CASE $5 WHEN 'keep' THEN lease WHEN 'take' THEN $6 END, \
+         lease_expires_at = CASE $5 WHEN 'keep' THEN lease_expires_at WHEN 'take' THEN {now + $7} END, \
+         fence = CASE $5 WHEN 'take' THEN {next_fence} ELSE fence END, \
+         attempts = CASE $8 WHEN 'keep' THEN attempts WHEN 'one' THEN 1 WHEN 'up' THEN attempts + 1 \
+         WHEN 'down' THEN CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END ELSE 0 END, \
+         repairs = CASE $9 WHEN 'keep' THEN repairs WHEN 'up' THEN repairs + 1 ELSE 0 END, \
+         retry_at = CASE WHEN $10 THEN retry_at ELSE {now + $11} END, \
+         held_at = CASE $12 WHEN 'keep' THEN held_at WHEN 'set' THEN {now} END, \
+         reusable = reusable AND NOT $13, data = coalesce($14, data), \
+         hostname = coalesce($15, hostname), ipaddr = coalesce($16, ipaddr) \
+         WHERE id {in_rows} {ids $1} {end_in_rows} AND CAST(state AS TEXT) = $2 AND retired_at IS NULL \
+         AND (NOT $17 OR lease = $6) \
+         AND (NOT $18 OR lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+         AND (CAST($19 AS BOOLEAN) IS NULL OR (held_at IS NOT NULL) = $19) \
+         AND (CAST($20 AS BOOLEAN) IS NULL OR reusable = $20) RETURNING {node_columns}",
+    )
+    .bind(format!("{ids:?}"))
+    .bind(from.as_str())
+    .bind(to.as_str())
+    .bind(change.pool)
+    .bind(lease)
+    .bind(change.lease)
+    .bind(change.lease_length.as_secs_f64())
+    .bind(word(rule.attempts))
+    .bind(word(rule.repairs))
+    .bind(rule.pause == Pause::Keep)
+    .bind(pause)
+    .bind(hold)
+    .bind(rule.use_up)
+    .bind(change.data)
+    .bind(change.hostname)
+    .bind(change.ipaddr)
+    .bind(rule.requires == LeaseCheck::Own)
+    .bind(rule.requires == LeaseCheck::Free)
+    .bind(rule.held)
+    .bind(rule.reusable)
+    .fetch_all()
+    .await
+}
+
+fn word(counter: Counter) -> &'static str {
+    match counter {
+        Counter::Keep => "keep",
+        Counter::Zero => "zero",
+        Counter::One => "one",
+        Counter::Up => "up",
+        Counter::Down => "down",
+    }
+}
+
+fn event(
+    transition: Transition,
+    from: NodeState,
+    row: &NodeRow,
+    pool: Option<&str>,
+    change: &Change<'_>,
+) -> Event {
+    let detail = match transition {
+        Transition::Claim => Some(format!("attempt {}", row.attempts)),
+        Transition::Repair => Some(format!("repair {}", row.repairs)),
+        _ => change.detail.map(str::to_owned),
+    };
+    Event {
+        node_id: Some(row.id),
+        session_id: change.session.map(|session| session.id),
+        tenant_id: change.session.map(|session| session.tenant_id),
+        pool: row.pool.clone().or_else(|| pool.map(str::to_owned)),
+        from: Some(from),
+        to: Some(row.state.0),
+        detail,
+        ..Event::new(transition.rule().cause)
+    }
+}

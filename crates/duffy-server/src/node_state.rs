@@ -1,0 +1,337 @@
+//! The life of a node: its states, and the transitions between them.
+//!
+//! This module is the specification. `db/transitions.rs` writes what a [`Rule`] says, and nothing else writes a node's
+//! state. `duffy admin check` judges rows by it, and a test compares `docs/node-states.md` with it.
+
+use duffy_api::NodeState::{
+    self, Contextualizing, Deployed, Deprovisioning, Done, Failed, Provisioning, Ready, Unused,
+};
+
+use crate::cause::Cause;
+
+/// Who acts on a node in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// Nobody: it waits until somebody needs it.
+    Nobody,
+    /// A worker, under a lease. When the lease lapses, another worker takes over.
+    Worker,
+    /// The request for a session, under a lease. When the lease lapses, a worker undoes the session.
+    Request,
+    /// The tenant, until the session ends.
+    Session,
+}
+
+/// Who acts on a node in this state.
+pub const fn actor(state: NodeState) -> Actor {
+    match state {
+        Unused | Ready | Failed | Done => Actor::Nobody,
+        Provisioning | Deprovisioning => Actor::Worker,
+        Contextualizing => Actor::Request,
+        Deployed => Actor::Session,
+    }
+}
+
+/// Whether somebody acts on nodes in this state under a lease.
+pub fn is_leased(state: NodeState) -> bool {
+    matches!(actor(state), Actor::Worker | Actor::Request)
+}
+
+/// Whether a session has the nodes in this state.
+pub fn is_in_session(state: NodeState) -> bool {
+    matches!(actor(state), Actor::Request | Actor::Session)
+}
+
+/// What a transition requires of the node's lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseCheck {
+    /// Nothing.
+    Any,
+    /// The caller has it.
+    Own,
+    /// Nobody has it.
+    Free,
+}
+
+/// What becomes of the lease. Taking it raises the fence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// It stays.
+    Keep,
+    /// The caller gets it.
+    Take,
+    /// Nobody has it.
+    End,
+}
+
+/// What becomes of a counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// It stays.
+    Keep,
+    /// 0.
+    Zero,
+    /// 1.
+    One,
+    /// One more.
+    Up,
+    /// One less, at least 0.
+    Down,
+}
+
+/// What becomes of the time before which nobody acts on the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// It stays.
+    Keep,
+    /// There is none.
+    End,
+    /// The caller sets it.
+    Set,
+}
+
+/// What becomes of an operator's hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It stays.
+    Keep,
+    /// The node is held from now on.
+    Set,
+    /// The node is held no longer.
+    End,
+}
+
+/// What a transition requires of a node's row, and what it writes.
+///
+/// What is the same for all of them: the row is not retired. A change of the state sets `state_since`, `done` also sets
+/// `retired_at`, and a node that is `unused` or `done` belongs to no pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// The states in which it is allowed.
+    pub from: &'static [NodeState],
+    /// The state after it; `None` when the state stays.
+    pub to: Option<NodeState>,
+    /// What it requires of the lease.
+    pub requires: LeaseCheck,
+    /// Whether the node must be held, or must not be.
+    pub held: Option<bool>,
+    /// Whether the node must be reusable, or must not be.
+    pub reusable: Option<bool>,
+    /// What becomes of the lease.
+    pub lease: LeaseChange,
+    /// What becomes of the number of attempts.
+    pub attempts: Counter,
+    /// What becomes of the number of repairs since the node was last lent.
+    pub repairs: Counter,
+    /// What becomes of `retry_at`.
+    pub pause: Pause,
+    /// Whether the node is not reusable from now on.
+    pub use_up: bool,
+    /// What becomes of `held_at`.
+    pub hold: Hold,
+    /// Whether workers have something to do after it.
+    pub wakes: bool,
+    /// As the history has it.
+    pub cause: Cause,
+}
+
+/// Begins and ends nothing.
+const STAY: Rule = Rule {
+    from: &[],
+    to: None,
+    requires: LeaseCheck::Any,
+    held: None,
+    reusable: None,
+    lease: LeaseChange::Keep,
+    attempts: Counter::Keep,
+    repairs: Counter::Keep,
+    pause: Pause::Keep,
+    use_up: false,
+    hold: Hold::Keep,
+    wakes: false,
+    cause: Cause::Registered,
+};
+/// Ends work under the caller's lease, whatever came of it.
+const END_WORK: Rule = Rule {
+    requires: LeaseCheck::Own,
+    lease: LeaseChange::End,
+    pause: Pause::End,
+    ..STAY
+};
+/// Ends work that succeeded.
+const SUCCEED: Rule = Rule {
+    attempts: Counter::Zero,
+    ..END_WORK
+};
+/// Begins a state anew, whoever worked before.
+const RESET: Rule = Rule {
+    lease: LeaseChange::End,
+    attempts: Counter::Zero,
+    pause: Pause::End,
+    wakes: true,
+    ..STAY
+};
+/// An operator decides, about a node that is not held.
+const BY_HAND: Rule = Rule {
+    held: Some(false),
+    pause: Pause::End,
+    wakes: true,
+    ..STAY
+};
+
+/// A session ends. Who still puts a key on the node keeps the lease, and hands it back.
+const RELEASE: Rule = Rule {
+    lease: LeaseChange::Keep,
+    ..RESET
+};
+
+/// Declares [`Transition`]. A line is: name { [states in which it is allowed] -> state after it, cause: rest of its rule }.
+macro_rules! transitions {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { [$($from:ident)+] $(-> $to:ident)?, $cause:ident: $($rest:tt)+ }
+    )+) => {
+        /// A step in the life of a node.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Transition {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Transition {
+            /// All transitions.
+            pub const ALL: &[Transition] = &[$(Transition::$name),+];
+
+            /// What it requires and what it writes.
+            pub const fn rule(self) -> Rule {
+                match self {
+                    $(Transition::$name => Rule {
+                        from: &[$($from),+],
+                        to: first(&[$($to)?]),
+                        cause: Cause::$cause,
+                        $($rest)+
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+const fn first(states: &[NodeState]) -> Option<NodeState> {
+    match states {
+        [] => None,
+        [state, ..] => Some(*state),
+    }
+}
+
+transitions! {
+    /// A pool that lacks nodes takes an unused one.
+    Fill { [Unused] -> Provisioning, Filled: held: Some(false), ..RESET }
+    /// A worker begins an attempt.
+    Claim { [Provisioning Deprovisioning], Claimed:
+        requires: LeaseCheck::Free, lease: LeaseChange::Take, attempts: Counter::Up, pause: Pause::End, ..STAY }
+    /// A worker stops before the end of an attempt, which does not count. The pause ends now: nobody is at work.
+    HandBack { [Provisioning Deprovisioning], HandedBack:
+        attempts: Counter::Down, pause: Pause::Set, wakes: true, ..END_WORK }
+    /// The same of a node that an operator holds: an attempt without a lease would mean that the key is off.
+    HandBackHeld { [Deprovisioning], HandedBack:
+        held: Some(true), attempts: Counter::Zero, pause: Pause::Set, wakes: true, ..END_WORK }
+    /// An attempt failed, and another one follows.
+    Postpone { [Provisioning Deprovisioning], Postponed: pause: Pause::Set, ..END_WORK }
+    /// The last attempt failed. The pause is the one before a repair.
+    Fail { [Provisioning Contextualizing Deprovisioning] -> Failed, Failed:
+        pause: Pause::Set, wakes: true, ..END_WORK }
+    /// The mechanism made the node.
+    MakeReady { [Provisioning] -> Ready, Provisioned: ..SUCCEED }
+    /// The mechanism made a node that an operator retired meanwhile. The row keeps what was made, to take it down.
+    KeepMade { [Deprovisioning], Provisioned: wakes: true, ..SUCCEED }
+    /// The mechanism took a reusable node down. A pool may want it.
+    MakeUnused { [Deprovisioning] -> Unused, Deprovisioned: reusable: Some(true), wakes: true, ..SUCCEED }
+    /// The mechanism took a node down that is not used again.
+    Finish { [Deprovisioning] -> Done, Deprovisioned: reusable: Some(false), ..END_WORK }
+    /// The tenant's key is off a node that an operator holds. Nothing else is done to it.
+    RemoveKeys { [Deprovisioning], KeysRemoved: attempts: Counter::One, ..END_WORK }
+    /// The tenant's key could not be taken off a held node. Another attempt follows.
+    PostponeKeys { [Deprovisioning], Postponed: attempts: Counter::Zero, pause: Pause::Set, ..END_WORK }
+
+    /// A session takes the node. Its pool lacks one now.
+    Reserve { [Ready] -> Contextualizing, Reserved: held: Some(false),
+        lease: LeaseChange::Take, attempts: Counter::One, pause: Pause::End, wakes: true, ..STAY }
+    /// The tenant's key is on the node.
+    Deploy { [Contextualizing] -> Deployed, Deployed: repairs: Counter::Zero, ..SUCCEED }
+    /// The session is not granted, and the node is as good as before.
+    Return { [Contextualizing] -> Ready, Returned: ..SUCCEED }
+    /// The tenant or an administrator retired the session.
+    Retire { [Contextualizing Deployed] -> Deprovisioning, Retired: ..RELEASE }
+    /// The session's time is over.
+    Expire { [Contextualizing Deployed] -> Deprovisioning, Expired: ..RELEASE }
+    /// The session could not be granted.
+    Refuse { [Contextualizing Deployed] -> Deprovisioning, Refused: ..RELEASE }
+    /// The process that worked on the request for the session died.
+    Abandon { [Contextualizing Deployed] -> Deprovisioning, Abandoned: ..RELEASE }
+    /// A worker found the node in use by no running session.
+    ReleaseOrphan { [Contextualizing Deployed] -> Deprovisioning, Orphaned: requires: LeaseCheck::Free, ..RESET }
+
+    /// The node's pool is drained.
+    Drain { [Provisioning Ready] -> Deprovisioning, Drained:
+        requires: LeaseCheck::Free, held: Some(false), ..RESET }
+    /// The pause of a failed node is over.
+    Repair { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Up, ..RESET }
+    /// A failed node is left to the operator.
+    StopRepairs { [Failed], Failed: pause: Pause::End, ..STAY }
+
+    /// An operator has a failed node deprovisioned.
+    RepairByHand { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Zero, ..RESET }
+    /// An operator has a failed node without a pool used again.
+    Reuse { [Failed] -> Unused, Repaired: held: Some(false), repairs: Counter::Zero, ..RESET }
+    /// An operator ends the pause before the next attempt.
+    RetryNow { [Provisioning Deprovisioning], Repaired:
+        requires: LeaseCheck::Free, attempts: Counter::Zero, ..BY_HAND }
+    /// An operator takes a node out, and it is deprovisioned. Who works on it keeps the lease, and loses the next write.
+    TakeDown { [Provisioning Ready Failed] -> Deprovisioning, NodeRetired:
+        attempts: Counter::Zero, use_up: true, ..BY_HAND }
+    /// An operator takes a node out that is in use or being deprovisioned: it is not used again after that.
+    UseUp { [Deployed Deprovisioning], NodeRetired: use_up: true, ..BY_HAND }
+    /// An operator takes a node out that nobody can take down.
+    Forget { [Unused Provisioning Ready Failed Done] -> Done, NodeRetired:
+        lease: LeaseChange::End, use_up: true, ..BY_HAND }
+    /// An operator keeps a node as it is.
+    Hold { [Unused Provisioning Ready Contextualizing Deployed Failed], Held:
+        pause: Pause::Keep, hold: Hold::Set, ..BY_HAND }
+    /// An operator keeps a node whose session has ended. The tenant's key comes off at once.
+    HoldReturned { [Deprovisioning], Held: attempts: Counter::Zero, hold: Hold::Set, ..BY_HAND }
+    /// An operator lets a held node go.
+    LetGo { [Unused Provisioning Ready Contextualizing Deployed Failed], Released:
+        held: Some(true), pause: Pause::Keep, hold: Hold::End, ..BY_HAND }
+    /// An operator lets a held node go whose deprovisioning goes on at once.
+    LetGoReturned { [Deprovisioning], Released: held: Some(true), hold: Hold::End, ..BY_HAND }
+}
+
+/// What the rules say of every row, whichever transitions led to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// The state.
+    pub state: NodeState,
+    /// Whether there is a lease, be it lapsed.
+    pub leased: bool,
+    /// Whether the row is retired.
+    pub retired: bool,
+}
+
+impl Shape {
+    /// What is wrong with it; `None` when transitions can lead to such a row.
+    pub fn contradiction(self) -> Option<&'static str> {
+        if self.leased && !is_leased(self.state) {
+            Some("has a lease in a state in which nobody works on it")
+        } else if self.retired && self.state != Done {
+            Some("is retired, but not done")
+        } else if self.state == Done && !self.retired {
+            Some("is done, but not retired")
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "node_state_tests.rs"]
+mod tests;

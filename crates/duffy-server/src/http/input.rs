@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::auth::Authenticated;
 use super::error::ApiError;
-use super::validate::{Body, Errors, Read, Unreadable, path_id, query_number, read_body};
+use super::validate::{Errors, Form, Read, Unreadable, path_id, query_number, read_body};
 use crate::context::Ctx;
 use crate::db::tenants::TenantRow;
 use crate::lifecycle::history::Page;
@@ -211,70 +211,59 @@ impl BodyReceiver {
 
 /// A request that changes something: who asks, and for what.
 ///
-/// The body is read first, then the credentials are looked at, then the fields: in this order the
-/// original finds what is wrong. What was read is not kept in between, but read again: it takes
-/// many times the memory of the text.
+/// The body is read first, then the credentials are checked, then errors in the fields are reported: in this order the
+/// original finds what is wrong.
 #[derive(Debug)]
-pub struct Submission {
-    /// Who asks.
-    pub tenant: TenantRow,
-    content_type: Option<String>,
-    received: Received,
+pub struct Submission<T> {
+    tenant: TenantRow,
+    value: Read<T>,
+    errors: Errors,
 }
 
-impl FromRequest<Ctx> for Submission {
+impl<T: Form + Send> FromRequest<Ctx> for Submission<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, ApiError> {
         let (mut parts, _) = request.into_parts();
-        let received = parts.extensions.remove().ok_or(ApiError::UnreadableBody)?;
-        let content_type = parts.headers.get(CONTENT_TYPE);
-        let content_type =
-            content_type.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        parse(&received, content_type.as_deref())?;
+        let (value, errors) = read_form(&parts)?;
         let Authenticated(tenant) = Authenticated::from_request_parts(&mut parts, ctx).await?;
         Ok(Self {
             tenant,
-            content_type,
-            received,
+            value,
+            errors,
         })
     }
 }
 
-fn parse(received: &Received, content_type: Option<&str>) -> Result<Body, ApiError> {
+/// Reads the fields of a body. The tree of the body, which takes many times the memory of its text, is gone after that.
+fn read_form<T: Form>(parts: &Parts) -> Result<(Read<T>, Errors), ApiError> {
+    let received: Option<&Received> = parts.extensions.get();
+    let received = received.ok_or(ApiError::UnreadableBody)?;
     let bytes = received.0.as_ref().as_ref().map_err(|refused| *refused)?;
-    read_body(content_type, bytes).map_err(|error| match error {
+    let content_type = parts.headers.get(CONTENT_TYPE);
+    let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let body = read_body(content_type.as_deref(), bytes).map_err(|error| match error {
         Unreadable::Json(error) => ApiError::Invalid(vec![*error]),
         Unreadable::Encoding => ApiError::UnreadableBody,
-    })
+    })?;
+    let mut errors = Errors::new();
+    let value = T::read(&body, &mut errors);
+    Ok((value, errors))
 }
 
-impl Submission {
-    fn body(&self) -> Result<Body, ApiError> {
-        parse(&self.received, self.content_type.as_deref())
-    }
-
-    /// Reads the body's fields.
-    pub fn read<T>(
-        self,
-        read: impl FnOnce(&Body, &mut Errors) -> Read<T>,
-    ) -> Result<(TenantRow, T), ApiError> {
-        let mut errors = Errors::new();
-        let value = read(&self.body()?, &mut errors);
-        let value = errors.finish(value).map_err(ApiError::Invalid)?;
+impl<T> Submission<T> {
+    /// The tenant that asks, and for what.
+    pub fn read(self) -> Result<(TenantRow, T), ApiError> {
+        let value = self.errors.finish(self.value).map_err(ApiError::Invalid)?;
         Ok((self.tenant, value))
     }
 
-    /// Reads the row's number in the path and the body's fields; errors in both are told.
-    pub fn read_for<T>(
-        self,
-        id: &LastSegment,
-        read: impl FnOnce(&Body, &mut Errors) -> Read<T>,
-    ) -> Result<(TenantRow, i64, T), ApiError> {
+    /// The same with the row's number in the path. Errors in both are reported together.
+    pub fn read_for(self, id: &LastSegment) -> Result<(TenantRow, i64, T), ApiError> {
         let mut errors = Errors::new();
         let id = path_id(&id.0, &mut errors);
-        let value = read(&self.body()?, &mut errors);
-        let both = id.and_then(|id| Ok((id, value?)));
+        errors.append(self.errors);
+        let both = id.and_then(|id| Ok((id, self.value?)));
         let (id, value) = errors.finish(both).map_err(ApiError::Invalid)?;
         Ok((self.tenant, id.ok_or(ApiError::NotFound)?, value))
     }

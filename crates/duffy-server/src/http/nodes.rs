@@ -12,7 +12,6 @@ use super::error::ApiError;
 use super::input::{HistoryOf, LastSegment, Submission};
 use super::lists::{List, Lists, written};
 use super::openapi::{AuthErrors, ConflictError, InputErrors, NotFoundError, ServerErrors};
-use super::validate::node_create;
 use crate::context::Ctx;
 use crate::lifecycle::{history, nodes, views};
 
@@ -121,9 +120,9 @@ pub async fn list_node_events(
 )]
 pub async fn create_node(
     State(ctx): State<Ctx>,
-    submission: Submission,
+    submission: Submission<NodeCreate>,
 ) -> Result<(StatusCode, Json<NodeResult>), ApiError> {
-    let (tenant, create) = submission.read(node_create)?;
+    let (tenant, create) = submission.read()?;
     if !tenant.is_admin {
         return Err(ApiError::Forbidden);
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Extension, MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,9 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use super::cross_site;
 use super::error::ApiError;
 use super::input::{BodyReceiver, LargeBodyPermit, large_body_permit};
+use super::{cross_site, sessions};
 use crate::actor;
 
 /// Longest time for a request.
@@ -73,8 +73,9 @@ pub async fn handle(
     request: Request,
     next: Next,
 ) -> Response {
-    let is_for_session =
-        request.method() == Method::POST && request.uri().path().ends_with("/sessions");
+    let path = request.extensions().get::<MatchedPath>();
+    let is_for_session = request.method() == Method::POST
+        && path.is_some_and(|path| path.as_str() == sessions::PATH);
     let deadline = if is_for_session {
         SESSION_DEADLINE
     } else {
@@ -227,9 +228,9 @@ mod tests {
         let finish = Arc::new(Notify::new());
         let waiting = Arc::clone(&finish);
         let route = post(move || async move { waiting.notified().await }).get(|| async { "list" });
-        let router = served(&limits, "/sessions", route);
+        let router = served(&limits, sessions::PATH, route);
         let ask = |method| {
-            let request = Request::builder().method(method).uri("/sessions");
+            let request = Request::builder().method(method).uri(sessions::PATH);
             router.clone().oneshot(request.body(Body::empty()).unwrap())
         };
         let mut asked: Vec<_> = (0..MAX_SESSIONS).map(|_| Box::pin(ask("POST"))).collect();

@@ -16,10 +16,13 @@ use super::grant;
 use super::input::{HistoryOf, LastSegment, Submission, idempotency_key};
 use super::lists::{List, Lists, written};
 use super::openapi::{AuthErrors, InputErrors, NotFoundError, ServerErrors};
-use super::validate::{session_change, session_create};
 use crate::context::Ctx;
 use crate::lifecycle::history::SessionHistory;
+use crate::lifecycle::sessions::SessionChange;
 use crate::lifecycle::{history, sessions, views};
+
+/// Where sessions are listed and requested.
+pub const PATH: &str = "/api/v1/sessions";
 
 /// List the running sessions.
 ///
@@ -138,9 +141,9 @@ pub async fn list_session_events(
 pub async fn create_session(
     State(ctx): State<Ctx>,
     headers: HeaderMap,
-    submission: Submission,
+    submission: Submission<SessionCreate>,
 ) -> Result<Response, ApiError> {
-    let (tenant, create) = submission.read(session_create)?;
+    let (tenant, create) = submission.read()?;
     let key = idempotency_key(&headers)?;
     grant::request_session(ctx, tenant, create, key).await
 }
@@ -163,9 +166,9 @@ pub async fn create_session(
 pub async fn update_session(
     State(ctx): State<Ctx>,
     id: LastSegment,
-    submission: Submission,
+    submission: Submission<SessionChange>,
 ) -> Result<Json<SessionResult>, ApiError> {
-    let (tenant, id, change) = submission.read_for(&id, session_change)?;
+    let (tenant, id, change) = submission.read_for(&id)?;
     Ok(Json(SessionResult {
         action: Action::Put,
         session: sessions::update_session(&ctx, &tenant, id, change).await?,

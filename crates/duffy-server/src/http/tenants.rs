@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use duffy_api::{
-    Action, TenantCreateResult, TenantResult, TenantResultCollection, TenantUpdateResult,
+    Action, TenantCreate, TenantCreateResult, TenantResult, TenantResultCollection,
+    TenantUpdateResult,
 };
 use duffy_web::SharedBytes;
 
@@ -16,7 +17,7 @@ use super::openapi::{
     AuthErrors, ConflictError, InputErrors, NotFoundError, ServerErrors, TenantChangeBody,
     TenantCreateBody,
 };
-use super::validate::{TenantChange, tenant_change, tenant_create};
+use super::validate::TenantChange;
 use crate::context::Ctx;
 use crate::credentials::lines_without_key;
 use crate::lifecycle::tenants::{self, TenantError};
@@ -88,9 +89,9 @@ pub async fn show_tenant(
 )]
 pub async fn create_tenant(
     State(ctx): State<Ctx>,
-    submission: Submission,
+    submission: Submission<TenantCreate>,
 ) -> Result<(StatusCode, Json<TenantCreateResult>), ApiError> {
-    let (tenant, create) = submission.read(tenant_create)?;
+    let (tenant, create) = submission.read()?;
     if !tenant.is_admin {
         return Err(ApiError::Forbidden);
     }
@@ -123,9 +124,9 @@ pub async fn create_tenant(
 pub async fn update_tenant(
     State(ctx): State<Ctx>,
     id: LastSegment,
-    submission: Submission,
+    submission: Submission<TenantChange>,
 ) -> Result<Json<TenantUpdateResult>, ApiError> {
-    let (tenant, id, change) = submission.read_for(&id, tenant_change)?;
+    let (tenant, id, change) = submission.read_for(&id)?;
     if !tenant.is_admin {
         // As in the original, that there is no such tenant, or no more, goes before.
         let found = views::find_tenant(&ctx, id)

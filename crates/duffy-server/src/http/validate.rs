@@ -20,5 +20,5 @@ pub use body::{Body, Unreadable, read_body};
 pub use fields::{Errors, Read, Reported, path_id, query_number};
 pub use json::Json;
 pub use requests::{
-    TenantChange, node_create, session_change, session_create, tenant_change, tenant_create,
+    Form, TenantChange, node_create, session_change, session_create, tenant_change, tenant_create,
 };

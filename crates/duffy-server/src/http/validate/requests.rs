@@ -21,6 +21,30 @@ pub enum TenantChange {
     SetActive(bool),
 }
 
+/// What a body is read as.
+pub trait Form: Sized {
+    /// Reads the members of a body.
+    fn read(body: &Body, errors: &mut Errors) -> Read<Self>;
+}
+
+macro_rules! forms {
+    ($($form:ty: $read:ident),+) => {
+        $(impl Form for $form {
+            fn read(body: &Body, errors: &mut Errors) -> Read<Self> {
+                $read(body, errors)
+            }
+        })+
+    };
+}
+
+forms! {
+    SessionCreate: session_create,
+    SessionChange: session_change,
+    TenantCreate: tenant_create,
+    TenantChange: tenant_change,
+    NodeCreate: node_create
+}
+
 /// A request for a session.
 pub fn session_create(body: &Body, errors: &mut Errors) -> Read<SessionCreate> {
     let object = body.field(errors)?.object(errors)?;

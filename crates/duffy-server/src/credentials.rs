@@ -7,12 +7,10 @@
 
 mod digest;
 mod gate;
-#[cfg(feature = "app")]
 mod limiter;
 mod ssh_keys;
 #[cfg(test)]
 mod tests;
-#[cfg(feature = "app")]
 mod verify;
 
 use std::sync::Arc;
@@ -21,7 +19,6 @@ use crate::db::tenants::StoredKey;
 pub use gate::CredentialsError;
 use gate::Gate;
 pub use ssh_keys::{SshKeysError, check_ssh_keys, lines_without_key};
-#[cfg(feature = "app")]
 pub use verify::{Attempt, Stored, Verdict};
 
 /// bcrypt's cost, as the original has it: 2 to the power of this many rounds.
@@ -36,15 +33,11 @@ pub struct Credentials {
 struct Inner {
     gate: Gate,
     /// Of checks by bcrypt.
-    #[cfg(feature = "app")]
     checks: limiter::Limiter,
     /// Of wrong keys that a digest refused.
-    #[cfg(feature = "app")]
     failures: limiter::Limiter,
     /// What the keys of unknown tenants are checked against, so that they take as long.
-    #[cfg(feature = "app")]
     dummy: verify::Stored<String>,
-    #[cfg(feature = "app")]
     running: verify::Running,
 }
 
@@ -59,13 +52,9 @@ impl Credentials {
         Self {
             inner: Arc::new(Inner {
                 gate: Gate::new(cost.clamp(4, 31)),
-                #[cfg(feature = "app")]
                 checks: limiter::Limiter::new(limiter::Rates::default()),
-                #[cfg(feature = "app")]
                 failures: limiter::Limiter::new(limiter::Rates::default()),
-                #[cfg(feature = "app")]
                 dummy: verify::Stored::dummy(),
-                #[cfg(feature = "app")]
                 running: verify::Running::default(),
             }),
         }

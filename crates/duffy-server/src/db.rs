@@ -4,6 +4,13 @@
 //! to be told differently stands in `dialect`.
 
 mod connect;
+#[cfg_attr(
+    not(all(feature = "postgresql", feature = "sqlite")),
+    expect(
+        clippy::match_same_arms,
+        reason = "in a build with one engine both names mean it"
+    )
+)]
 mod connections;
 pub mod dialect;
 pub mod events;
@@ -14,6 +21,13 @@ pub mod nodes;
 pub mod old_events;
 pub mod operators;
 pub mod pools;
+#[cfg_attr(
+    not(all(feature = "postgresql", feature = "sqlite")),
+    expect(
+        clippy::match_same_arms,
+        reason = "in a build with one engine both names mean it"
+    )
+)]
 mod query;
 pub mod sessions;
 pub mod snapshot;

@@ -6,11 +6,9 @@ pub mod clock;
 pub mod context;
 pub mod credentials;
 pub mod db;
-#[cfg(feature = "app")]
 pub mod http;
 pub mod lifecycle;
 pub mod node_state;
 pub mod nodes;
 pub mod process;
-#[cfg(feature = "tasks")]
 pub mod worker;

@@ -33,7 +33,7 @@ impl Loaded {
 
     /// Starts the log of a server, and says in it what of the configuration may not be meant.
     /// `level` is one that the command itself was given.
-    #[cfg(any(feature = "app", feature = "tasks"))]
+    #[cfg(feature = "server")]
     pub fn start_server_log(&self, level: Option<LogLevel>) {
         let configured = self.config.app.as_ref().and_then(|app| app.loglevel);
         self.start_log(level, configured);
@@ -45,7 +45,7 @@ impl Loaded {
         self.start_log(None, configured);
     }
 
-    #[cfg(any(feature = "app", feature = "tasks", feature = "legacy"))]
+    #[cfg(any(feature = "server", feature = "legacy"))]
     fn start_log(&self, level: Option<LogLevel>, configured: Option<duffy_config::LogLevel>) {
         let level = level
             .or(self.loglevel)

@@ -10,15 +10,15 @@ mod format;
 #[cfg(feature = "legacy")]
 mod legacy;
 mod logging;
-#[cfg(any(feature = "app", feature = "tasks", feature = "legacy"))]
+#[cfg(any(feature = "server", feature = "legacy"))]
 mod open_files;
 mod output;
 mod permissions;
-#[cfg(all(feature = "app", feature = "tasks", feature = "sqlite"))]
+#[cfg(feature = "server")]
 mod quickstart;
-#[cfg(any(feature = "app", feature = "tasks"))]
+#[cfg(feature = "server")]
 mod server;
-#[cfg(any(feature = "app", feature = "tasks", feature = "legacy"))]
+#[cfg(any(feature = "server", feature = "legacy"))]
 mod signals;
 mod values;
 

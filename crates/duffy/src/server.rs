@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use duffy_config::Config;
 use duffy_server::context::{Context, Ctx};
-#[cfg(feature = "app")]
 use duffy_server::http::{self, Limits};
-#[cfg(feature = "tasks")]
 use duffy_server::worker::{self, Mechanisms};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +21,8 @@ use crate::signals::Signals;
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// The web API, at this host and port.
-    #[cfg(feature = "app")]
     pub app: Option<(String, u16)>,
     /// A worker that works on so many nodes or batches at once.
-    #[cfg(feature = "tasks")]
     pub worker: Option<usize>,
     /// The old API, with what the command line says of it.
     #[cfg(feature = "legacy")]
@@ -37,11 +33,9 @@ pub struct Parts {
 
 impl Parts {
     /// The web API alone.
-    #[cfg(feature = "app")]
     pub fn app(host: String, port: u16) -> Self {
         Self {
             app: Some((host, port)),
-            #[cfg(feature = "tasks")]
             worker: None,
             #[cfg(feature = "legacy")]
             legacy: None,
@@ -50,10 +44,8 @@ impl Parts {
     }
 
     /// A worker alone.
-    #[cfg(feature = "tasks")]
     pub fn worker(concurrency: usize) -> Self {
         Self {
-            #[cfg(feature = "app")]
             app: None,
             worker: Some(concurrency),
             #[cfg(feature = "legacy")]
@@ -64,11 +56,9 @@ impl Parts {
 }
 
 /// How long requests may take to end after the order to stop.
-#[cfg(feature = "app")]
 const DRAIN: Duration = Duration::from_mins(1);
 
 /// How long it may take to undo what did not end.
-#[cfg(feature = "app")]
 const UNDO: Duration = Duration::from_secs(5);
 
 /// Runs these parts until SIGTERM or SIGINT; a second one stops what is still at work.
@@ -101,7 +91,6 @@ where
     let mut running = JoinSet::new();
 
     // All that can be refused is, before anything is touched.
-    #[cfg(feature = "app")]
     let listener = match &parts.app {
         Some((host, port)) => Some(http::bind(host, *port).await.map_err(Failure::new)?),
         None => None,
@@ -111,7 +100,6 @@ where
         Some(overrides) => Some(Checked::new(&ctx.config, overrides)?.bind().await?),
         None => None,
     };
-    #[cfg(feature = "tasks")]
     let mechanisms = match parts.worker {
         Some(concurrency) => {
             let mechanisms = Mechanisms::open(&ctx.config).await.map_err(Failure::new)?;
@@ -126,10 +114,8 @@ where
         Some(_) => CancellationToken::new(),
         None => ctx.stop.clone(),
     };
-    #[cfg(all(feature = "app", not(feature = "legacy")))]
+    #[cfg(not(feature = "legacy"))]
     let app_stop = ctx.stop.clone();
-
-    #[cfg(feature = "app")]
     let address = match listener {
         Some(listener) => {
             let stop = app_stop.clone();
@@ -137,8 +123,6 @@ where
         }
         None => None,
     };
-    #[cfg(not(feature = "app"))]
-    let address = None;
     #[cfg(feature = "legacy")]
     if let Some(legacy) = legacy {
         let serve = legacy.serve(address, ctx.stop.clone(), at_once.clone())?;
@@ -148,7 +132,6 @@ where
             serve.await;
         });
     }
-    #[cfg(feature = "tasks")]
     if let Some((mechanisms, concurrency)) = mechanisms {
         running.spawn(worker::run(
             ctx.clone(),
@@ -179,7 +162,6 @@ where
 }
 
 /// Serves the web API on a listener, whose address is returned.
-#[cfg(feature = "app")]
 fn start_app(
     ctx: &Ctx,
     listener: tokio::net::TcpListener,

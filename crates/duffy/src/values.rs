@@ -19,7 +19,7 @@ pub enum OrDefault<T> {
 
 impl<T> OrDefault<T> {
     /// `None` for the default.
-    #[cfg(feature = "admin")]
+    #[cfg(feature = "server")]
     pub fn into_option(self) -> Option<T> {
         match self {
             OrDefault::Default => None,

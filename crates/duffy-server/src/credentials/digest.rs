@@ -27,21 +27,19 @@ fn hmac(hash: &str, key: &str) -> hmac::digest::CtOutput<Hmac<Sha256>> {
 }
 
 /// Whether a digest was made for this hash.
-#[cfg(feature = "app")]
 pub(super) fn fits(digest: &str, hash: &str) -> bool {
     let prefix = prefix(hash);
     digest.starts_with(&prefix) && digest.len() == prefix.len() + 2 * Sha256::output_size()
 }
 
 /// Whether a digest that fits its hash is the key's. Takes the same time whichever the key is.
-#[cfg(feature = "app")]
 pub(super) fn is_of(stored: &str, hash: &str, key: &str) -> bool {
     use subtle::ConstantTimeEq;
 
     digest(hash, key).as_bytes().ct_eq(stored.as_bytes()).into()
 }
 
-#[cfg(all(test, feature = "app"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -66,7 +66,6 @@ impl Gate {
     }
 
     /// Whether the key is the one that was hashed. A stored text that is no hash fits no key.
-    #[cfg(feature = "app")]
     pub(super) async fn verify(&self, key: String, hash: String) -> Result<bool, CredentialsError> {
         self.run(move || bcrypt::verify(key, &hash).unwrap_or(false))
             .await

@@ -1,5 +1,4 @@
 //! Keys are checked rightly, by bcrypt once at most, and within limits.
-#![cfg(feature = "app")]
 
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;

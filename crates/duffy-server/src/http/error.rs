@@ -14,7 +14,7 @@ use duffy_api::{Detail, ErrorReply, FieldError};
 use crate::credentials::CredentialsError;
 use crate::db::DbError;
 use crate::lifecycle::nodes::NodeError;
-use crate::lifecycle::sessions::SessionError;
+use crate::lifecycle::request::error::SessionError;
 use crate::lifecycle::tenants::TenantError;
 
 /// What asks for credentials.

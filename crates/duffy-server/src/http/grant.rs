@@ -10,7 +10,8 @@ use super::error::ApiError;
 use crate::actor;
 use crate::context::Ctx;
 use crate::db::tenants::TenantRow;
-use crate::lifecycle::sessions::{self, Promise};
+use crate::lifecycle::request;
+use crate::lifecycle::request::idempotency::Promise;
 
 /// In a reply to a request that was answered before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -23,7 +24,7 @@ pub async fn request_session(
     create: SessionCreate,
     key: Option<String>,
 ) -> Result<Response, ApiError> {
-    let session = sessions::request_session(&ctx, &tenant, create, key).await?;
+    let session = request::request_session(&ctx, &tenant, create, key).await?;
     let confirmation = session.promise.clone().map(|promise| {
         let keep = keep(ctx.clone(), promise).instrument(Span::current());
         Box::pin(actor::carry(keep)) as Confirmation
@@ -41,7 +42,7 @@ pub async fn request_session(
 
 async fn give_back(ctx: Ctx, id: i64, promise: Option<Promise>) {
     let result = match promise {
-        None => sessions::give_back(&ctx, id).await,
+        None => request::give_back(&ctx, id).await,
         Some(promise) => promise.wait_and_break(&ctx).await,
     };
     if let Err(error) = result {

@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{rules, views};
 use crate::context::Ctx;
 use crate::db::DbError;
 use crate::db::snapshot::take_snapshot;
+use crate::lifecycle::rules;
+use crate::lifecycle::views;
 
 pub use invariants::Invariant;
 

@@ -1,5 +1,7 @@
 //! History as the API and the operators' commands show it.
 
+pub mod prune;
+
 use duffy_api::Event;
 
 use crate::context::Ctx;

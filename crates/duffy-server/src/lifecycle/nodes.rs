@@ -3,10 +3,10 @@
 use duffy_api::{Node, NodeCreate};
 use serde_json::{Map, Value};
 
-use super::views;
 use crate::context::Ctx;
 use crate::db::nodes::{self, NewNode, NodeRow};
 use crate::db::{DbError, JsonObject, Unique};
+use crate::lifecycle::views;
 use crate::nodes::ssh::{Target, read_port};
 
 /// Why a node was not registered.

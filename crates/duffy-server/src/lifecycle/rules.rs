@@ -110,7 +110,7 @@ pub enum Wanted {
 }
 
 /// What unused nodes must have to be picked for a pool.
-pub(super) fn wanted_members(
+pub(crate) fn wanted_members(
     pool: &Pool,
     reuse: &IndexMap<String, ReuseValue>,
 ) -> Result<Vec<(String, Wanted)>, String> {

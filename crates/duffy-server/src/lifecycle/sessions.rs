@@ -1,24 +1,21 @@
-//! Requesting, changing and retiring sessions.
+//! Changing and ending sessions.
+
+pub mod ending;
+pub mod expire;
+pub mod reclaim;
 
 use chrono::TimeDelta;
-use duffy_api::{Session, SessionCreate};
-use tokio::time::Instant;
+use duffy_api::Session;
 
-use super::contextualize::contextualize;
-use super::ending::end_session;
-use super::idempotency;
-use super::lease::{self, LeaseKeeper, new_lease};
-use super::reserve::{Outcome, Wanted, reserve};
-use super::rules;
-use super::views;
 use crate::context::Ctx;
 use crate::db::tenants::{self, TenantRow};
-use crate::db::{DbError, Timestamp, sessions};
+use crate::db::{Timestamp, sessions};
+use crate::lifecycle::request::error::SessionError;
+use crate::lifecycle::rules::{self, NewExpiry};
+use crate::lifecycle::views;
 use crate::node_state::Transition;
 
-pub use super::idempotency::Promise;
-pub use super::rules::NewExpiry;
-pub use super::session_error::SessionError;
+use ending::end_session;
 
 /// What is to become of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,113 +24,6 @@ pub struct SessionChange {
     pub active: Option<bool>,
     /// When it shall expire.
     pub expires_at: Option<NewExpiry>,
-}
-
-/// A session, granted.
-#[derive(Debug)]
-pub struct Granted {
-    /// Its number.
-    pub id: i64,
-    /// What the client is told: a `SessionResult`.
-    pub reply: String,
-    /// Whether an earlier request with the same key was granted it.
-    pub replayed: bool,
-    /// The request's key, by which it can be repeated.
-    pub promise: Option<Promise>,
-}
-
-/// Grants a session: reserves nodes, puts the tenant's key on them, and gives them over. All
-/// of what was asked for, or nothing. Takes as long as SSH to the slowest node does.
-///
-/// A request with the `key` of an earlier one gets that one's session.
-pub async fn request_session(
-    ctx: &Ctx,
-    by: &TenantRow,
-    create: SessionCreate,
-    key: Option<String>,
-) -> Result<Granted, SessionError> {
-    if ctx.stop.is_cancelled() {
-        return Err(SessionError::Stopping);
-    }
-    let tenant_id = match create.tenant_id {
-        Some(id) if id != by.id && !by.is_admin => return Err(SessionError::OtherTenant),
-        Some(id) => id,
-        None => by.id,
-    };
-    let key = key.map(|key| idempotency::new_key(by.id, key, tenant_id, &create));
-    let key = key.transpose()?;
-    let wanted = Wanted {
-        tenant_id,
-        create: &create,
-        key: key.as_ref(),
-    };
-    let (id, reply, replayed) = loop {
-        if let Some(key) = wanted.key
-            && let Some((id, reply)) = idempotency::await_answer(ctx, key).await?
-        {
-            tracing::info!(
-                session.id = id,
-                "an earlier request was granted the session"
-            );
-            break (id, reply, true);
-        }
-        if let Some(session) = grant(ctx, &wanted).await? {
-            break (session.id, idempotency::reply_of(&session)?, false);
-        }
-    };
-    let promise = key.map(|key| Promise {
-        tenant_id: key.tenant_id,
-        key: key.key,
-        session_id: id,
-    });
-    Ok(Granted {
-        id,
-        reply,
-        replayed,
-        promise,
-    })
-}
-
-/// Grants what is wanted. `None` when another request with the same key was faster.
-async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, SessionError> {
-    let lease = new_lease();
-    let taken = Instant::now();
-    let (id, granted) = match reserve(ctx, wanted, &lease).await? {
-        Outcome::Repeated => return Ok(None),
-        Outcome::Granted(session) => (session.id, Ok(*session)),
-        Outcome::Reserved(reserved) => {
-            let id = reserved.session.id;
-            let keeper = LeaseKeeper::start(ctx, lease, reserved.nodes.len(), taken);
-            (id, contextualize(ctx, *reserved, &keeper).await)
-        }
-    };
-    match granted {
-        Ok(session) => {
-            tracing::info!(
-                session.id = id,
-                tenant.name = session.tenant.name,
-                nodes = session.nodes.len(),
-                "session granted"
-            );
-            Ok(Some(session))
-        }
-        Err(error) => {
-            tracing::warn!(session.id = id, %error, "session not granted");
-            Err(error)
-        }
-    }
-}
-
-/// Retires a session that was granted and that nobody took, again and again while the database is
-/// away.
-pub async fn give_back(ctx: &Ctx, id: i64) -> Result<(), DbError> {
-    let retire = || {
-        ctx.db.transaction(async |mut tx| {
-            end_session(&mut tx, id, Transition::Retire).await?;
-            Ok(())
-        })
-    };
-    lease::persist(ctx, retire).await
 }
 
 /// Changes a session: retires it, sets when it expires, or both.

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use futures::{StreamExt, TryStreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::views;
 use crate::context::Ctx;
 use crate::credentials::CredentialsError;
 use crate::db::tenants::{self, NewTenant, StoredKey, TenantRow};
 use crate::db::{DbError, Interval, Tx, Unique};
+use crate::lifecycle::views;
 use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
 
 /// Why a tenant was not created or changed.

@@ -151,7 +151,7 @@ pub fn session(
 }
 
 /// Reads what a session's view is made of.
-pub(super) async fn read_session(
+pub(crate) async fn read_session(
     ctx: &Ctx,
     tx: &mut Tx,
     row: SessionRow,

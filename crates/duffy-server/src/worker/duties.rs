@@ -7,7 +7,9 @@ use tokio::time::Instant;
 
 use crate::context::Ctx;
 use crate::db::DbError;
-use crate::lifecycle::{drain, expire, fill, prune, reclaim, repair};
+use crate::lifecycle::history::prune;
+use crate::lifecycle::pools::{drain, fill, repair};
+use crate::lifecycle::sessions::{expire, reclaim};
 
 /// When each duty is due.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use crate::context::Ctx;
 use crate::db::DbError;
 use crate::db::leases::{self, Portion, Waiting};
 use crate::db::nodes::NodeRow;
-use crate::lifecycle::lease::{LeaseKeeper, new_lease};
-use crate::lifecycle::work::Work;
-use crate::lifecycle::{deprovision, pools, provision};
+use crate::lifecycle::work::job::Job;
+use crate::lifecycle::work::lease::{LeaseKeeper, new_lease};
+use crate::lifecycle::work::{backoff, deprovision, provision};
 use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
 
 /// Work in progress, up to a limit.
@@ -189,7 +189,7 @@ impl Queue {
             .transaction(async |mut tx| {
                 if group.failing
                     && let Some(pool) = &group.pool
-                    && !pools::take_try(ctx, &mut tx, pool, group.state.0).await?
+                    && !backoff::take_try(ctx, &mut tx, pool, group.state.0).await?
                 {
                     return Ok(Vec::new());
                 }
@@ -219,7 +219,7 @@ impl Queue {
             let begun = Instant::now();
             let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
             tracing::debug!(pool.name = pool, nodes = ?ids, %state, "claimed");
-            let work = Work {
+            let work = Job {
                 mechanism: &*mechanism,
                 pool: &pool,
                 state,

@@ -106,7 +106,7 @@ fn runtimes_outside_the_server() {
 #[test]
 fn arrows_against_the_stream() {
     for (path, code) in [
-        (DB, "use crate::lifecycle::fill;"),
+        (DB, "use crate::lifecycle::pools::fill;"),
         (DB, "fn f() { crate::http::x(); }"),
         (DB, "use super::super::worker;"),
         (LIFECYCLE, "use crate::{db, http::ApiError};"),

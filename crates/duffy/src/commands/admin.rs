@@ -1,18 +1,18 @@
 //! `duffy admin`: manages tenants, nodes, pools and the history in the database.
 
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 mod check;
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 mod history;
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 mod nodes;
 mod operator_args;
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 mod pools;
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 mod print;
 mod tenant_args;
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 mod tenants;
 
 use std::process::ExitCode;
@@ -62,13 +62,13 @@ Works on the configured database; no server needs to run.";
 }
 
 /// Never reached: the feature is missing.
-#[cfg(not(feature = "admin"))]
+#[cfg(not(feature = "server"))]
 pub fn main(_: AdminCommand, _: &Loaded) -> ExitCode {
     ExitCode::FAILURE
 }
 
 /// Runs one of them.
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 pub fn main(command: AdminCommand, loaded: &Loaded) -> ExitCode {
     crate::logging::init(loaded.command_level());
     match command {

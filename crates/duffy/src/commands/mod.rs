@@ -4,7 +4,7 @@ pub mod admin;
 pub mod client;
 pub mod config;
 pub mod migration;
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 mod old_dump;
 pub mod quickstart;
 pub mod run;

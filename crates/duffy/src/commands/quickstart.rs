@@ -29,14 +29,14 @@ pub struct QuickstartArgs {
 }
 
 /// Runs until a signal ends it.
-#[cfg(all(feature = "app", feature = "tasks", feature = "sqlite"))]
+#[cfg(feature = "server")]
 pub fn main(args: &QuickstartArgs, loglevel: Option<LogLevel>) -> ExitCode {
     crate::logging::init(loglevel.unwrap_or(LogLevel::Warning));
     crate::output::finish(crate::quickstart::run(args))
 }
 
 /// Never reached: a feature is missing.
-#[cfg(not(all(feature = "app", feature = "tasks", feature = "sqlite")))]
+#[cfg(not(feature = "server"))]
 pub fn main(_: &QuickstartArgs, _: Option<LogLevel>) -> ExitCode {
     ExitCode::FAILURE
 }

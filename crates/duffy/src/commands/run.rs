@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Loaded;
-#[cfg(all(feature = "app", feature = "tasks", feature = "legacy"))]
+#[cfg(all(feature = "server", feature = "legacy"))]
 use crate::legacy::Overrides;
-#[cfg(all(feature = "app", feature = "tasks"))]
+#[cfg(feature = "server")]
 use crate::output;
-#[cfg(all(feature = "app", feature = "tasks"))]
+#[cfg(feature = "server")]
 use crate::server::{self, Parts};
 
 /// Where to listen, how much to do at once.
@@ -33,7 +33,7 @@ pub struct RunArgs {
 }
 
 /// Runs until a signal ends it.
-#[cfg(all(feature = "app", feature = "tasks"))]
+#[cfg(feature = "server")]
 pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(None);
     if cfg!(not(feature = "legacy")) && loaded.config.metaclient.is_some() {
@@ -58,7 +58,7 @@ pub fn main(args: &RunArgs, loaded: &Loaded) -> ExitCode {
 }
 
 /// Never reached: a feature is missing.
-#[cfg(not(all(feature = "app", feature = "tasks")))]
+#[cfg(not(feature = "server"))]
 pub fn main(_: &RunArgs, _: &Loaded) -> ExitCode {
     ExitCode::FAILURE
 }

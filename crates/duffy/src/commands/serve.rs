@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::Loaded;
-#[cfg(feature = "app")]
+#[cfg(feature = "server")]
 use crate::output;
-#[cfg(feature = "app")]
+#[cfg(feature = "server")]
 use crate::server::{self, Parts};
 
 /// Where to listen.
@@ -34,7 +34,7 @@ pub struct ServeArgs {
 }
 
 /// Serves until a signal ends it.
-#[cfg(feature = "app")]
+#[cfg(feature = "server")]
 pub fn main(args: &ServeArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(None);
     let (host, port) = listen_at(args.host.as_ref(), args.port, loaded);
@@ -43,7 +43,7 @@ pub fn main(args: &ServeArgs, loaded: &Loaded) -> ExitCode {
 }
 
 /// Where to listen: what the command says goes before the configuration.
-#[cfg(feature = "app")]
+#[cfg(feature = "server")]
 pub(super) fn listen_at(
     host: Option<&String>,
     port: Option<u16>,
@@ -54,7 +54,7 @@ pub(super) fn listen_at(
 }
 
 /// Never reached: the feature is missing.
-#[cfg(not(feature = "app"))]
+#[cfg(not(feature = "server"))]
 pub fn main(_: &ServeArgs, _: &Loaded) -> ExitCode {
     ExitCode::FAILURE
 }

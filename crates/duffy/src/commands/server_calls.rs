@@ -2,10 +2,10 @@
 
 use std::fmt::Display;
 
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 use duffy_server::actor::{acting, operator};
 use duffy_server::context::open_database;
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 use duffy_server::context::{Context, Ctx};
 use duffy_server::db::Db;
 use tokio::runtime::Runtime;
@@ -52,7 +52,7 @@ impl Server {
 
     /// With all that the rules need, on the newest schema. What is done stands in the history as
     /// done by whoever runs the command.
-    #[cfg(feature = "admin")]
+    #[cfg(feature = "server")]
     pub(super) fn with_context<T, F, Fut>(&self, call: F) -> Result<T, Failure>
     where
         F: FnOnce(Ctx) -> Fut,
@@ -70,7 +70,7 @@ impl Server {
 }
 
 /// Who runs this: by the name that they logged in with, else by number.
-#[cfg(feature = "admin")]
+#[cfg(feature = "server")]
 fn user_name() -> String {
     let names = ["SUDO_USER", "LOGNAME", "USER"].into_iter();
     let mut names = names.filter_map(|name| std::env::var(name).ok());

@@ -7,9 +7,9 @@ use clap::Args;
 
 use crate::config::Loaded;
 use crate::logging::LogLevel;
-#[cfg(feature = "tasks")]
+#[cfg(feature = "server")]
 use crate::output;
-#[cfg(feature = "tasks")]
+#[cfg(feature = "server")]
 use crate::server::{self, Parts};
 
 /// How much to do at once; and what Celery's worker takes.
@@ -74,7 +74,7 @@ macro_rules! celery_args {
             $value: Option<String>,)*
         }
 
-        #[cfg(any(test, feature = "tasks"))]
+        #[cfg(any(test, feature = "server"))]
         impl CeleryArgs {
             fn given(&self) -> Vec<&'static str> {
                 let mut given = Vec::new();
@@ -124,7 +124,7 @@ celery_args! {
     }
 }
 
-#[cfg(any(test, feature = "tasks"))]
+#[cfg(any(test, feature = "server"))]
 impl WorkerArgs {
     /// How many nodes to work on at once; `None` for the configuration's number.
     pub fn concurrency(&self) -> Option<u32> {
@@ -141,7 +141,7 @@ impl WorkerArgs {
 }
 
 /// Works until a signal ends it.
-#[cfg(feature = "tasks")]
+#[cfg(feature = "server")]
 pub fn main(args: &WorkerArgs, loaded: &Loaded) -> ExitCode {
     loaded.start_server_log(args.loglevel);
     let unused = args.unused();
@@ -156,14 +156,14 @@ pub fn main(args: &WorkerArgs, loaded: &Loaded) -> ExitCode {
 }
 
 /// How much to do at once: what the command says goes before the configuration.
-#[cfg(feature = "tasks")]
+#[cfg(feature = "server")]
 pub(super) fn concurrency(of_command: Option<u32>, loaded: &Loaded) -> usize {
     let of_command = of_command.and_then(|nodes| usize::try_from(nodes).ok());
     of_command.unwrap_or(loaded.config.tasks.concurrency)
 }
 
 /// Never reached: the feature is missing.
-#[cfg(not(feature = "tasks"))]
+#[cfg(not(feature = "server"))]
 pub fn main(_: &WorkerArgs, _: &Loaded) -> ExitCode {
     ExitCode::FAILURE
 }

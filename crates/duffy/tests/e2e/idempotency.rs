@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use duffy_server::context::Context;
-use duffy_server::lifecycle::sessions::Promise;
+use duffy_server::lifecycle::request::idempotency::Promise;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -10,7 +10,8 @@ use super::fields::{Errors, Field, Object, Place, Read};
 use super::json::Json;
 use super::problem::Problem;
 use super::scalars;
-use crate::lifecycle::sessions::{NewExpiry, SessionChange};
+use crate::lifecycle::rules::NewExpiry;
+use crate::lifecycle::sessions::SessionChange;
 
 /// What a `PUT` on a tenant asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

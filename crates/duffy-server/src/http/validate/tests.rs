@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::lifecycle::sessions::NewExpiry;
+use crate::lifecycle::rules::NewExpiry;
 
 #[derive(Debug)]
 enum Outcome {

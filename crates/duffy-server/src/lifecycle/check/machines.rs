@@ -7,23 +7,7 @@ use crate::context::Ctx;
 use crate::db::snapshot::Snapshot;
 
 /// The names of the simulated machines that there are, or why nobody can tell.
-#[cfg(not(feature = "tasks"))]
-#[expect(clippy::unnecessary_wraps, reason = "with a worker it can fail")]
-pub(super) fn list(_: &Ctx) -> Result<BTreeSet<String>, String> {
-    Ok(BTreeSet::new())
-}
-
-#[cfg(not(feature = "tasks"))]
-pub(super) fn look(
-    _: &Ctx,
-    _: &Snapshot,
-    _: &Result<BTreeSet<String>, String>,
-    _: &mut CheckReport,
-) {
-}
-
 /// The names of the simulated machines that there are, or why nobody can tell.
-#[cfg(feature = "tasks")]
 pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
     use crate::nodes::simulated::simulated_directory;
 
@@ -45,7 +29,6 @@ pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
 
 /// Compares the simulated machines with the rows of their pools. `before` is what there was before
 /// the snapshot was taken: what was made or removed meanwhile is not held against anybody.
-#[cfg(feature = "tasks")]
 pub(super) fn look(
     ctx: &Ctx,
     snapshot: &Snapshot,

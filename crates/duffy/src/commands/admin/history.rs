@@ -2,7 +2,7 @@
 
 use duffy_api::Event;
 use duffy_server::lifecycle::history::{self, Page, SessionHistory};
-use duffy_server::lifecycle::operator::{self, OperatorError};
+use duffy_server::lifecycle::operators::{self, OperatorError};
 use serde::Serialize;
 
 use super::operator_args::{EventsArgs, HistoryCommand, PurgeArgs};
@@ -77,9 +77,9 @@ fn purge(server: &Server, args: &PurgeArgs) -> Result<(), Failure> {
     let (age, reason, dry_run) = (args.older_than, &args.why.reason, args.dry_run);
     let events = server.with_context(async |ctx| {
         if dry_run {
-            operator::count_history(&ctx, age).await
+            operators::count_history(&ctx, age).await
         } else {
-            operator::purge_history(&ctx, age, reason).await
+            operators::purge_history(&ctx, age, reason).await
         }
     })?;
     let events = events.map_err(Failure::new)?;

@@ -1,8 +1,8 @@
 //! `duffy admin`: what it does with nodes, and prints.
 
 use duffy_server::context::Ctx;
-use duffy_server::lifecycle::operator::{self, OperatorError, Repaired, Retired};
-use duffy_server::lifecycle::standing::{self, NodeDossier, NodeFilter, NodeStanding};
+use duffy_server::lifecycle::operators::standing::{self, NodeDossier, NodeFilter, NodeStanding};
+use duffy_server::lifecycle::operators::{self, OperatorError, Repaired, Retired};
 use serde::Serialize;
 
 use super::operator_args::{ChangeNodeArgs, ListNodesArgs, NodeCommand};
@@ -28,11 +28,11 @@ pub fn run(command: &NodeCommand, loaded: &Loaded) -> Result<(), Failure> {
             }
         }
         NodeCommand::RetireNode(args) => change(&server, args, async |ctx, id, reason| {
-            let retired = operator::retire_node(&ctx, id, &reason).await?;
+            let retired = operators::retire_node(&ctx, id, &reason).await?;
             Ok(retirement(&retired))
         }),
         NodeCommand::RepairNode(args) => change(&server, args, async |ctx, id, reason| {
-            let repair = operator::repair_node(&ctx, id, &reason).await?;
+            let repair = operators::repair_node(&ctx, id, &reason).await?;
             let mut done = repaired(&repair.repaired);
             if let Some(time) = repair.pool_waits_until {
                 let time = print::time(Some(time));
@@ -43,12 +43,12 @@ pub fn run(command: &NodeCommand, loaded: &Loaded) -> Result<(), Failure> {
         }),
         NodeCommand::HoldNode(args) if args.release => {
             change(&server, &args.node, async |ctx, id, reason| {
-                operator::release_node(&ctx, id, &reason).await?;
+                operators::release_node(&ctx, id, &reason).await?;
                 Ok(Done::new("released", "let go of"))
             })
         }
         NodeCommand::HoldNode(args) => change(&server, &args.node, async |ctx, id, reason| {
-            operator::hold_node(&ctx, id, &reason).await?;
+            operators::hold_node(&ctx, id, &reason).await?;
             let message = "held: it is not lent, picked, worked on or repaired";
             Ok(Done::new("held", message))
         }),

@@ -1,8 +1,8 @@
 //! `duffy admin`: what it does with pools, and prints.
 
 use duffy_api::NodeState;
-use duffy_server::lifecycle::drain;
-use duffy_server::lifecycle::standing::{self, PoolStanding};
+use duffy_server::lifecycle::operators::standing::{self, PoolStanding};
+use duffy_server::lifecycle::pools::drain;
 use serde::Serialize;
 
 use super::operator_args::PoolCommand;

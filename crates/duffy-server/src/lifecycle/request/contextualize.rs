@@ -8,19 +8,19 @@ use futures::stream::{self, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::ending::end_session;
-use super::lease::{self, LeaseKeeper};
-use super::nodes::ssh_target;
-use super::repair;
-use super::reserve::{Reserved, ReservedNode, record_grant, take_node};
-use super::rules;
-use super::session_error::SessionError;
-use super::views;
 use crate::actor;
 use crate::context::Ctx;
 use crate::db::sessions::SessionRow;
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx, idempotency, nodes, sessions};
+use crate::lifecycle::nodes::ssh_target;
+use crate::lifecycle::pools::repair;
+use crate::lifecycle::request::error::SessionError;
+use crate::lifecycle::request::reserve::{Reserved, ReservedNode, record_grant, take_node};
+use crate::lifecycle::rules;
+use crate::lifecycle::sessions::ending::end_session;
+use crate::lifecycle::views;
+use crate::lifecycle::work::lease::{self, LeaseKeeper};
 use crate::node_state::Transition;
 
 /// How many nodes are reached at the same time for one request.
@@ -39,7 +39,7 @@ struct Failure {
 
 /// Puts the tenant's key on all nodes at once. A node that fails is replaced by another ready
 /// one, while there is any and time is left. Ends with the session granted, or all undone.
-pub(super) async fn contextualize(
+pub(crate) async fn contextualize(
     ctx: &Ctx,
     reserved: Reserved,
     keeper: &LeaseKeeper,

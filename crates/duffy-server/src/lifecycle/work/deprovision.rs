@@ -5,15 +5,16 @@ use std::collections::HashSet;
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 
+use super::backoff;
+use super::failure;
+use super::job::{self, AT_ONCE, Job};
 use super::lease;
-use super::nodes::ssh_target;
-use super::pools;
-use super::rules;
-use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
 use crate::db::nodes::NodeRow;
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, JsonObject, leases, sessions};
+use crate::lifecycle::nodes::ssh_target;
+use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::{MechanismError, match_deprovisioned};
 
@@ -21,16 +22,16 @@ use crate::nodes::mechanism::{MechanismError, match_deprovisioned};
 /// became of each: unused, done, to be tried again later, or failed.
 pub async fn deprovision_nodes(
     ctx: &Ctx,
-    work: &Work<'_>,
+    work: &Job<'_>,
     nodes: Vec<NodeRow>,
 ) -> Result<(), DbError> {
     let (held, nodes): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.held_at.is_some());
-    let nodes = work::give_up_on_hopeless(ctx, work, nodes, "deprovisioning").await?;
+    let nodes = failure::give_up_on_hopeless(ctx, work, nodes, "deprovisioning").await?;
     let removal = remove_keys(ctx, work, held.iter().chain(&nodes));
     let Some(stale) = work.stop.run_until_cancelled(removal).await else {
         let stopped = MechanismError::Stopped;
-        return work::settle_failure(ctx, work, &nodes, "deprovisioning", &stopped).await;
+        return failure::settle_failure(ctx, work, &nodes, "deprovisioning", &stopped).await;
     };
     let mut result = Ok(());
     for node in &held {
@@ -40,11 +41,12 @@ pub async fn deprovision_nodes(
     if nodes.is_empty() {
         return result;
     }
-    let inputs: Vec<_> = nodes.iter().map(work::mechanism_node).collect();
+    let inputs: Vec<_> = nodes.iter().map(job::mechanism_node).collect();
     let results = match work.mechanism.deprovision(&inputs, work.stop).await {
         Ok(results) => results,
         Err(error) => {
-            let settled = work::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
+            let settled =
+                failure::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
             return result.and(settled);
         }
     };
@@ -56,7 +58,7 @@ pub async fn deprovision_nodes(
             finish(ctx, work, node, stale.contains(&node.id)).await
         } else {
             let detail = "deprovisioning node failed: no result names it";
-            work::postpone_or_fail(ctx, work, node, detail, None).await
+            failure::postpone_or_fail(ctx, work, node, detail, None).await
         };
         // What cannot be written of one node must not keep the others from being written.
         result = result.and(written);
@@ -68,7 +70,7 @@ pub async fn deprovision_nodes(
 /// remembered of a node that is used again. Returns the nodes where it failed.
 async fn remove_keys(
     ctx: &Ctx,
-    work: &Work<'_>,
+    work: &Job<'_>,
     nodes: impl Iterator<Item = &NodeRow>,
 ) -> HashSet<i64> {
     let targets: Vec<_> = nodes.map(|node| (node.id, ssh_target(node))).collect();
@@ -89,7 +91,7 @@ async fn remove_keys(
     failed.filter_map(std::future::ready).collect().await
 }
 
-async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Result<(), DbError> {
+async fn finish(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Result<(), DbError> {
     let mut data = rules::without_ephemeral(&node.data.0);
     if stale {
         data.insert(rules::STALE_KEYS.into(), json!(true));
@@ -115,7 +117,7 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
                 done = transitions::apply_to(&mut tx, Transition::Finish, node, &finish).await?;
             }
             if done.is_some() {
-                pools::note_success(&mut tx, work).await?;
+                backoff::note_success(&mut tx, work).await?;
             }
             Ok(done.is_some())
         })
@@ -135,12 +137,7 @@ async fn finish(ctx: &Ctx, work: &Work<'_>, node: &NodeRow, stale: bool) -> Resu
 
 /// Ends the work on a node that an operator holds. Nothing more than the tenant's key is taken off; while that fails it
 /// is tried again, after a pause that grows with the time since the session's end.
-async fn leave_held(
-    ctx: &Ctx,
-    work: &Work<'_>,
-    node: &NodeRow,
-    stale: bool,
-) -> Result<(), DbError> {
+async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Result<(), DbError> {
     let since = node.state_since.map(|since| ctx.clock.now() - since.0);
     let elapsed = since.and_then(|since| since.to_std().ok());
     let policy = &ctx.policy;

@@ -6,15 +6,16 @@ use std::time::Duration;
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
 
+use super::backoff;
+use super::failure;
+use super::job::{self, AT_ONCE, Job};
 use super::lease;
-use super::nodes::ssh_target;
-use super::pools;
-use super::rules;
-use super::work::{self, AT_ONCE, Work};
 use crate::context::Ctx;
 use crate::db::nodes::NodeRow;
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Unique, leases};
+use crate::lifecycle::nodes::ssh_target;
+use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::{NodeResult, match_provisioned, result_hostname};
 
@@ -22,18 +23,18 @@ use crate::nodes::mechanism::{NodeResult, match_provisioned, result_hostname};
 /// tried again later, or failed.
 pub async fn provision_nodes(
     ctx: &Ctx,
-    work: &Work<'_>,
+    work: &Job<'_>,
     nodes: Vec<NodeRow>,
 ) -> Result<(), DbError> {
-    let nodes = work::give_up_on_hopeless(ctx, work, nodes, "provisioning").await?;
+    let nodes = failure::give_up_on_hopeless(ctx, work, nodes, "provisioning").await?;
     if nodes.is_empty() {
         return Ok(());
     }
-    let inputs: Vec<_> = nodes.iter().map(work::mechanism_node).collect();
+    let inputs: Vec<_> = nodes.iter().map(job::mechanism_node).collect();
     let results = match work.mechanism.provision(&inputs, work.stop).await {
         Ok(results) => results,
         Err(error) => {
-            return work::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
+            return failure::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
         }
     };
     // What cannot be written of one node must not keep the others from being written.
@@ -43,7 +44,7 @@ pub async fn provision_nodes(
             Ok(result) => make_ready(ctx, work, &node, result).await,
             Err(cause) => {
                 let detail = format!("provisioning node failed: {cause}");
-                work::postpone_or_fail(ctx, work, &node, &detail, None).await
+                failure::postpone_or_fail(ctx, work, &node, &detail, None).await
             }
         }
     });
@@ -53,7 +54,7 @@ pub async fn provision_nodes(
 
 async fn make_ready(
     ctx: &Ctx,
-    work: &Work<'_>,
+    work: &Job<'_>,
     node: &NodeRow,
     result: NodeResult,
 ) -> Result<(), DbError> {
@@ -75,7 +76,7 @@ async fn make_ready(
         && let Err(error) = ctx.ssh.remove_keys(&target).await
     {
         let detail = format!("a former tenant's key may still be on the node: {error}");
-        return work::postpone_or_fail(ctx, work, node, &detail, None).await;
+        return failure::postpone_or_fail(ctx, work, node, &detail, None).await;
     }
     row.data.0.shift_remove("error");
     row.data.0.shift_remove(rules::STALE_KEYS);
@@ -106,14 +107,14 @@ async fn make_ready(
             };
             let detail = format!("provisioning node failed: another active node has {taken}");
             work.keeper.expect_again();
-            work::postpone_or_fail(ctx, work, node, &detail, None).await
+            failure::postpone_or_fail(ctx, work, node, &detail, None).await
         }
         Err(error) => Err(error),
     }
 }
 
 /// False when the lease is lost, or an operator has retired the node: then it is taken down as this row says.
-async fn write_ready(ctx: &Ctx, work: &Work<'_>, node: &NodeRow) -> Result<bool, DbError> {
+async fn write_ready(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<bool, DbError> {
     let hostname = node.hostname.as_deref().unwrap_or_default();
     let ipaddr = node.ipaddr.as_deref().unwrap_or_default();
     let made = Change {
@@ -131,7 +132,7 @@ async fn write_ready(ctx: &Ctx, work: &Work<'_>, node: &NodeRow) -> Result<bool,
             }
             let ready = transitions::apply_to(&mut tx, Transition::MakeReady, node, &made).await?;
             if ready.is_some() {
-                pools::note_success(&mut tx, work).await?;
+                backoff::note_success(&mut tx, work).await?;
             } else {
                 transitions::apply(&mut tx, Transition::KeepMade, &[node.id], &made).await?;
             }

@@ -7,11 +7,11 @@ use duffy_api::{Event, NodeState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::history;
 use crate::context::Ctx;
 use crate::db::operators::{self, LentNodeRow};
 use crate::db::pools::PoolStateRow;
 use crate::db::{DbError, events, pools};
+use crate::lifecycle::history;
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -2,13 +2,13 @@
 
 use duffy_api::NodeState;
 
-use super::operator::OperatorError;
 use crate::cause::Cause;
 use crate::context::Ctx;
 use crate::db::events::{self, Event};
 use crate::db::nodes::NodeRow;
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx, operators, pools};
+use crate::lifecycle::operators::OperatorError;
 use crate::node_state::Transition;
 
 /// Empties a pool and keeps it empty: what it has ready or in the making is deprovisioned, what is

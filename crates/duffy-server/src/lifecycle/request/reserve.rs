@@ -3,10 +3,6 @@
 use duffy_api::{NodesSpec, Session, SessionCreate};
 use serde_json::json;
 
-use super::idempotency::{self, Standing};
-use super::rules;
-use super::session_error::SessionError;
-use super::views;
 use crate::cause::Cause;
 use crate::context::Ctx;
 use crate::db::events::{self, Event};
@@ -16,39 +12,43 @@ use crate::db::sessions::{self, SessionRow};
 use crate::db::tenants::{self, TenantRow};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Interval, JsonObject, Tx};
+use crate::lifecycle::request::error::SessionError;
+use crate::lifecycle::request::idempotency::{self, Standing};
+use crate::lifecycle::rules;
+use crate::lifecycle::views;
 use crate::node_state::Transition;
 
 /// A session whose nodes wait for the tenant's key.
 #[derive(Debug)]
-pub(super) struct Reserved {
-    pub(super) session: SessionRow,
-    pub(super) tenant: TenantRow,
-    pub(super) nodes: Vec<ReservedNode>,
+pub(crate) struct Reserved {
+    pub(crate) session: SessionRow,
+    pub(crate) tenant: TenantRow,
+    pub(crate) nodes: Vec<ReservedNode>,
     /// Whether the answer is to be remembered.
-    pub(super) keyed: bool,
+    pub(crate) keyed: bool,
 }
 
 /// One of its nodes.
 #[derive(Debug, Clone)]
-pub(super) struct ReservedNode {
-    pub(super) node: NodeRow,
-    pub(super) spec: NodesSpec,
+pub(crate) struct ReservedNode {
+    pub(crate) node: NodeRow,
+    pub(crate) spec: NodesSpec,
 }
 
 /// Who asks for a session, and for what.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     /// For which tenant.
-    pub(super) tenant_id: i64,
+    pub(crate) tenant_id: i64,
     /// What.
-    pub(super) create: &'a SessionCreate,
+    pub(crate) create: &'a SessionCreate,
     /// By which it is the same request when it comes again.
-    pub(super) key: Option<&'a NewKey>,
+    pub(crate) key: Option<&'a NewKey>,
 }
 
 /// How a reservation ends.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// The nodes wait for the tenant's key.
     Reserved(Box<Reserved>),
     /// The session has no nodes, so nothing is left to do: it is granted in the same transaction, and a crash
@@ -59,7 +59,7 @@ pub(super) enum Outcome {
 }
 
 /// Reserves what is wanted.
-pub(super) async fn reserve(
+pub(crate) async fn reserve(
     ctx: &Ctx,
     wanted: &Wanted<'_>,
     lease: &str,
@@ -179,7 +179,7 @@ async fn try_reserve(
 }
 
 /// Writes down that a session is granted: in the history, and for a repeated request.
-pub(super) async fn record_grant(
+pub(crate) async fn record_grant(
     tx: &mut Tx,
     session: &Session,
     keyed: bool,
@@ -314,7 +314,7 @@ async fn take(
 }
 
 /// Writes that a node is reserved for a session. Returns its row as it is then.
-pub(super) async fn write_reservation(
+pub(crate) async fn write_reservation(
     ctx: &Ctx,
     tx: &mut Tx,
     session: &SessionRow,
@@ -328,7 +328,7 @@ pub(super) async fn write_reservation(
 }
 
 /// Writes that a node is reserved, and for what, into its own row.
-pub(super) async fn take_node(
+pub(crate) async fn take_node(
     ctx: &Ctx,
     tx: &mut Tx,
     session: &SessionRow,

@@ -5,17 +5,17 @@
 
 use std::time::Duration;
 
-use super::rules;
 use crate::context::{Ctx, Policy};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, operators};
+use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
 /// So many nodes are taken in one transaction.
 const BATCH: u32 = 50;
 
 /// The pause before a node that was repaired so often is repaired again, if it is.
-pub(super) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
+pub(crate) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
     let repairs = u32::try_from(repairs).unwrap_or(0);
     let (min, max) = (policy.repair_min, policy.repair_max);
     let again = repairs < policy.repairs;

@@ -3,10 +3,10 @@
 //! Nodes being provisioned or deprovisioned need nothing of this: they can be claimed again as
 //! soon as their lease lapses. Sessions in the making are rolled back here.
 
-use super::ending::end_session;
 use crate::context::Ctx;
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, sessions};
+use crate::lifecycle::sessions::ending::end_session;
 use crate::node_state::Transition;
 
 /// Rolls back sessions whose request died, and releases nodes in use by no running session.

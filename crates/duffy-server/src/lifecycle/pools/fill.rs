@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use duffy_api::NodeState;
 use duffy_config::Pool;
 
-use super::rules::{self, Wanted};
 use crate::context::Ctx;
 use crate::db::nodes::{self, PoolLock};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx, pools};
+use crate::lifecycle::rules::{self, Wanted};
 use crate::node_state::Transition;
 
 /// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,

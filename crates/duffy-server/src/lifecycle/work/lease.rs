@@ -153,7 +153,7 @@ impl Renewal {
 }
 
 /// Gives nodes up unfinished, whatever of them is still under the lease.
-pub(super) async fn hand_back(ctx: &Ctx, lease: &str) -> Result<(), DbError> {
+pub(crate) async fn hand_back(ctx: &Ctx, lease: &str) -> Result<(), DbError> {
     ctx.db
         .transaction(async |mut tx| {
             leases::hand_back_lease(&mut tx, lease).await?;
@@ -170,7 +170,7 @@ const PERSIST_PAUSE: Duration = Duration::from_secs(1);
 /// Writes what became of work, again and again while the database is away: a machine made by a
 /// long playbook must not be forgotten for a restart of PostgreSQL. Writing late does no harm,
 /// as the write names the lease. Not while the process shall stop.
-pub(super) async fn persist<T, F, Fut>(ctx: &Ctx, write: F) -> Result<T, DbError>
+pub(crate) async fn persist<T, F, Fut>(ctx: &Ctx, write: F) -> Result<T, DbError>
 where
     F: Fn() -> Fut,
     Fut: Future<Output = Result<T, DbError>>,

@@ -1,7 +1,9 @@
-//! What operators do by hand: to nodes, and to the history. Pools are in [`super::drain`].
+//! What operators do by hand: to nodes, and to the history. Pools are in [`crate::lifecycle::pools::drain`].
 //!
 //! Each is one transaction that locks the node's row first. A lease is never taken away: whoever
 //! works on the node finds at its next write that there is nothing left to write.
+
+pub mod standing;
 
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use chrono::{DateTime, Utc};
 use duffy_api::NodeState;
 use serde_json::json;
 
-use super::{prune, rules};
 use crate::cause::Cause;
 use crate::context::Ctx;
 use crate::db::events::{self, Event};
@@ -17,6 +18,8 @@ use crate::db::nodes::NodeRow;
 use crate::db::operators;
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, JsonObject, Tx, pools};
+use crate::lifecycle::history::prune;
+use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
 /// Why an operator's wish is not granted.

@@ -1,8 +1,8 @@
 //! Ending sessions whose time is over.
 
-use super::ending::end_session;
 use crate::context::Ctx;
 use crate::db::{DbError, sessions};
+use crate::lifecycle::sessions::ending::end_session;
 use crate::node_state::Transition;
 
 /// So many sessions are looked at in one go.

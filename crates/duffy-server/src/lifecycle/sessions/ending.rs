@@ -8,7 +8,7 @@ use crate::node_state::Transition;
 
 /// Retires a session and hands its nodes over to be deprovisioned: `end` is `Retire`, `Expire`, `Refuse` or `Abandon`.
 /// `None` when it was retired already, or is not there.
-pub(super) async fn end_session(
+pub(crate) async fn end_session(
     tx: &mut Tx,
     id: i64,
     end: Transition,

@@ -6,12 +6,12 @@ use duffy_api::{Action, Session, SessionCreate, SessionResult};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::ending::end_session;
-use super::lease;
-use super::session_error::SessionError;
 use crate::context::Ctx;
 use crate::db::idempotency::{self, KeyRow, NewKey};
 use crate::db::{DbError, Tx, sessions};
+use crate::lifecycle::request::error::SessionError;
+use crate::lifecycle::sessions::ending::end_session;
+use crate::lifecycle::work::lease;
 use crate::node_state::Transition;
 
 /// How long a repeated request waits for the first one's answer: less than the server waits for
@@ -24,7 +24,7 @@ pub const GRACE: Duration = Duration::from_mins(1);
 
 /// What a request with a key may do.
 #[derive(Debug)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// It is the first, or those before came to nothing; their session, if they had one.
     First(Option<i64>),
     /// Another one is at it.
@@ -34,7 +34,7 @@ pub(super) enum Standing {
 }
 
 /// The key of a request: who asks, and for what.
-pub(super) fn new_key(
+pub(crate) fn new_key(
     caller: i64,
     key: String,
     tenant_id: i64,
@@ -54,7 +54,7 @@ pub(super) fn new_key(
 }
 
 /// Where a request with this key stands at this moment.
-pub(super) async fn stand(tx: &mut Tx, key: &NewKey) -> Result<Standing, SessionError> {
+pub(crate) async fn stand(tx: &mut Tx, key: &NewKey) -> Result<Standing, SessionError> {
     match idempotency::find_key(tx, key.tenant_id, &key.key).await? {
         None => Ok(Standing::First(None)),
         Some(row) if row.request != key.request => Err(SessionError::OtherRequest),
@@ -70,7 +70,7 @@ pub(super) async fn stand(tx: &mut Tx, key: &NewKey) -> Result<Standing, Session
 }
 
 /// Makes a session that of the key; false when another request was faster.
-pub(super) async fn claim(
+pub(crate) async fn claim(
     tx: &mut Tx,
     key: &NewKey,
     before: Option<i64>,
@@ -84,7 +84,7 @@ pub(super) async fn claim(
 
 /// Waits while another request with this key is at work, in this process or in another one. The
 /// answer that it gave; `None` when there is no other one, and nobody's answer to wait for.
-pub(super) async fn await_answer(
+pub(crate) async fn await_answer(
     ctx: &Ctx,
     key: &NewKey,
 ) -> Result<Option<(i64, String)>, SessionError> {
@@ -115,7 +115,7 @@ pub(super) async fn await_answer(
 }
 
 /// What the client is told that is granted a session: the bytes that every repeat gets too.
-pub(super) fn reply_of(session: &Session) -> Result<String, SessionError> {
+pub(crate) fn reply_of(session: &Session) -> Result<String, SessionError> {
     to_json(&SessionResult {
         action: Action::Post,
         session: session.clone(),

@@ -1,0 +1,141 @@
+//! How work ends that fails: nodes are tried again after a pause, or given up.
+
+use super::backoff;
+use super::job::Job;
+use super::lease;
+use crate::context::Ctx;
+use crate::db::DbError;
+use crate::db::nodes::NodeRow;
+use crate::db::transitions::{self, Change};
+use crate::lifecycle::pools::repair;
+use crate::lifecycle::rules;
+use crate::node_state::Transition;
+use crate::nodes::mechanism::MechanismError;
+
+/// Gives up on nodes whose work was begun too often without an end, because whoever did it
+/// died each time. Returns the others.
+pub(crate) async fn give_up_on_hopeless(
+    ctx: &Ctx,
+    work: &Job<'_>,
+    nodes: Vec<NodeRow>,
+    what: &str,
+) -> Result<Vec<NodeRow>, DbError> {
+    let limit = i32::try_from(ctx.policy.attempts).unwrap_or(i32::MAX);
+    let (hopeless, nodes): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| node.attempts > limit);
+    for node in hopeless {
+        let begun = node.attempts - 1;
+        let detail = format!("{what} node failed: it was begun {begun} times and never ended");
+        postpone_or_fail(ctx, work, &node, &detail, None).await?;
+    }
+    Ok(nodes)
+}
+
+/// Writes that a mechanism failed for all its nodes; or, if it was told to stop, hands the
+/// lease back.
+pub(crate) async fn settle_failure(
+    ctx: &Ctx,
+    work: &Job<'_>,
+    nodes: &[NodeRow],
+    what: &str,
+    error: &MechanismError,
+) -> Result<(), DbError> {
+    if matches!(error, MechanismError::Stopped) {
+        tracing::info!(
+            pool.name = work.pool,
+            "{what} was stopped; handing the nodes back"
+        );
+        return lease::hand_back(ctx, work.keeper.lease()).await;
+    }
+    let mut result = Ok(());
+    for node in nodes {
+        let detail = format!("{what} node failed: {error}");
+        let log = Some(error.log());
+        result = result.and(postpone_or_fail(ctx, work, node, &detail, log).await);
+    }
+    result
+}
+
+/// Ends an attempt that failed: the node is tried again after a pause, or given up when it
+/// was tried often enough. Its data says why.
+pub(crate) async fn postpone_or_fail(
+    ctx: &Ctx,
+    work: &Job<'_>,
+    node: &NodeRow,
+    detail: &str,
+    log: Option<&str>,
+) -> Result<(), DbError> {
+    let attempt = u32::try_from(node.attempts).unwrap_or(0);
+    let policy = &ctx.policy;
+    let mut data = node.data.clone();
+    rules::record_error(&mut data.0, ctx.clock.now(), detail, log);
+    let pause = (attempt < policy.attempts).then(|| {
+        rules::back_off(
+            attempt,
+            policy.back_off_min,
+            policy.back_off_max,
+            work.jitter,
+        )
+    });
+    let full = full_detail(detail, log);
+    let again_in = pause.or_else(|| repair::pause_before(policy, node.repairs));
+    let transition = match pause {
+        Some(_) => Transition::Postpone,
+        None => Transition::Fail,
+    };
+    let change = Change {
+        lease: Some(work.keeper.lease()),
+        pause: again_in,
+        data: Some(&data),
+        detail: Some(&full),
+        ..Change::default()
+    };
+    work.keeper.expect_fewer(1);
+    let write = || {
+        ctx.db.transaction(async |mut tx| {
+            let written = transitions::apply_to(&mut tx, transition, node, &change).await?;
+            if written.is_some() {
+                backoff::note_failure(ctx, &mut tx, work, node, detail).await?;
+            }
+            Ok(written.is_some())
+        })
+    };
+    let written = lease::persist(ctx, write).await?;
+    let pool = work.pool;
+    match (written, pause, again_in) {
+        (false, _, _) => tracing::warn!(node.id, "failed, and the lease is lost: {detail}"),
+        (true, Some(pause), _) => {
+            let again_in_s = pause.as_secs();
+            tracing::warn!(node.id, pool.name = pool, attempt, again_in_s, "{detail}");
+        }
+        (true, None, Some(pause)) => {
+            let repair_in_s = pause.as_secs();
+            tracing::error!(
+                node.id,
+                pool.name = pool,
+                attempt,
+                repair_in_s,
+                "{detail}; gave up"
+            );
+        }
+        (true, None, None) => {
+            let repairs = node.repairs;
+            tracing::error!(
+                node.id,
+                pool.name = pool,
+                attempt,
+                repairs,
+                "{detail}; gave up, and it is not repaired any more"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What stands in the history of a failure: the error, and the last lines that led to it.
+fn full_detail(detail: &str, log: Option<&str>) -> String {
+    match log.filter(|log| !log.is_empty()) {
+        Some(log) => format!("{detail}\n{log}"),
+        None => detail.to_owned(),
+    }
+}

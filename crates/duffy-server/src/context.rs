@@ -31,7 +31,7 @@ pub struct Context {
     pub policy: Policy,
     /// Work that must end before the process does.
     pub tasks: TaskTracker,
-    /// Is cancelled when the process shall stop.
+    /// Is cancelled to stop the process.
     pub stop: CancellationToken,
     /// Is cancelled when there is no time left to end what runs: it is to be undone.
     pub halt: CancellationToken,

@@ -1,7 +1,6 @@
 //! The database: all SQL stands below here, as free functions on a transaction.
 //!
-//! PostgreSQL is the distributed engine; SQLite serves one host. What either of them needs
-//! to be told differently stands in `dialect`.
+//! PostgreSQL is the distributed engine; SQLite serves one host. `dialect` has what they spell differently.
 
 mod connect;
 #[cfg_attr(
@@ -56,15 +55,15 @@ pub struct Db {
     wake: Arc<wake::Wake>,
 }
 
-/// How long parts of a transaction may take. The server's own timeouts are shorter: these are for a server that has
-/// gone without a word.
+/// How long parts of a transaction may take. The database server's timeouts are shorter: these are for a server that
+/// stops responding.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// Its begin, on a connection that there is.
     pub begin: Duration,
     /// All that follows. A migration takes as long as it needs.
     pub transaction: Duration,
-    /// How long a migration waits for others to let go of the tables.
+    /// How long a migration waits for the locks on the tables.
     pub migration_lock: Duration,
 }
 
@@ -100,7 +99,7 @@ pub enum DbError {
     /// The database is not there, or has no connection to spare; later it may.
     #[error("the database cannot be reached: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// Another transaction was in the way, each time it was tried.
+    /// The transaction lost against other transactions, also in its retries.
     #[error("other transactions were in the way, each time: {0}")]
     Conflict(#[source] sqlx::Error),
     /// A row like this exists already.
@@ -251,7 +250,7 @@ impl Db {
         self.read(async |mut tx| wake::ping(&mut tx).await).await
     }
 
-    /// What is told when there is work: a hint, which may be lost.
+    /// Wake-ups, which say that there is work. A wake-up is a hint and may be lost.
     pub fn wake_ups(&self) -> WakeUps {
         wake::WakeUps::new(self)
     }

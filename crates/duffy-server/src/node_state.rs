@@ -163,7 +163,7 @@ const SUCCEED: Rule = Rule {
     attempts: Counter::Zero,
     ..END_WORK
 };
-/// Begins a state anew, whoever worked before.
+/// Begins a state anew.
 const RESET: Rule = Rule {
     lease: LeaseChange::End,
     attempts: Counter::Zero,

@@ -89,7 +89,7 @@ impl Gate {
             .map_err(|_| CredentialsError::ThreadLost)?;
         #[cfg(test)]
         self.runs.fetch_add(1, Ordering::Relaxed);
-        // The thread cannot be stopped: it keeps its core when whoever asked has gone.
+        // The thread cannot be stopped: it keeps its core when the caller is gone.
         tokio::task::spawn_blocking(move || {
             let result = work();
             drop(core);

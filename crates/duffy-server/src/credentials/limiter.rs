@@ -97,7 +97,7 @@ impl Limiter {
     }
 }
 
-/// Whoever has one address of an IPv6 network has all of them.
+/// A client that has one address of an IPv6 network has all of them.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),

@@ -1,7 +1,7 @@
 //! Connections to the database: two pools, and the transactions on their connections.
 //!
 //! Leases must be renewed whatever clients ask for. Their renewals, and the writes of workers, therefore have a pool of
-//! their own. All else shares the general pool, where only so many may wait.
+//! their own. Everything else uses the general pool, where the number of waiting transactions is limited.
 
 use std::io;
 use std::ops::{Deref, DerefMut};
@@ -16,7 +16,7 @@ use super::dialect::{Postgres, Sqlite};
 
 /// The most connections of the reserved pool.
 pub(super) const RESERVED: u32 = 4;
-/// So many transactions may wait for each connection of the general pool. The longest wait is ten seconds: with
+/// How many transactions may wait for each connection of the general pool. The longest wait is ten seconds: with
 /// transactions of 150 ms and more, others would wait in vain.
 const WAITING_PER_CONNECTION: usize = 64;
 /// How long closing may take.
@@ -145,8 +145,8 @@ impl TxInner {
     }
 }
 
-/// A connection in a transaction, which is rolled back when this is dropped. sqlx has such a type, but does not let go of
-/// its connection: when the server has gone without a word, it would stay in the pool and wait for an answer.
+/// A connection in a transaction, which is rolled back when this is dropped. sqlx has such a type, but keeps its
+/// connection: when the server stops responding, the connection would stay in the pool and wait for an answer.
 #[derive(Debug)]
 pub(super) struct Transaction<D: Database>
 where
@@ -172,7 +172,7 @@ where
                 connection: Some(connection),
             }),
             Ok(Err(error)) => Err(error),
-            // It may be in a transaction, now or later, and nobody would know.
+            // The connection may be in a transaction, now or later.
             Err(_) => {
                 connection.close_on_drop();
                 Err(sqlx::Error::PoolTimedOut)

@@ -36,7 +36,7 @@ const WORDS: &[Word] = &[
         "(now() AT TIME ZONE 'utc')",
         "strftime('%Y-%m-%d %H:%M:%f000', 'now')",
     ),
-    // Milliseconds since 1970, so that the number grows for a machine whichever row it has.
+    // Milliseconds since 1970: the number also grows when the machine gets another row.
     (
         "next_fence",
         "greatest(nodes.fence + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))",
@@ -73,7 +73,7 @@ const WORDS: &[Word] = &[
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
         "SELECT 1",
     ),
-    // Any fixed number that nobody else is likely to use.
+    // A fixed number that other programs are unlikely to use.
     (
         "schema_lock",
         "SELECT pg_advisory_xact_lock(7017706889)",
@@ -81,7 +81,7 @@ const WORDS: &[Word] = &[
     ),
     // Other processes on a SQLite database poll.
     ("notify", "SELECT pg_notify('duffy_work', '')", "SELECT 1"),
-    // With IN, PostgreSQL's planner may expect so many rows that it reads the whole table.
+    // With IN, PostgreSQL's planner may overestimate the number of rows and read the whole table.
     ("in_rows", "= ANY (ARRAY(", "IN ("),
     ("end_in_rows", "))", ")"),
     (
@@ -140,7 +140,7 @@ const COMMON_WORDS: &[(&str, &str)] = &[
 
 /// A statement in the words of an engine.
 ///
-/// `{now + $2}` is the time so many seconds from now, `{as_state $2}` a text as a node's state, `{json_rows $2}` a table
+/// `{now + $2}` is the time that many seconds from now, `{as_state $2}` a text as a node's state, `{json_rows $2}` a table
 /// whose column `value` has the members of a JSON array, `{ids $2}` the numbers in one. `{}` stays, for an empty JSON object.
 ///
 /// # Errors

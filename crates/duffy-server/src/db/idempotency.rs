@@ -91,7 +91,7 @@ pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> Result<()
     Ok(())
 }
 
-/// Remembers that the answer went out to somebody. False when the key was forgotten meanwhile.
+/// Records that the reply is sent. False when the key was deleted meanwhile.
 pub async fn mark_fetched(
     tx: &mut Tx,
     tenant_id: i64,
@@ -111,7 +111,7 @@ pub async fn mark_fetched(
     Ok(changed > 0)
 }
 
-/// Forgets a key whose answer went out to nobody. False when it did go out.
+/// Deletes a key whose reply no client received. False when a client received it.
 pub async fn delete_unfetched(
     tx: &mut Tx,
     tenant_id: i64,
@@ -131,7 +131,7 @@ pub async fn delete_unfetched(
     Ok(removed > 0)
 }
 
-/// Forgets the key of a session whose answer went out to nobody. False when it did go out.
+/// Deletes the key of a session whose reply no client received. False when a client received it.
 pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result<bool, DbError> {
     tx.query("DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched")
         .bind(session_id)

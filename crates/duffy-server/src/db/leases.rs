@@ -10,7 +10,7 @@ use super::transitions::{self, Change};
 use super::{DbError, Tx, Unique};
 use crate::node_state::Transition;
 
-/// Work that waits: so many nodes of a pool in a state, leased by nobody.
+/// Nodes of a pool in one state that wait for a worker.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Waiting {
     /// The pool; none for a node that the original was about to deprovision.

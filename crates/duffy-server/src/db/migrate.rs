@@ -145,7 +145,7 @@ pub async fn check(db: &Db) -> Result<(), MigrateError> {
 }
 
 /// Takes the schema up to a revision: `head`, its number or the beginning of it, or `+1` and
-/// so on. Returns where it was and where it is. `report` is told of what takes long.
+/// so on. Returns where it was and where it is. `report` gets messages about what takes long.
 pub async fn upgrade(
     db: &Db,
     to: &str,
@@ -155,7 +155,7 @@ pub async fn upgrade(
 }
 
 /// Takes the schema down to a revision: `base`, its number or the beginning of it, or `-1`
-/// and so on. Returns where it was and where it is. `report` is told of what takes long.
+/// and so on. Returns where it was and where it is. `report` gets messages about what takes long.
 pub async fn downgrade(
     db: &Db,
     to: &str,

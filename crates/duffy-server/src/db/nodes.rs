@@ -33,7 +33,7 @@ pub struct NodeRow {
     pub retired_at: Option<Timestamp>,
     /// How often the work on its present state was begun.
     pub attempts: i32,
-    /// Grows with each claim and reservation: whoever acts on the node by an older number is late.
+    /// Grows with each claim and reservation. A process with an older number is late, and the node refuses it.
     pub fence: i64,
     /// How often it was repaired since it was last lent.
     pub repairs: i32,
@@ -163,7 +163,7 @@ pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i
         .collect())
 }
 
-/// Nodes of this pool whose deprovisioning nobody has begun.
+/// Nodes of this pool whose deprovisioning has not begun.
 pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
     tx.query(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
@@ -199,7 +199,7 @@ pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
          AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id").fetch_all().await
 }
 
-/// Adds so many nodes to a pool that this transaction has locked, to be provisioned.
+/// Adds `quantity` nodes, to be provisioned, to a pool that this transaction has locked.
 pub async fn insert_provisioning_nodes(
     tx: &mut Tx,
     pool: &str,
@@ -226,8 +226,8 @@ pub async fn insert_provisioning_nodes(
     events::record_all(tx, filled.collect()).await
 }
 
-/// Locks up to `quantity` ready nodes of a pool, those that have been ready longest; such as
-/// another transaction holds are passed over.
+/// Locks up to `quantity` ready nodes of a pool, those that have been ready longest. It
+/// skips those that another transaction has locked.
 pub async fn take_ready_nodes(
     tx: &mut Tx,
     pool: &str,
@@ -288,7 +288,7 @@ pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), Db
     Ok(())
 }
 
-/// The same, but does not wait: false when another transaction is at it.
+/// The same without waiting. False when another transaction holds the lock.
 pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bool, DbError> {
     let locked = tx
         .query("{try_pool_lock}")

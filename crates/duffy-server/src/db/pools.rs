@@ -14,7 +14,7 @@ pub struct PoolStateRow {
     /// `provisioning` or `deprovisioning`.
     #[sqlx(try_from = "String")]
     pub work: State,
-    /// How many attempts in a row failed, whichever node they were for.
+    /// How many attempts in a row failed, on any node of the pool.
     pub failures: i32,
     /// Before that time it is not tried again; none while it is tried as ever.
     pub retry_at: Option<Timestamp>,
@@ -48,7 +48,7 @@ pub async fn find_pool_state(
         .await
 }
 
-/// Counts a failure of work that was begun so many seconds ago. Returns how many there were in a
+/// Counts a failure of work that began `begun_ago` seconds ago. Returns how many there were in a
 /// row; `None` when there were `threshold` already, one of them since then: that is the same one.
 pub async fn count_failure(
     tx: &mut Tx,
@@ -104,7 +104,7 @@ pub async fn take_try(
     work: NodeState,
     seconds: f64,
 ) -> Result<bool, DbError> {
-    // One try for all workers: who comes first moves the next one away.
+    // One try for all workers: the first worker postpones the next try.
     Ok(tx
         .query(
             "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2 \
@@ -153,7 +153,7 @@ pub async fn resume_pool(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
          WHERE pool = $1 AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)").bind(pool).execute().await? > 0)
 }
 
-/// What drained pools have ready or in the making, and nobody works on.
+/// Nodes of drained pools that are `ready` or `provisioning`, and that nobody works on.
 pub async fn list_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
     tx.query(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \

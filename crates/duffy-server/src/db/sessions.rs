@@ -238,7 +238,7 @@ pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, 
     Ok(rows.into_iter().map(i64::from).collect())
 }
 
-/// Locks a session if its time is over. False when it is not, or another transaction is at it.
+/// Locks a session whose time is over. False when it is not over, or another transaction has locked it.
 pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
     let row = tx
         .query(
@@ -251,9 +251,9 @@ pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError>
     Ok(row.is_some())
 }
 
-/// Sessions in the making that nobody works on any more.
+/// Sessions that are not granted yet, and whose request died.
 pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
-    // Sessions whose request died: a node of theirs waits for its key, and nobody works on it.
+    // A node of such a session waits for its key, and its lease has lapsed.
     let rows = tx
         .query(
             "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\

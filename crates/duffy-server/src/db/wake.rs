@@ -1,4 +1,4 @@
-//! Wake-ups: hints that there is work, so that nobody has to wait for the next poll.
+//! Wake-ups: hints that there is work, so that workers need not wait for the next poll.
 //!
 //! Within a process they go over a channel; from process to process over PostgreSQL's
 //! NOTIFY, once per transaction. Losing one costs time, not work.
@@ -42,7 +42,7 @@ impl Wake {
     }
 }
 
-/// Has the other processes told at commit.
+/// Queues NOTIFY for the commit.
 pub(super) async fn announce(tx: &mut Tx) -> Result<(), DbError> {
     tx.query("{notify}").execute().await.map(|_| ())
 }
@@ -150,7 +150,7 @@ impl WakeUps {
                 .connect_with((*pool.connect_options()).clone())
                 .await?;
             let mut listener = PgListener::connect_with(&own).await?;
-            // A lost connection must be told of, and may be made again only where that can be given up.
+            // This must report a lost connection, and reconnect only where the caller can cancel it.
             listener.eager_reconnect(false);
             listener.listen(CHANNEL).await?;
             Ok::<_, sqlx::Error>(listener)

@@ -62,7 +62,7 @@ pub enum ApiError {
     },
     /// 500: our fault; the cause has been logged.
     Internal,
-    /// 503: it would go at another time.
+    /// 503: temporarily unavailable.
     Unavailable {
         /// What is in the way.
         detail: &'static str,

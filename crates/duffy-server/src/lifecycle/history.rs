@@ -13,7 +13,7 @@ use crate::db::{DbError, nodes, sessions};
 pub struct Page {
     /// Only what came after the event of this number.
     pub after: i64,
-    /// So many events at most.
+    /// The most events.
     pub limit: u32,
 }
 

@@ -1,7 +1,7 @@
 //! What operators do by hand: to nodes, and to the history. Pools are in [`crate::lifecycle::pools::drain`].
 //!
-//! Each is one transaction that locks the node's row first. A lease is never taken away: whoever
-//! works on the node finds at its next write that there is nothing left to write.
+//! Each is one transaction that locks the node's row first. A lease is never taken away: a process
+//! that works on the node finds at its next write that there is nothing left to write.
 
 pub mod standing;
 
@@ -43,7 +43,7 @@ pub enum OperatorError {
         /// Its number.
         id: i64,
     },
-    /// Nothing to let go of.
+    /// It is not held.
     #[error("node {id} is not held")]
     NotHeld {
         /// Its number.
@@ -59,7 +59,7 @@ pub enum OperatorError {
         /// What it does.
         state: NodeState,
     },
-    /// Somebody is at it.
+    /// A process works on it.
     #[error("node {id} is being worked on: wait for the end of this attempt")]
     AtWork {
         /// Its number.
@@ -112,7 +112,7 @@ async fn lock_active(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     }
 }
 
-/// The same, if nobody holds it.
+/// The same, if it is not held.
 async fn lock_free(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     let node = lock_active(tx, id).await?;
     match node.held_at {
@@ -279,7 +279,7 @@ async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, O
     }
 }
 
-/// Keeps a node as it is: it is not lent, picked, worked on or repaired until it is let go of.
+/// Keeps a node as it is: it is not lent, picked, worked on or repaired until it is released.
 /// What is lent stays so until its session ends.
 pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
     ctx.db
@@ -326,7 +326,7 @@ pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64
     if found == 0 {
         return Ok(0);
     }
-    // That it is done is written down first: whoever dies at it has left a word.
+    // The event is written first: it stays if the process dies.
     ctx.db
         .transaction(async |mut tx| -> Result<_, DbError> {
             let detail = format!("{found} events older than {} s: {reason}", age.as_secs());

@@ -25,7 +25,7 @@ use reserve::{Outcome, Wanted, reserve};
 pub struct Granted {
     /// Its number.
     pub id: i64,
-    /// What the client is told: a `SessionResult`.
+    /// The reply to the client: a `SessionResult`.
     pub reply: String,
     /// Whether an earlier request with the same key was granted it.
     pub replayed: bool,

@@ -19,7 +19,7 @@ pub fn count_missing(fill_level: u32, filled: i64) -> u32 {
     u32::try_from(missing.max(0)).unwrap_or(u32::MAX)
 }
 
-/// Whether so many more nodes fit into a quota.
+/// Whether `requested` more fit into a quota.
 pub fn within_quota(requested: i64, current: i64, quota: i64) -> bool {
     requested.saturating_add(current) <= quota
 }
@@ -41,7 +41,7 @@ pub enum NewExpiry {
     By(TimeDelta),
 }
 
-/// When a session shall expire: not before it was created, and not later than `longest`
+/// When a session expires: not before it was created, and not later than `longest`
 /// after that, where there is such a limit.
 pub fn clamp_expiry(
     created_at: DateTime<Utc>,

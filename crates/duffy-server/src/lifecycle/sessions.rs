@@ -22,7 +22,7 @@ use ending::end_session;
 pub struct SessionChange {
     /// `false` retires it.
     pub active: Option<bool>,
-    /// When it shall expire.
+    /// When it expires.
     pub expires_at: Option<NewExpiry>,
 }
 

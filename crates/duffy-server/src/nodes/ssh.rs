@@ -330,7 +330,7 @@ fn find_fence(target: &Target, error: SshError) -> SshError {
     }
 }
 
-/// Some tens of milliseconds, each time others: those that meet shall not meet again.
+/// A random pause of some tens of milliseconds, so that two commands do not overtake each other again.
 fn overtaken_pause() -> Duration {
     Duration::from_millis(rand::random_range(10..100))
 }

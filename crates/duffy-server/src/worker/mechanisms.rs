@@ -1,4 +1,4 @@
-//! The mechanism of each pool, made of the configuration.
+//! The mechanism of each pool, from the configuration.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -178,7 +178,7 @@ fn simulated(pool: &Pool, settings: &Simulated, cloud: Arc<Cloud>) -> SimulatedM
     )
 }
 
-/// One cloud for each directory, whichever pools use it.
+/// One cloud for each directory, shared by the pools that use it.
 struct Clouds<'a> {
     config: &'a Config,
     open: HashMap<PathBuf, Arc<Cloud>>,

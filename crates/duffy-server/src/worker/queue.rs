@@ -127,7 +127,7 @@ impl Queue {
                 Ok(true) => waiting.push_back(group),
                 Ok(false) => {}
                 Err(error @ DbError::Unavailable(_)) => return Err(error),
-                // The other pools' nodes shall not wait for these.
+                // The nodes of other pools do not wait for these.
                 Err(error) => {
                     let pool = group.pool.unwrap_or_default();
                     tracing::error!(pool.name = pool, %error, "cannot claim nodes of this pool");
@@ -239,7 +239,7 @@ impl Queue {
             tokio::pin!(result);
             let result = tokio::select! {
                 result = &mut result => result,
-                // Somebody else may be at it: what runs here must end.
+                // Another process may work on the nodes, so the work here must end.
                 () = keeper.lost().cancelled() => {
                     stop.cancel();
                     result.await

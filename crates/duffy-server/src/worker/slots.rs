@@ -16,7 +16,7 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// So many slots. Where there are several pools, none takes the last quarter of the slots.
+    /// The number of slots. Where there are several pools, none takes the last quarter of the slots.
     pub(super) fn new(all: usize, several_pools: bool) -> Self {
         Self {
             all,

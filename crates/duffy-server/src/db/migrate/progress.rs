@@ -1,4 +1,4 @@
-//! What is said of a migration while it runs.
+//! Messages about the progress of a migration.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tokio::time::{Instant, interval_at};
 /// Is told in words what is being done, when that takes longer than a moment, and then every so often.
 pub type Report<'a> = &'a (dyn Fn(&str) + Sync);
 
-/// Tells nobody.
+/// Reports nothing.
 pub fn in_silence(_: &str) {}
 
 /// What takes no longer needs no words.
 const MOMENT: Duration = Duration::from_secs(2);
-/// How often it is said that it still runs.
+/// The time between two messages about a migration that runs.
 const EVERY: Duration = Duration::from_secs(15);
 
 /// Does `work`, which is called `what`.

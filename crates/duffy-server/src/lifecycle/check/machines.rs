@@ -6,8 +6,8 @@ use super::CheckReport;
 use crate::context::Ctx;
 use crate::db::snapshot::Snapshot;
 
-/// The names of the simulated machines that there are, or why nobody can tell.
-/// The names of the simulated machines that there are, or why nobody can tell.
+/// The names of the simulated machines that exist, or why they cannot be listed.
+/// The names of the simulated machines that exist, or why they cannot be listed.
 pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
     use crate::nodes::simulated::simulated_directory;
 

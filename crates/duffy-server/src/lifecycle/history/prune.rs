@@ -6,11 +6,11 @@ use crate::context::Ctx;
 use crate::db::old_events::{self, Place};
 use crate::db::{DbError, Timestamp, idempotency};
 
-/// So many rows are removed in one transaction.
+/// How many rows one transaction removes.
 const BATCH: u32 = 1000;
-/// So many batches are removed before a worker sees to its other duties.
+/// How many batches a worker removes before it runs its other duties.
 const AT_ONCE: u32 = 20;
-/// So many rows are counted in one transaction.
+/// How many rows one transaction counts.
 const COUNTED: u32 = 100_000;
 
 /// Removes history that is older than is wanted. Returns how many rows.

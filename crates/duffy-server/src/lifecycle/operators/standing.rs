@@ -110,7 +110,7 @@ pub struct NodeFilter {
 pub async fn list_nodes(ctx: &Ctx, filter: &NodeFilter) -> Result<Vec<NodeStanding>, DbError> {
     let NodeFilter { pool, state, all } = filter;
     let pool = pool.as_deref();
-    // Whoever asks for the retired state means retired rows.
+    // A filter for the state `done` means retired rows.
     let all = *all || *state == Some(NodeState::Done);
     let rows = ctx
         .db

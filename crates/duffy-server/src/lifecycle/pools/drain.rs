@@ -82,7 +82,7 @@ pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
         .read(async |mut tx| pools::list_nodes_of_drained(&mut tx).await)
         .await?;
     let mut released = Vec::new();
-    // Each by itself: one that cannot be released shall not keep the others.
+    // Each in its own transaction: one that cannot be released does not block the others.
     for node in nodes {
         match release(ctx, &node).await {
             Ok(true) => released.extend(node.pool),

@@ -81,7 +81,7 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
         .db
         .transaction(async |mut tx| -> Result<_, DbError> {
             if !nodes::try_lock_pool(&mut tx, &pool.name, PoolLock::Fill).await? {
-                // Another worker is at it.
+                // Another worker fills it.
                 return Ok((0, 0));
             }
             let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;

@@ -11,7 +11,7 @@ use crate::db::{DbError, operators};
 use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
-/// So many nodes are taken in one transaction.
+/// The most nodes of one round.
 const BATCH: u32 = 50;
 
 /// The pause before a node that was repaired so often is repaired again, if it is.
@@ -37,7 +37,7 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
             }
             Ok(false) => {}
             Err(error @ DbError::Unavailable(_)) => return Err(error),
-            // Its machine is somebody else's now, it seems: to touch it would be worse.
+            // Another node seems to have its machine now, so it must not be touched.
             Err(DbError::NotUnique(_)) => {
                 tracing::error!(
                     node.id = id,

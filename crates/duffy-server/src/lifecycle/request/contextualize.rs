@@ -165,7 +165,7 @@ async fn install_keys(
 /// Why nodes are not replaced.
 #[derive(Debug, thiserror::Error)]
 enum SubstituteError {
-    /// Too few are ready, or the session or its nodes are somebody else's by now.
+    /// Too few are ready, or the session or its nodes have changed meanwhile.
     #[error("there is no replacement")]
     None,
     #[error(transparent)]
@@ -301,7 +301,7 @@ async fn try_deploy(
                 }
                 Ok(view)
             } else {
-                // Retired, expired or rolled back meanwhile; whoever did it sees to the nodes.
+                // The session ended meanwhile, and its nodes with it.
                 Err(SessionError::LeaseLost { id })
             }
         })

@@ -1,4 +1,4 @@
-//! Requests that are repeated: the first one's answer, whoever gave it, or is about to.
+//! Repeated requests: they get the reply of the first request, from whichever process it comes.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub const GRACE: Duration = Duration::from_mins(1);
 pub(crate) enum Standing {
     /// It is the first, or those before came to nothing; their session, if they had one.
     First(Option<i64>),
-    /// Another one is at it.
+    /// Another request with the key runs.
     Second,
     /// Another one was granted this session, and answered this.
     Answered(i64, String),
@@ -40,7 +40,7 @@ pub(crate) fn new_key(
     tenant_id: i64,
     create: &SessionCreate,
 ) -> Result<NewKey, SessionError> {
-    // With the tenant said or not, it is the same request.
+    // The request is the same with and without the tenant's number.
     let canonical = SessionCreate {
         tenant_id: Some(tenant_id),
         nodes_specs: create.nodes_specs.clone(),
@@ -139,7 +139,7 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// To be said before the answer goes out: from here on the session is somebody's. False when
+    /// Call before sending the reply: from here on the client has the session. False when
     /// it was given back meanwhile.
     pub async fn keep(&self, ctx: &Ctx) -> Result<bool, DbError> {
         ctx.db
@@ -152,7 +152,7 @@ impl Promise {
     }
 
     /// Its client hung up. Gives it a while to come back, and gives the session back if it does
-    /// not. A server that stops leaves the session to whoever repeats, or to its end.
+    /// not. A server that stops leaves the session to a repeated request, or to its expiry.
     pub async fn wait_and_break(&self, ctx: &Ctx) -> Result<(), DbError> {
         tokio::select! {
             () = tokio::time::sleep(GRACE) => {}

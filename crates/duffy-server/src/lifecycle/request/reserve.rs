@@ -269,10 +269,10 @@ async fn take_all<'s>(
     Ok(taken.into_iter().flat_map(with_spec).collect())
 }
 
-/// So many nodes at once are many.
+/// Above this quantity, count before locking.
 const LOOK_FIRST: u32 = 20;
 
-/// How often to look again after others let go of nodes.
+/// How often to retry after other requests release nodes.
 const LOOKS: usize = 3;
 
 async fn take(

@@ -5,7 +5,7 @@ use crate::db::{DbError, sessions};
 use crate::lifecycle::sessions::ending::end_session;
 use crate::node_state::Transition;
 
-/// So many sessions are looked at in one go.
+/// How many sessions one batch has.
 const BATCH: u32 = 100;
 
 /// Retires the sessions whose time is over; their nodes are deprovisioned. Each in a
@@ -26,7 +26,7 @@ pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
                     progress = true;
                     expired += 1;
                 }
-                // Another worker is at it.
+                // Another worker ends it.
                 Ok(false) => {}
                 Err(error @ DbError::Unavailable(_)) => return Err(error),
                 Err(error) => tracing::error!(session.id = id, %error, "cannot expire a session"),

@@ -1,4 +1,4 @@
-//! Pools whose mechanisms keep failing: they are tried ever more rarely, and say so.
+//! Backoff of pools whose mechanisms keep failing.
 //!
 //! A single node that fails has a pause of its own. But when one node after the other fails at once,
 //! and none succeeds, it is the mechanism: then the pool gets one try at a time, after a pause that
@@ -14,7 +14,7 @@ use crate::db::nodes::NodeRow;
 use crate::db::{DbError, Tx, pools};
 use crate::lifecycle::rules;
 
-/// From so many failures in a row on a pool is tried more rarely.
+/// The failures in a row from which a pool has one try at a time.
 const FAILURES_IN_A_ROW: u32 = 3;
 
 /// Counts a failure of a pool's mechanism. Call it in the transaction that writes what became of

@@ -12,8 +12,8 @@ use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::MechanismError;
 
-/// Gives up on nodes whose work was begun too often without an end, because whoever did it
-/// died each time. Returns the others.
+/// Gives up on nodes whose work began too often without an end, because the process died each time. Returns the
+/// others.
 pub(crate) async fn give_up_on_hopeless(
     ctx: &Ctx,
     work: &Job<'_>,

@@ -25,7 +25,7 @@ pub struct Job<'a> {
     pub begun: Instant,
     /// Whether the pool is in this worker's configuration.
     pub configured: bool,
-    /// Is cancelled when the work shall stop.
+    /// Is cancelled to stop the work.
     pub stop: &'a CancellationToken,
     /// Spreads the pause after a failure, from 0 to 1: the same for all nodes of a batch, so
     /// that they come back together.

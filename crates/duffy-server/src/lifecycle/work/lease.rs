@@ -59,7 +59,7 @@ impl LeaseKeeper {
         &self.lease
     }
 
-    /// Is cancelled once the lease is lost: then somebody else may be at work already.
+    /// Is cancelled once the lease is lost: then another process may work on the nodes.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
@@ -71,8 +71,8 @@ impl LeaseKeeper {
         !self.lost.is_cancelled() && self.renewed.borrow().elapsed() < self.length * 2 / 3
     }
 
-    /// So many nodes fewer are under the lease. To be said before the write that ends the work
-    /// on them, so that a renewal meanwhile does not miss them.
+    /// The lease has this many nodes less. Call before the write that ends the work on them, so that a renewal
+    /// meanwhile does not count them as lost.
     pub fn expect_fewer(&self, nodes: usize) {
         let fewer = |left: u64| Some(left.saturating_sub(nodes as u64));
         // The closure always gives a value.
@@ -169,7 +169,7 @@ const PERSIST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Writes what became of work, again and again while the database is away: a machine made by a
 /// long playbook must not be forgotten for a restart of PostgreSQL. Writing late does no harm,
-/// as the write names the lease. Not while the process shall stop.
+/// as the write requires the lease. It does not retry while the process stops.
 pub(crate) async fn persist<T, F, Fut>(ctx: &Ctx, write: F) -> Result<T, DbError>
 where
     F: Fn() -> Fut,

@@ -301,7 +301,7 @@ async fn run_script(
     })
 }
 
-/// A second handle on the connection, which closes it when dropped: whoever gives up leaves no task behind
+/// A second handle on the connection, which closes it when dropped: a caller that gives up leaves no task behind
 /// that waits for the node.
 struct Line(std::net::TcpStream);
 

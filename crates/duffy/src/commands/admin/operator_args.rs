@@ -30,12 +30,12 @@ Example:
 A worker deprovisions it, and it is not used again. A node that is lent stays with its tenant until \
 the session ends.")]
     RetireNode(ChangeNodeArgs),
-    /// Have a failed node deprovisioned, or one that waits for its next attempt tried, at once
+    /// Deprovision a failed node, or retry a waiting one now
     #[command(after_help = "\
 Example:
   duffy admin repair-node 17 --reason \"power is back\"")]
     RepairNode(ChangeNodeArgs),
-    /// Keep a node as it is, or let go of it
+    /// Hold a node as it is, or release it
     #[command(after_help = "\
 Examples:
   duffy admin hold-node 17 --reason \"looking at the disk\"

@@ -57,7 +57,7 @@ pub fn plain(text: &str) -> String {
     text.replace(output::is_harmful, "\u{fffd}")
 }
 
-/// What there may be.
+/// Formats an optional value.
 pub fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| NONE.to_owned(), show)
 }

@@ -1,9 +1,7 @@
 //! What every part of a running server has at hand.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::TimeDelta;
 use duffy_config::{Config, Defaults, SshClient};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,8 +25,8 @@ pub struct Context {
     pub credentials: Credentials,
     /// Access to nodes.
     pub ssh: Ssh,
-    /// Figures of the configuration that the rules go by.
-    pub policy: Policy,
+    /// The section `defaults` of the configuration, which a server cannot do without.
+    pub defaults: Defaults,
     /// Work that must end before the process does.
     pub tasks: TaskTracker,
     /// Is cancelled to stop the process.
@@ -39,39 +37,6 @@ pub struct Context {
 
 /// Shared by all tasks.
 pub type Ctx = Arc<Context>;
-
-/// Figures of the configuration that the rules go by.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// How many nodes a tenant may hold at once, if it has no quota of its own.
-    pub node_quota: i64,
-    /// How many active sessions a tenant may have.
-    pub session_quota: i64,
-    /// How long a session lasts at first, if its tenant has no lifetime of its own.
-    pub session_lifetime: TimeDelta,
-    /// How long a session can last, if its tenant has no maximum of its own.
-    pub session_lifetime_max: TimeDelta,
-    /// How long a node belongs to a process that does not renew its claim.
-    pub lease: Duration,
-    /// How often work on a node is tried before it is given up.
-    pub attempts: u32,
-    /// The pause after the first attempt that failed.
-    pub back_off_min: Duration,
-    /// The longest pause.
-    pub back_off_max: Duration,
-    /// The longest pause of a pool whose mechanism keeps failing.
-    pub pool_back_off_max: Duration,
-    /// How often a failed node is repaired before it is left to the operator.
-    pub repairs: u32,
-    /// The pause before the first repair.
-    pub repair_min: Duration,
-    /// The longest pause before a repair.
-    pub repair_max: Duration,
-    /// How long history is kept; for ever if none.
-    pub keep_history: Option<Duration>,
-    /// How long SSH to one node may take.
-    pub ssh_timeout: Duration,
-}
 
 /// Why a server or an administrator's command cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +91,7 @@ impl Context {
             remedy: "set defaults.session-lifetime, session-lifetime-max and node-quota",
         })?;
         Ok(Arc::new(Self {
-            policy: Policy::new(&config, defaults),
+            defaults: defaults.clone(),
             ssh: Ssh::new(ssh_settings(&config))?,
             db,
             clock: Clock,
@@ -147,27 +112,6 @@ impl Context {
             db: self.db.reserved(),
             ..self.clone()
         })
-    }
-}
-
-impl Policy {
-    fn new(config: &Config, defaults: &Defaults) -> Self {
-        Self {
-            node_quota: i64::from(defaults.node_quota),
-            session_quota: i64::from(defaults.session_quota),
-            session_lifetime: defaults.session_lifetime,
-            session_lifetime_max: defaults.session_lifetime_max,
-            lease: config.tasks.lease,
-            attempts: config.tasks.attempts,
-            back_off_min: config.tasks.backoff_min,
-            back_off_max: config.tasks.backoff_max,
-            pool_back_off_max: config.tasks.pool_backoff_max.max(config.tasks.backoff_min),
-            repairs: config.tasks.repairs,
-            repair_min: config.tasks.repair_min,
-            repair_max: config.tasks.repair_max,
-            keep_history: config.tasks.keep_history,
-            ssh_timeout: config.ssh.timeout,
-        }
     }
 }
 

@@ -61,8 +61,8 @@ impl Duties {
         Self {
             fill: Timer::new(tasks.fill_pools_interval),
             expire: Timer::new(tasks.expire_sessions_interval),
-            reclaim: Timer::new((ctx.policy.lease / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
-            repair: Timer::new((ctx.policy.repair_min / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
+            reclaim: Timer::new((tasks.lease / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
+            repair: Timer::new((tasks.repair_min / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
             prune: Timer::new(PRUNE),
         }
     }

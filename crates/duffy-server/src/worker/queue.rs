@@ -193,7 +193,7 @@ impl Queue {
                 {
                     return Ok(Vec::new());
                 }
-                leases::claim_nodes(&mut tx, group, portion, lease, ctx.policy.lease).await
+                leases::claim_nodes(&mut tx, group, portion, lease, ctx.config.tasks.lease).await
             })
             .await
     }

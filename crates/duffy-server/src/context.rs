@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use duffy_config::{Config, Defaults, SshClient};
+use duffy_config::{Config, Defaults};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::{ConnectError, Db};
-use crate::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings};
+use crate::nodes::ssh::{Ssh, SshError};
 
 /// What every part of a running server has at hand.
 #[derive(Debug, Clone)]
@@ -92,7 +92,7 @@ impl Context {
         })?;
         Ok(Arc::new(Self {
             defaults: defaults.clone(),
-            ssh: Ssh::new(ssh_settings(&config))?,
+            ssh: Ssh::new(config.ssh.clone())?,
             db,
             clock: Clock,
             credentials,
@@ -112,19 +112,5 @@ impl Context {
             db: self.db.reserved(),
             ..self.clone()
         })
-    }
-}
-
-fn ssh_settings(config: &Config) -> SshSettings {
-    SshSettings {
-        client: match config.ssh.client {
-            SshClient::Auto => ClientChoice::Auto,
-            SshClient::Native => ClientChoice::Native,
-            SshClient::OpenSsh => ClientChoice::OpenSsh,
-        },
-        connect_timeout: config.ssh.connect_timeout,
-        timeout: config.ssh.timeout,
-        identity_files: config.ssh.identity_files.clone(),
-        config_file: config.ssh.config_file.clone(),
     }
 }

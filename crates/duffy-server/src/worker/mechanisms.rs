@@ -13,7 +13,7 @@ use crate::nodes::ansible::{
 };
 use crate::nodes::mechanism::{Mechanism, MechanismError};
 use crate::nodes::simulated::{SimulatedMechanism, SimulatedSettings, simulated_directory};
-use crate::nodes::ssh::home_directory;
+use crate::nodes::ssh::public_keys;
 
 /// A mechanism, and whether it may run for several nodes of the pool at the same time.
 type PoolMechanism = (Arc<dyn Mechanism>, bool);
@@ -236,31 +236,4 @@ impl Clouds<'_> {
                 ..faults
             })
     }
-}
-
-/// Duffy's own public keys: of the configured identities, or of the usual ones.
-fn public_keys(identity_files: &[PathBuf]) -> Vec<String> {
-    let usual = || {
-        // Where SSH itself looks, which is not always below `$HOME`.
-        let ssh = home_directory().ok().map(|home| home.join(".ssh"));
-        let names = ["id_ed25519", "id_ecdsa", "id_rsa"];
-        ssh.into_iter()
-            .flat_map(move |ssh| names.map(|name| ssh.join(name)))
-            .collect()
-    };
-    let identities: Vec<PathBuf> = if identity_files.is_empty() {
-        usual()
-    } else {
-        identity_files.to_vec()
-    };
-    let public = identities.into_iter().map(|path| {
-        let mut name = path.into_os_string();
-        name.push(".pub");
-        PathBuf::from(name)
-    });
-    public
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .map(|text| text.trim().to_owned())
-        .filter(|key| !key.is_empty())
-        .collect()
 }

@@ -7,7 +7,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings, Target};
+use duffy_config::{Ssh as Settings, SshClient};
+use duffy_server::nodes::ssh::{Ssh, SshError, Target};
 use liar::{LiarServer, Lie};
 use nix::sys::resource::{UsageWho, getrusage};
 use raw::{EVIL, RawServer, Then, debug, disconnect, kex_init, packet, usual_kex_init, version};
@@ -37,13 +38,13 @@ impl Clients {
         Self { directory }
     }
 
-    fn ssh(&self, client: ClientChoice) -> Ssh {
-        Ssh::new(SshSettings {
+    fn ssh(&self, client: SshClient) -> Ssh {
+        Ssh::new(Settings {
             client,
             timeout: TIMEOUT,
             identity_files: vec![self.directory.path().join("key")],
             config_file: Some(self.directory.path().join("config")),
-            ..SshSettings::default()
+            ..Settings::default()
         })
         .unwrap()
     }
@@ -250,7 +251,7 @@ async fn a_fault_of_our_own_after_a_command_is_a_lost_answer() {
         port: Some(server.address.port()),
         ..Target::default()
     };
-    let ssh = clients.ssh(ClientChoice::Auto);
+    let ssh = clients.ssh(SshClient::Auto);
     let config = clients.directory.path().join("config");
     let (result, ()) = tokio::join!(ssh.install_keys(&target, "key"), async {
         server.commanded().await;

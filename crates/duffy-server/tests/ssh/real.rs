@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{Ssh, SshError, SshSettings, Target};
+use duffy_config::Ssh as Settings;
+use duffy_server::nodes::ssh::{Ssh, SshError, Target};
 use russh::keys::{Algorithm, EcdsaCurve};
 
 use crate::sshd::{BOTH, Node, SEPARATOR, make_key, write_key};
@@ -304,7 +305,7 @@ async fn nodes_that_do_not_answer_are_given_up_in_time() {
             host_keys: Vec::new(),
             fence: None,
         };
-        let settings = SshSettings {
+        let settings = Settings {
             timeout: Duration::from_secs(1),
             ..node.settings(client, "admin")
         };

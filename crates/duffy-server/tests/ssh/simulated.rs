@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings, Target};
+use duffy_config::{Ssh as Settings, SshClient};
+use duffy_server::nodes::ssh::{Ssh, SshError, Target};
 use duffy_sim::{Cloud, CloudSettings, Fault, Faults, Machine, Moment};
 use russh::keys::Algorithm;
 use tempfile::TempDir;
@@ -33,13 +34,13 @@ impl World {
         Self { directory, cloud }
     }
 
-    fn ssh(&self, client: ClientChoice, timeout: Duration) -> Ssh {
-        Ssh::new(SshSettings {
+    fn ssh(&self, client: SshClient, timeout: Duration) -> Ssh {
+        Ssh::new(Settings {
             client,
             timeout,
             identity_files: vec![self.directory.path().join("key")],
             config_file: Some(self.directory.path().join("config")),
-            ..SshSettings::default()
+            ..Settings::default()
         })
         .unwrap()
     }

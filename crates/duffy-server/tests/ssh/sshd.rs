@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshSettings, Target};
+use duffy_config::{Ssh as Settings, SshClient};
+use duffy_server::nodes::ssh::{Ssh, Target};
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 use tempfile::TempDir;
 
 pub const SEPARATOR: &str = "### DUFFY tenant credentials";
-pub const BOTH: [ClientChoice; 2] = [ClientChoice::Native, ClientChoice::OpenSsh];
+pub const BOTH: [SshClient; 2] = [SshClient::Native, SshClient::OpenSsh];
 
 const SSHD: &str = "/usr/sbin/sshd";
 const STARTUP: Duration = Duration::from_secs(20);
@@ -139,20 +140,20 @@ impl Node {
     }
 
     /// A client that logs in with this key of the node's directory.
-    pub fn ssh_as(&self, client: ClientChoice, key: &str) -> Ssh {
+    pub fn ssh_as(&self, client: SshClient, key: &str) -> Ssh {
         Ssh::new(self.settings(client, key)).unwrap()
     }
 
-    pub fn settings(&self, client: ClientChoice, key: &str) -> SshSettings {
+    pub fn settings(&self, client: SshClient, key: &str) -> Settings {
         let user = user_name();
         let config = self.path("client_config");
         fs::write(&config, format!("Host *\n  User {user}\n")).unwrap();
-        SshSettings {
+        Settings {
             client,
             timeout: Duration::from_secs(30),
             identity_files: vec![self.path(key)],
             config_file: Some(config),
-            ..SshSettings::default()
+            ..Settings::default()
         }
     }
 

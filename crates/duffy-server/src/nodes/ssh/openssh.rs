@@ -1,16 +1,17 @@
 //! The client that is `/usr/bin/ssh`.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
+use super::SshError;
+use super::config::write_temporary;
+use super::destination::{Destination, Finished};
 use super::error::one_line;
 use super::script::Script;
-use super::{Destination, SshError};
 use crate::process::{self, ProcessError, Spec};
 
 /// The name under which announced host keys are looked up, whatever the node is called.
@@ -18,7 +19,7 @@ const HOST_KEY_ALIAS: &str = "duffy-node";
 /// The exit status of `ssh` itself.
 const OWN_FAILURE: i32 = 255;
 
-/// Never a prompt, a terminal, or a forwarding, whatever ssh_config says; and no host key is remembered.
+/// No prompt, no terminal and no forwarding, whatever ssh_config says; and no host key is remembered.
 const OPTIONS: [&str; 19] = [
     "BatchMode=yes",
     "CheckHostIP=no",
@@ -41,13 +42,14 @@ const OPTIONS: [&str; 19] = [
     "VerifyHostKeyDNS=no",
 ];
 
-/// Runs the script on the node within this time, and tells the beginning of its output.
+/// Runs the script on the node within this time.
 pub(super) async fn run(
     program: &Path,
     destination: &Destination<'_>,
     script: &Script,
     within: Duration,
-) -> Result<Vec<u8>, SshError> {
+) -> Result<Finished, SshError> {
+    destination.stage.send_replace("running ssh");
     let known_hosts = write_known_hosts(destination)?;
     let spec = Spec::new(program)
         .args(arguments(
@@ -66,19 +68,19 @@ pub(super) async fn run(
     let output = process::run(spec, &CancellationToken::new())
         .await
         .map_err(|error| explain_no_output(destination, &error))?;
-    match output.status.code() {
-        Some(0) => Ok(output.stdout),
-        Some(OWN_FAILURE) => Err(explain(destination, &output.tail)),
-        code => Err(SshError::Command {
-            host: destination.name(),
-            what: script.what,
-            exit: code.map_or("a signal".to_owned(), |code| format!("status {code}")),
-            stderr: one_line(&output.tail),
-        }),
+    let code = output.status.code();
+    if code == Some(OWN_FAILURE) {
+        return Err(explain(destination, &output.tail));
     }
+    let status = code.and_then(|code| u32::try_from(code).ok());
+    Ok(Finished {
+        status: status.ok_or_else(|| "a signal".to_owned()),
+        stdout: output.stdout,
+        stderr: output.tail,
+    })
 }
 
-/// Tells what it means for the node that there is no output of `ssh`.
+/// Says what it means for the node that there is no output of `ssh`.
 fn explain_no_output(destination: &Destination<'_>, error: &ProcessError) -> SshError {
     let host = destination.name();
     let reason = one_line(&error.to_string());
@@ -92,11 +94,7 @@ fn explain_no_output(destination: &Destination<'_>, error: &ProcessError) -> Ssh
             during: "running ssh",
         },
         // It was started: the command may have run.
-        ProcessError::Stopped { .. } | ProcessError::Io { .. } => SshError::Lost {
-            host,
-            during: "running ssh",
-            reason,
-        },
+        ProcessError::Stopped { .. } | ProcessError::Io { .. } => destination.lost(error),
     }
 }
 
@@ -145,20 +143,10 @@ fn write_known_hosts(destination: &Destination<'_>) -> Result<Option<NamedTempFi
         .filter_map(|key| key.to_openssh().ok())
         .map(|key| format!("{HOST_KEY_ALIAS} {key}\n"))
         .collect();
-    let text = lines.concat();
-    let written = tempfile::Builder::new()
-        .prefix("duffy-known-hosts-")
-        .tempfile()
-        .and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file));
-    written.map(Some).map_err(|error| {
-        SshError::Config(format!(
-            "cannot write a temporary file in {}: {error}",
-            std::env::temp_dir().display()
-        ))
-    })
+    write_temporary("duffy-known-hosts-", &lines.concat()).map(Some)
 }
 
-/// Tells from what `ssh` says why it failed.
+/// Says why `ssh` failed, by what it printed.
 fn explain(destination: &Destination<'_>, said: &str) -> SshError {
     let host = destination.name();
     let reason = one_line(said);
@@ -184,11 +172,7 @@ fn explain(destination: &Destination<'_>, said: &str) -> SshError {
             reason: "its host key is another one".to_owned(),
         }
     } else if has(&["Permission denied (", "Too many authentication failures"]) {
-        let files: Vec<String> = destination
-            .identity_files()
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let files = destination.list_identity_files();
         let agent = if destination.identities_only() {
             ""
         } else {
@@ -197,14 +181,10 @@ fn explain(destination: &Destination<'_>, said: &str) -> SshError {
         SshError::Auth {
             host,
             user: destination.profile.user.clone(),
-            tried: format!("{}{agent}", files.join(", ")),
+            tried: format!("{files}{agent}"),
         }
     } else {
-        SshError::Lost {
-            host,
-            during: "running ssh",
-            reason,
-        }
+        destination.lost(said)
     }
 }
 
@@ -212,7 +192,9 @@ fn explain(destination: &Destination<'_>, said: &str) -> SshError {
 mod tests {
     use std::io;
 
-    use super::super::{SshSettings, Target};
+    use duffy_config::Ssh as Settings;
+
+    use super::super::Target;
     use super::*;
     use crate::nodes::ssh::profile::Profile;
 
@@ -222,7 +204,8 @@ mod tests {
             target: &Target::default(),
             profile: &Profile::usual(Path::new("/")),
             host_keys: &[],
-            settings: &SshSettings::default(),
+            settings: &Settings::default(),
+            stage: &tokio::sync::watch::Sender::new("testing"),
         };
         let program = || "ssh".to_owned();
         let tail = String::new;

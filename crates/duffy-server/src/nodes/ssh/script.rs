@@ -20,10 +20,10 @@ const FENCE_DIGITS: u32 = 18;
 const SCRIPT: &str = include_str!(concat!(env!("OUT_DIR"), "/authorized_keys.sh"));
 
 /// How the command exits when another one has replaced the file since it began.
-pub(super) const OVERTAKEN: &str = "status 67";
+pub(super) const OVERTAKEN: u32 = 67;
 
 /// How the command exits when the file has a higher number.
-pub(super) const FENCED_OFF: &str = "status 68";
+pub(super) const FENCED_OFF: u32 = 68;
 
 /// More than this of the file is not read.
 pub(super) const READ_LIMIT: usize = 1 << 20;
@@ -73,7 +73,7 @@ impl Script {
         })
     }
 
-    /// Prints the file, or as much of it as [`tenant_part`] needs to see that it is too long.
+    /// Prints the file, or one byte more than [`READ_LIMIT`] of a file that is too long.
     pub fn read() -> Self {
         Self {
             what: "reading keys",
@@ -100,7 +100,7 @@ pub(super) fn tenant_part(content: &str) -> Option<String> {
     (!keys.is_empty()).then_some(keys)
 }
 
-/// The number that the node has, in what a command said that was fenced off.
+/// The number that the node has, in the message of a command that was fenced off.
 pub(super) fn number_in(message: &str) -> Option<i64> {
     let (_, rest) = message.split_once(FENCE)?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;

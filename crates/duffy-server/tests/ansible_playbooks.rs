@@ -6,18 +6,15 @@ mod common_ansible;
 mod trust;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use common_ansible::{Site, ansible_playbook, mechanism, nodes, play, settings_for};
-use duffy_server::nodes::ansible::{AnsibleMechanism, AnsibleSettings};
-use duffy_server::nodes::mechanism::{
-    Mechanism as _, MechanismError, match_deprovisioned, match_provisioned,
-};
+use duffy_config::Ansible;
+use duffy_server::nodes::mechanism::{MechanismError, match_deprovisioned, match_provisioned};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-async fn provision(settings: AnsibleSettings, count: i64) -> Result<Vec<Value>, MechanismError> {
+async fn provision(settings: Ansible, count: i64) -> Result<Vec<Value>, MechanismError> {
     mechanism(settings)
         .provision(&nodes(count), &CancellationToken::new())
         .await
@@ -39,7 +36,7 @@ fn site_with(tasks: &str) -> Site {
 }
 
 /// Settings that use `play.yml` for both purposes.
-fn settings(site: &Site) -> AnsibleSettings {
+fn settings(site: &Site) -> Ansible {
     settings_for(site.topdir(), "play.yml")
 }
 
@@ -374,7 +371,7 @@ async fn without_a_playbook_deprovisioning_is_done_for_all_nodes() {
 #[tokio::test]
 async fn no_nodes_need_no_playbook() {
     let mut changed = settings(&Site::empty());
-    changed.program = "/no/such/program".into();
+    changed.ansible_playbook = "/no/such/program".into();
     assert_eq!(
         provision(changed.clone(), 0).await.unwrap(),
         Vec::<Value>::new()
@@ -427,7 +424,7 @@ async fn the_sites_own_things_are_used() {
 async fn a_missing_program_is_told_with_a_remedy() {
     let site = site_with("\n    - ping:");
     let mut changed = settings(&site);
-    changed.program = "no-such-ansible-playbook".into();
+    changed.ansible_playbook = "no-such-ansible-playbook".into();
     let message = "no-such-ansible-playbook: program not found; install ansible-core, or see that ansible-playbook is in the service's PATH";
     assert_eq!(
         mechanism(changed.clone()).check().unwrap_err().to_string(),
@@ -443,19 +440,19 @@ async fn a_missing_program_is_told_with_a_remedy() {
 #[tokio::test]
 async fn variables_that_cannot_be_rendered_are_told() {
     let site = site_with("\n    - ping:");
-    let render = Arc::new(|_, _: &_| Err("key x: undefined value".to_owned()));
-    let mechanism = AnsibleMechanism::new(settings(&site), render);
-    let error = mechanism
-        .provision(&nodes(1), &CancellationToken::new())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "extra-vars for playbook play.yml: key x: undefined value"
+    let mut changed = settings(&site);
+    let vars = &mut changed.provision.as_mut().unwrap().extra_vars;
+    vars.insert("x".to_owned(), json!("{{ nobody.knows }}"));
+    let error = provision(changed, 1).await.unwrap_err();
+    assert!(matches!(error, MechanismError::Setup { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(
+        message.starts_with("extra-vars for playbook play.yml: ") && message.contains("nobody"),
+        "{message}"
     );
 }
 
-type Change = fn(&mut AnsibleSettings);
+type Change = fn(&mut Ansible);
 
 #[test]
 fn the_check_at_the_start_names_what_is_missing() {

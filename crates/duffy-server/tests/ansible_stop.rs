@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use common_ansible::{Site, ansible_playbook, mechanism, nodes, play, settings_for};
 use common_process::{find_processes, unique_sleep, wait_for_processes, wait_until};
 use duffy_server::nodes::ansible::sweep_workdirs;
-use duffy_server::nodes::mechanism::{Mechanism as _, MechanismError};
+use duffy_server::nodes::mechanism::MechanismError;
 use tokio_util::sync::CancellationToken;
 
 /// Set in the process that plays the worker: the site, and the playbook in it.

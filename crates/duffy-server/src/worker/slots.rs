@@ -1,4 +1,4 @@
-//! Who may use the worker's slots: work that hangs in one pool must not keep the others from theirs.
+//! Shares the worker's slots among pools, so that work that hangs in one pool does not stop the others.
 
 use std::collections::HashMap;
 
@@ -8,15 +8,15 @@ use tokio::task::Id;
 /// The slots of a worker. Each piece of work, on one node or on a batch, takes one.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// How many there are.
+    /// The number of slots.
     all: usize,
-    /// How many of them are kept from each pool for the others.
+    /// The number of slots that no single pool may use.
     for_others: usize,
     taken: HashMap<Id, (String, NodeState)>,
 }
 
 impl Slots {
-    /// The number of slots. Where there are several pools, none takes the last quarter of the slots.
+    /// Makes this many slots. If there are several pools, none takes the last quarter of the slots.
     pub(super) fn new(all: usize, several_pools: bool) -> Self {
         Self {
             all,
@@ -31,7 +31,7 @@ impl Slots {
     }
 
     /// Whether a slot is free for this work of a pool. Provisioning leaves one slot to deprovisioning, besides those
-    /// for other pools; each pool's first deprovisioning may have it. A single slot is used for everything, in turn.
+    /// for other pools; each pool's first deprovisioning may use it. A single slot is used for everything, in turn.
     pub(super) fn admit(&self, pool: &str, state: NodeState) -> bool {
         if self.are_taken() {
             return false;

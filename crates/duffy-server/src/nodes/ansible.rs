@@ -151,7 +151,7 @@ impl AnsibleMechanism {
                 ProcessError::Deadline { after, tail, .. } => {
                     MechanismError::Deadline { after, log: tail }
                 }
-                ProcessError::Stopped { .. } => MechanismError::Stopped,
+                ProcessError::Stopped => MechanismError::Stopped,
                 ProcessError::NotFound { .. }
                 | ProcessError::Start { .. }
                 | ProcessError::Io { .. } => setup(error.to_string()),
@@ -179,8 +179,7 @@ impl AnsibleMechanism {
         let mut vars = OsString::from("@");
         vars.push(workdir.vars());
         let env = |name: &str| std::env::var_os(name);
-        let spec = Spec::new(&self.settings.ansible_playbook)
-            .remedy(REMEDY)
+        let mut spec = Spec::new(&self.settings.ansible_playbook)
             .args(["-e".into(), vars, playbook.as_os_str().to_owned()])
             .env(
                 site::CALLBACK_PLUGINS,
@@ -188,13 +187,16 @@ impl AnsibleMechanism {
             )
             .env(EVENTS, workdir.events())
             .env("ANSIBLE_FORCE_COLOR", "False")
-            .env("ANSIBLE_RETRY_FILES_ENABLED", "False")
-            .cwd(topdir)
-            .deadline(self.settings.timeout);
+            .env("ANSIBLE_RETRY_FILES_ENABLED", "False");
         // New machines have new keys all the time, and nobody can be asked about them.
-        Ok(match env("ANSIBLE_HOST_KEY_CHECKING") {
-            Some(_) => spec,
-            None => spec.env("ANSIBLE_HOST_KEY_CHECKING", "False"),
+        if env("ANSIBLE_HOST_KEY_CHECKING").is_none() {
+            spec = spec.env("ANSIBLE_HOST_KEY_CHECKING", "False");
+        }
+        Ok(Spec {
+            cwd: Some(topdir),
+            deadline: self.settings.timeout,
+            remedy: REMEDY,
+            ..spec
         })
     }
 }

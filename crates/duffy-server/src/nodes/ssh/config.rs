@@ -142,14 +142,16 @@ async fn ask(
     let text = includes.collect::<String>() + "Host *\n  User root\n";
     // It is written each time, because temporary directories are cleaned up.
     let question = write_temporary("duffy-ssh-config-", &text)?;
-    let spec = Spec::new(program)
-        .args(["-G", "-F"])
-        .arg(question.path())
-        .args(["--", host])
-        .deadline(DEADLINE)
-        .grace(Duration::from_secs(1))
-        .tail_lines(5)
-        .capture_stdout(256 * 1024);
+    let spec = Spec {
+        deadline: DEADLINE,
+        grace: Duration::from_secs(1),
+        tail_lines: 5,
+        capture_stdout: 256 * 1024,
+        ..Spec::new(program)
+            .args(["-G", "-F"])
+            .args([question.path()])
+            .args(["--", host])
+    };
     let output = process::run(spec, &CancellationToken::new())
         .await
         .map_err(|error| SshError::Program {

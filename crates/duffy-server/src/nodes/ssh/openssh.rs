@@ -51,20 +51,20 @@ pub(super) async fn run(
 ) -> Result<Finished, SshError> {
     destination.stage.send_replace("running ssh");
     let known_hosts = write_known_hosts(destination)?;
-    let spec = Spec::new(program)
-        .args(arguments(
-            destination,
-            known_hosts.as_ref().map(NamedTempFile::path),
-        ))
-        .arg(script.command.as_str())
-        // Batch mode does not reach a jump host's own ssh, which would ask on the terminal.
-        .env("SSH_ASKPASS", "false")
-        .env("SSH_ASKPASS_REQUIRE", "force")
-        .stdin(script.input.clone())
-        .deadline(within)
-        .grace(Duration::from_secs(1))
-        .tail_lines(20)
-        .capture_stdout(script.output_limit);
+    let known_hosts_path = known_hosts.as_ref().map(NamedTempFile::path);
+    let spec = Spec {
+        stdin: Some(script.input.clone()),
+        deadline: within,
+        grace: Duration::from_secs(1),
+        tail_lines: 20,
+        capture_stdout: script.output_limit,
+        ..Spec::new(program)
+            .args(arguments(destination, known_hosts_path))
+            .args([&script.command])
+            // Batch mode does not reach a jump host's own ssh, which would ask on the terminal.
+            .env("SSH_ASKPASS", "false")
+            .env("SSH_ASKPASS_REQUIRE", "force")
+    };
     let output = process::run(spec, &CancellationToken::new())
         .await
         .map_err(|error| explain_no_output(destination, &error))?;
@@ -94,7 +94,7 @@ fn explain_no_output(destination: &Destination<'_>, error: &ProcessError) -> Ssh
             during: "running ssh",
         },
         // It was started: the command may have run.
-        ProcessError::Stopped { .. } | ProcessError::Io { .. } => destination.lost(error),
+        ProcessError::Stopped | ProcessError::Io { .. } => destination.lost(error),
     }
 }
 
@@ -213,7 +213,7 @@ mod tests {
             (
                 ProcessError::NotFound {
                     program: program(),
-                    remedy: tail(),
+                    remedy: "",
                 },
                 true,
             ),
@@ -231,7 +231,7 @@ mod tests {
                 },
                 false,
             ),
-            (ProcessError::Stopped { tail: tail() }, false),
+            (ProcessError::Stopped, false),
             (
                 ProcessError::Deadline {
                     program: program(),

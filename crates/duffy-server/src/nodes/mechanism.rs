@@ -28,6 +28,14 @@ pub struct MechanismNode {
 /// The result for one node: an object with at least `ipaddr` in it, see [`match_provisioned`].
 pub type NodeResult = Map<String, Value>;
 
+/// Cuts a text after this many characters.
+pub(crate) fn shorten(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
 /// Why a mechanism has no results. Each message is one line; [`MechanismError::log`] has the lines that led to it.
 #[derive(Debug, Error)]
 pub enum MechanismError {

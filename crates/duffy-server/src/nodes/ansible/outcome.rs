@@ -1,4 +1,4 @@
-//! What an ended playbook came to: its result, or what to tell the operator.
+//! The result of an ended playbook, or the reason why there is none.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -7,13 +7,13 @@ use std::process::ExitStatus;
 use serde_json::Value;
 
 use super::events::Events;
-use crate::nodes::mechanism::MechanismError;
+use crate::nodes::mechanism::{MechanismError, shorten};
 use crate::process::Output;
 
-/// Characters of a failure's reason that are kept; the whole is in the log.
+/// Characters of a failure's reason that are kept; the log has all of them.
 const DETAIL_CHARS: usize = 500;
 
-/// What an ended playbook came to.
+/// Returns the results of an ended playbook, or what to tell the operator.
 pub(super) fn judge_run(
     playbook: &Path,
     output: Output,
@@ -83,13 +83,13 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The line that tells most where no task failed: a syntax error, say.
+/// The line that says most if no task failed: for example a syntax error.
 fn find_error(log: &str) -> &str {
     let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
-    let error = lines
+    let is_error = |line: &&str| line.starts_with("ERROR") || line.starts_with("[ERROR]");
+    lines
         .clone()
-        .find(|line| line.starts_with("ERROR") || line.starts_with("[ERROR]"));
-    error
+        .find(is_error)
         .or_else(|| lines.next_back())
         .unwrap_or("it printed nothing")
 }
@@ -104,15 +104,9 @@ fn describe_status(status: ExitStatus) -> String {
 
 /// One line of bounded length, without control characters.
 fn to_line(text: &str) -> String {
-    let words: Vec<_> = text
-        .split(|char: char| char.is_whitespace() || char.is_control())
-        .filter(|word| !word.is_empty())
-        .collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(DETAIL_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    let words = text.split(|char: char| char.is_whitespace() || char.is_control());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    shorten(words.join(" "), DETAIL_CHARS)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use duffy_config::{Config, Mechanism as Settings, NodePools, Pool, Simulated};
-use duffy_sim::{Cloud, CloudSettings, Faults, SimError};
+use duffy_sim::{Cloud, CloudSettings, Faults};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,9 @@ use super::ansible::{AnsibleMechanism, sweep_workdirs};
 use super::mechanism::{MechanismError, MechanismNode};
 use super::simulated::{SimulatedMechanism, simulated_directory};
 use super::ssh::public_keys;
+
+const NO_DIRECTORY: &str = "mechanism.simulated.directory is not set, and there is no home directory for a default; set it";
+const NO_KEY: &str = "no SSH public key of Duffy's own is found to let into simulated nodes; make one with `ssh-keygen -t ed25519`, or set ssh.identity-files";
 
 /// How the machines of a pool's nodes are made and taken down.
 #[derive(Debug)]
@@ -77,37 +80,13 @@ pub enum MechanismsError {
     /// There are none.
     #[error("the configuration has no pools; add some to nodepools.concrete")]
     NoPools,
-    /// Something that it needs is missing.
-    #[error("nodepools.concrete.{pool}: {cause}")]
-    Check {
+    /// Something is wrong, or something that the mechanism needs is missing.
+    #[error("nodepools.concrete.{pool}: {reason}")]
+    Unusable {
         /// The pool's name.
         pool: String,
-        /// What is missing.
-        cause: MechanismError,
-    },
-    /// Simulated nodes cannot run.
-    #[error("nodepools.concrete.{pool}: {cause}")]
-    Simulated {
-        /// The pool's name.
-        pool: String,
-        /// Why.
-        cause: SimError,
-    },
-    /// There is no directory for simulated nodes.
-    #[error(
-        "nodepools.concrete.{pool}.mechanism.simulated.directory is not set, and there is no home directory for a default; set it"
-    )]
-    NoDirectory {
-        /// The pool's name.
-        pool: String,
-    },
-    /// Duffy could not log in to simulated nodes.
-    #[error(
-        "nodepools.concrete.{pool}: no SSH public key of Duffy's own is found to let into simulated nodes; make one with `ssh-keygen -t ed25519`, or set ssh.identity-files"
-    )]
-    NoKey {
-        /// The pool's name.
-        pool: String,
+        /// What is wrong, and what to do.
+        reason: String,
     },
 }
 
@@ -126,24 +105,11 @@ impl Mechanisms {
         let mut clouds = HashMap::new();
         let mut by_pool = HashMap::new();
         for pool in pools.concrete() {
-            let mechanism = match &pool.mechanism {
-                Settings::Ansible(settings) => {
-                    let ansible = AnsibleMechanism {
-                        pool: pool.clone(),
-                        settings: settings.clone(),
-                    };
-                    ansible.check().map_err(|cause| MechanismsError::Check {
-                        pool: pool.name.clone(),
-                        cause,
-                    })?;
-                    Mechanism::Ansible(ansible)
-                }
-                Settings::Simulated(settings) => Mechanism::Simulated(SimulatedMechanism {
-                    pool: pool.clone(),
-                    settings: settings.clone(),
-                    cloud: open_cloud(config, &mut clouds, pool, settings).await?,
-                }),
-            };
+            let opened = open_mechanism(config, &mut clouds, pool).await;
+            let mechanism = opened.map_err(|reason| MechanismsError::Unusable {
+                pool: pool.name.clone(),
+                reason,
+            })?;
             by_pool.insert(pool.name.clone(), (Arc::new(mechanism), pool.run_parallel));
         }
         Ok(Self {
@@ -170,22 +136,41 @@ impl Mechanisms {
     }
 }
 
-/// Opens the cloud of a pool's directory, unless another pool of this directory has opened it.
-async fn open_cloud(
+async fn open_mechanism(
     config: &Config,
     clouds: &mut HashMap<PathBuf, Arc<Cloud>>,
     pool: &Pool,
+) -> Result<Mechanism, String> {
+    match &pool.mechanism {
+        Settings::Ansible(settings) => {
+            let ansible = AnsibleMechanism {
+                pool: pool.clone(),
+                settings: settings.clone(),
+            };
+            ansible.check().map_err(|error| error.to_string())?;
+            Ok(Mechanism::Ansible(ansible))
+        }
+        Settings::Simulated(settings) => Ok(Mechanism::Simulated(SimulatedMechanism {
+            pool: pool.clone(),
+            settings: settings.clone(),
+            cloud: open_cloud(config, clouds, settings).await?,
+        })),
+    }
+}
+
+/// Opens the cloud of a directory, unless another pool of this directory has opened it.
+async fn open_cloud(
+    config: &Config,
+    clouds: &mut HashMap<PathBuf, Arc<Cloud>>,
     settings: &Simulated,
-) -> Result<Arc<Cloud>, MechanismsError> {
-    let name = || pool.name.clone();
-    let directory = simulated_directory(settings)
-        .ok_or_else(|| MechanismsError::NoDirectory { pool: name() })?;
+) -> Result<Arc<Cloud>, String> {
+    let directory = simulated_directory(settings).ok_or(NO_DIRECTORY)?;
     if let Some(cloud) = clouds.get(&directory) {
         return Ok(cloud.clone());
     }
     let admin_keys = public_keys(&config.ssh.identity_files);
     if admin_keys.is_empty() {
-        return Err(MechanismsError::NoKey { pool: name() });
+        return Err(NO_KEY.to_owned());
     }
     let cloud = Cloud::open(CloudSettings {
         directory: directory.clone(),
@@ -193,10 +178,7 @@ async fn open_cloud(
         faults: ssh_faults(config, &directory),
     })
     .await
-    .map_err(|cause| MechanismsError::Simulated {
-        pool: name(),
-        cause,
-    })?;
+    .map_err(|error| error.to_string())?;
     clouds.insert(directory, cloud.clone());
     Ok(cloud)
 }

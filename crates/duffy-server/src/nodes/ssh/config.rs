@@ -17,9 +17,9 @@ use super::survey::{Class, Survey};
 use crate::process::{self, Spec};
 
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
-/// `Match exec` and name look-ups may take a while.
+/// `Match exec` and name lookups may take some time.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// More answers than this are not remembered.
+/// The number of answers that are remembered.
 const MEMORY: usize = 16 * 1024;
 
 /// Reads ssh_config, and remembers what it says.
@@ -47,12 +47,12 @@ impl ConfigReader {
         let user_directory = home.join(".ssh");
         let files = match config_file {
             Some(file) => {
-                if let Err(error) = std::fs::File::open(&file) {
-                    return Err(SshError::Config(format!(
+                std::fs::File::open(&file).map_err(|error| {
+                    SshError::Config(format!(
                         "cannot read the ssh_config {}: {error}; correct ssh.config-file",
                         file.display()
-                    )));
-                }
+                    ))
+                })?;
                 let file = std::path::absolute(&file).unwrap_or(file);
                 vec![(file, user_directory)]
             }
@@ -73,15 +73,12 @@ impl ConfigReader {
         })
     }
 
-    /// What ssh_config says about a host, as its files stand now.
+    /// What ssh_config says about a host now.
     pub async fn profile_for(&self, host: &str) -> Result<Arc<Profile>, SshError> {
         let (Some(program), Some(answer)) = (&self.program, self.recall(host)) else {
             return Ok(Arc::new(Profile::usual(&self.home)));
         };
-        let ask = || async {
-            let profile = ask(program, &self.files, host, &self.home).await?;
-            Ok::<_, SshError>(Arc::new(profile))
-        };
+        let ask = async || self.ask(program, host).await.map(Arc::new);
         answer.get_or_try_init(ask).await.cloned()
     }
 
@@ -99,10 +96,47 @@ impl ConfigReader {
         }
         Some(Arc::clone(known.answers.entry(class).or_default()))
     }
+
+    /// Asks `ssh -G` about a host.
+    async fn ask(&self, program: &Path, host: &str) -> Result<Profile, SshError> {
+        // The first value of an option counts, so root is the user only where no file says otherwise. Plain
+        // `ssh -G` prints the service user's own name both where a file has it and where none has a name.
+        let includes = self
+            .files
+            .iter()
+            .map(|(file, _)| format!("Include \"{}\"\n", file.display()));
+        let text = includes.collect::<String>() + "Host *\n  User root\n";
+        // It is written each time, because temporary directories are cleaned up.
+        let question = write_temporary("duffy-ssh-config-", &text)?;
+        let spec = Spec {
+            deadline: DEADLINE,
+            grace: Duration::from_secs(1),
+            tail_lines: 5,
+            capture_stdout: 256 * 1024,
+            ..Spec::new(program)
+                .args(["-G", "-F"])
+                .args([question.path()])
+                .args(["--", host])
+        };
+        let output = process::run(spec, &CancellationToken::new())
+            .await
+            .map_err(|error| SshError::Program {
+                host: host.to_owned(),
+                reason: error.to_string(),
+            })?;
+        if !output.status.success() {
+            return Err(SshError::Config(format!(
+                "ssh cannot use its configuration for {host}: {}; correct ssh_config",
+                one_line(&output.tail)
+            )));
+        }
+        let printed = String::from_utf8_lossy(&output.stdout);
+        Ok(Profile::parse(&printed, host, &self.home))
+    }
 }
 
 /// The service user's home as `ssh` sees it: from the user database, not from `$HOME`.
-pub fn home_directory() -> Result<PathBuf, SshError> {
+pub(super) fn home_directory() -> Result<PathBuf, SshError> {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     user.map(|user| user.dir)
@@ -126,46 +160,6 @@ pub(super) fn write_temporary(prefix: &str, text: &str) -> Result<NamedTempFile,
             std::env::temp_dir().display()
         ))
     })
-}
-
-async fn ask(
-    program: &Path,
-    files: &[(PathBuf, PathBuf)],
-    host: &str,
-    home: &Path,
-) -> Result<Profile, SshError> {
-    // The first value of an option counts, so root is the user only where no file says otherwise. Plain
-    // `ssh -G` prints the service user's own name both where a file has it and where none has a name.
-    let includes = files
-        .iter()
-        .map(|(file, _)| format!("Include \"{}\"\n", file.display()));
-    let text = includes.collect::<String>() + "Host *\n  User root\n";
-    // It is written each time, because temporary directories are cleaned up.
-    let question = write_temporary("duffy-ssh-config-", &text)?;
-    let spec = Spec {
-        deadline: DEADLINE,
-        grace: Duration::from_secs(1),
-        tail_lines: 5,
-        capture_stdout: 256 * 1024,
-        ..Spec::new(program)
-            .args(["-G", "-F"])
-            .args([question.path()])
-            .args(["--", host])
-    };
-    let output = process::run(spec, &CancellationToken::new())
-        .await
-        .map_err(|error| SshError::Program {
-            host: host.to_owned(),
-            reason: error.to_string(),
-        })?;
-    if !output.status.success() {
-        return Err(SshError::Config(format!(
-            "ssh cannot use its configuration for {host}: {}; correct ssh_config",
-            one_line(&output.tail)
-        )));
-    }
-    let printed = String::from_utf8_lossy(&output.stdout);
-    Ok(Profile::parse(&printed, host, home))
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ async fn connect(destination: &Destination<'_>) -> Result<TcpStream, SshError> {
             Family::V6 => address.is_ipv6(),
         })
         .collect();
-    let mut last = None;
+    let mut last = resolve("it has none of the family that ssh_config asks for".to_owned());
     for address in addresses {
         let within = destination.settings.connect_timeout;
         let reason = match timeout(within, TcpStream::connect(address)).await {
@@ -114,32 +114,22 @@ async fn connect(destination: &Destination<'_>) -> Result<TcpStream, SshError> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {within:?}"),
         };
-        last = Some(SshError::Connect {
+        last = SshError::Connect {
             host: address.to_string(),
             reason,
-        });
+        };
     }
-    Err(last.unwrap_or_else(|| {
-        resolve("it has none of the family that ssh_config asks for".to_owned())
-    }))
+    Err(last)
 }
 
 fn client_config(destination: &Destination<'_>) -> Config {
     let mut preferred = Preferred::DEFAULT;
     if !destination.host_keys.is_empty() {
-        // Otherwise the node may show a key of a kind that was not announced.
-        let announced = |algorithm: &Algorithm| {
-            destination
-                .host_keys
-                .iter()
-                .any(|key| kind_of(&key.algorithm()) == kind_of(algorithm))
-        };
-        let kinds: Vec<Algorithm> = preferred
-            .key
-            .iter()
-            .filter(|algorithm| announced(algorithm))
-            .cloned()
-            .collect();
+        // Otherwise the node may show another one of its keys, of a kind that was not announced.
+        let keys = destination.host_keys.iter();
+        let announced: Vec<_> = keys.map(|key| kind_of(&key.algorithm())).collect();
+        let mut kinds = preferred.key.into_owned();
+        kinds.retain(|algorithm| announced.contains(&kind_of(algorithm)));
         preferred.key = kinds.into();
     }
     Config {
@@ -178,11 +168,8 @@ impl Handler for Verifier {
         }
         let fingerprint = match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => {
-                if self
-                    .expected
-                    .iter()
-                    .any(|known| known.key_data() == key.key_data())
-                {
+                let mut expected = self.expected.iter();
+                if expected.any(|known| known.key_data() == key.key_data()) {
                     return Ok(true);
                 }
                 key.fingerprint(HashAlg::Sha256).to_string()

@@ -1,4 +1,4 @@
-//! What every part of a running server has at hand.
+//! What every part of a running server uses.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::{ConnectError, Db};
 use crate::nodes::ssh::{Ssh, SshError};
 
-/// What every part of a running server has at hand.
+/// What every part of a running server uses.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The database.
@@ -29,9 +29,9 @@ pub struct Context {
     pub defaults: Defaults,
     /// Work that must end before the process does.
     pub tasks: TaskTracker,
-    /// Is cancelled to stop the process.
+    /// Cancelled to stop the process.
     pub stop: CancellationToken,
-    /// Is cancelled when there is no time left to end what runs: it is to be undone.
+    /// Cancelled when running work has no time left to end, and must be undone.
     pub halt: CancellationToken,
 }
 
@@ -41,15 +41,15 @@ pub type Ctx = Arc<Context>;
 /// Why a server or an administrator's command cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A section that is needed is not there.
+    /// A required section is missing.
     #[error("the configuration has no section `{section}`; {remedy}")]
     MissingSection {
         /// Its name.
         section: &'static str,
-        /// What to put there.
+        /// What to write there.
         remedy: &'static str,
     },
-    /// The configuration, seen with this use in mind.
+    /// The configuration is wrong for this use.
     #[error(transparent)]
     Config(#[from] duffy_config::ConfigError),
     /// The database cannot be opened.
@@ -63,7 +63,7 @@ pub enum StartError {
     Ssh(#[from] SshError),
 }
 
-/// Opens the database that the configuration names, whatever its schema.
+/// Opens the database that the configuration names, with any schema.
 pub async fn open_database(config: &Config, create: bool) -> Result<Db, StartError> {
     let database = config.database.as_ref().ok_or(StartError::MissingSection {
         section: "database",
@@ -80,7 +80,7 @@ impl Context {
         Self::with_database(config, db, Credentials::new())
     }
 
-    /// On a database that is open, and has the newest schema.
+    /// Uses a database that is open and has the newest schema.
     pub fn with_database(
         config: Arc<Config>,
         db: Db,
@@ -102,10 +102,8 @@ impl Context {
             halt: CancellationToken::new(),
         }))
     }
-}
 
-impl Context {
-    /// The same with the database's reserved connections: for what must not wait for the requests of clients.
+    /// The same with the database's reserved connections, for work that must not wait for requests of clients.
     #[must_use]
     pub fn reserved(&self) -> Ctx {
         Arc::new(Self {

@@ -39,7 +39,7 @@ const MARK: &str = "DUFFY_RUN_ID";
 const GUARD_MARGIN: Duration = Duration::from_secs(15);
 /// Output of an ended program is read until none came for this long …
 const LINGER_QUIET: Duration = Duration::from_millis(50);
-/// … but not for longer than this: what the program left running may write to the pipe for ever.
+/// … but not for longer than this, because what the program left running may write to the pipe for ever.
 const LINGER_MOST: Duration = Duration::from_secs(2);
 
 /// Looks a program up in the way in which it is started: a path as it is, a name in `PATH`. `None` unless it is a file
@@ -208,7 +208,7 @@ async fn end_run(child: &mut Child, pid: Option<u32>, guard: Guard, grace: Durat
         }
     };
     let ending = async {
-        if !guard.strike().await {
+        if !guard.trigger().await {
             warn!(
                 pid,
                 "parts of a stopped program could not be ended; they may run as another user"
@@ -271,7 +271,7 @@ impl Guard {
         }
     }
 
-    /// Lets the guard go, because the program ended by itself.
+    /// Ends the guard, because the program ended by itself.
     async fn dismiss(mut self) {
         self.tell("done\n").await;
         drop(self.pipe.take());
@@ -281,7 +281,7 @@ impl Guard {
     }
 
     /// Lets the guard end the run. True if nothing of the run is left.
-    async fn strike(mut self) -> bool {
+    async fn trigger(mut self) -> bool {
         drop(self.pipe.take());
         self.child.wait().await.is_ok_and(|status| status.success())
     }

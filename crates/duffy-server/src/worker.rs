@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor;
 use crate::context::Ctx;
-pub use crate::nodes::mechanisms::{Mechanisms, MechanismsError};
+pub use crate::nodes::mechanisms::Mechanisms;
 
 use duties::Duties;
 use queue::Queue;
@@ -24,8 +24,8 @@ const GRACE: Duration = Duration::from_mins(1);
 /// How long it may take to stop work and hand its leases back.
 const HAND_BACK: Duration = Duration::from_secs(15);
 
-/// Works until `ctx.stop` is cancelled, then lets running work end, for a minute at most;
-/// what still runs then, or when `at_once` is cancelled, is stopped and handed back.
+/// Works until `ctx.stop` is cancelled, then gives running work a minute to end. After that, or
+/// when `at_once` is cancelled, stops what still runs and hands it back.
 pub async fn run(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize, at_once: CancellationToken) {
     // Requests of clients must not keep the worker from the database.
     let work = run_as_worker(ctx.reserved(), mechanisms, concurrency, at_once);

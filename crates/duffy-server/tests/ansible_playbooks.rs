@@ -1,4 +1,4 @@
-//! Playbooks of all sorts, run by the real `ansible-playbook` that `DUFFY_TEST_ANSIBLE` names.
+//! Playbooks of many kinds, run by the real `ansible-playbook` that `DUFFY_TEST_ANSIBLE` names.
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
 
 mod common_ansible;
@@ -40,7 +40,7 @@ fn settings(site: &Site) -> Ansible {
     settings_for(site.topdir(), "play.yml")
 }
 
-/// Runs the tasks, which must fail, and gives kind, message and log.
+/// Runs the tasks, which must fail, and returns kind, message and log of the error.
 async fn fail_one(tasks: &str) -> (&'static str, String, String) {
     let site = site_with(tasks);
     let error = provision_at(&site, 1)
@@ -255,7 +255,7 @@ async fn an_unreachable_host_is_a_failure() {
 
 #[tokio::test]
 async fn results_of_the_wrong_kind_are_refused_with_the_log() {
-    // All other kinds are gone through in the tests of the function that judges.
+    // The unit tests of `judge_run` have all other kinds.
     for (value, part) in [
         ("{nodes: null}", "duffy_out.nodes is null; make it a list"),
         ("words", "duffy_out is a string"),
@@ -279,7 +279,7 @@ async fn a_playbook_without_a_result_is_refused() {
             "playbook play.yml: it ended without a result; let it set_fact duffy_out, on a host that it runs on"
         )
     );
-    // A play whose hosts match nothing ends well, too.
+    // A play whose hosts match nothing also ends with success.
     let site = Site::empty();
     site.write(
         "play.yml",
@@ -398,7 +398,7 @@ async fn the_directory_of_a_run_is_private_and_removed() {
     assert!(!events.parent().unwrap().exists());
 }
 
-/// Roles, inventory, configuration and callbacks are those of the site's directory, and nobody can be asked anything.
+/// Roles, inventory, configuration and callbacks are those of the site's directory, and prompts are not answered.
 #[tokio::test]
 async fn the_sites_own_things_are_used() {
     let site = Site::empty();

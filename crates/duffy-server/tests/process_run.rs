@@ -1,4 +1,4 @@
-//! Runs of programs that end well, badly, late or not at all.
+//! Runs of programs that succeed, fail, end late or do not end.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
 #![expect(clippy::disallowed_types, reason = "tests start programs")]
@@ -183,8 +183,8 @@ async fn deadline_ends_the_program_and_what_it_started() {
     assert_eq!(find_processes(&sleep), Vec::<String>::new());
 }
 
-/// One of each kind: in the group; in a session of its own with the mark; an orphan with the mark; a descendant without
-/// the mark in a session of its own, as `sudo` leaves it.
+/// One process of each kind: in the group; in a session of its own with the mark; an orphan with the mark; a descendant
+/// without the mark in a session of its own, as `sudo` makes it.
 fn family(sleep: &str) -> String {
     format!(
         "sleep {sleep} & setsid sleep {sleep} & sh -c 'setsid sleep {sleep} & exit'; env -i setsid sh -c 'sleep {sleep} & wait' & "
@@ -277,7 +277,7 @@ async fn a_dropped_run_ends_its_family() {
 #[tokio::test]
 async fn a_program_that_is_killed_takes_its_marked_orphans_along() {
     let sleep = unique_sleep();
-    // Orphans without the mark cannot be told from anybody else's processes.
+    // Orphans without the mark cannot be distinguished from other processes.
     let script = format!("setsid sleep {sleep} & sleep {sleep} & kill -9 $$");
     let output = run_shell(&script).await;
     assert_eq!(output.status.signal(), Some(9));

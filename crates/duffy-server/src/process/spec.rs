@@ -34,7 +34,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// A run with no arguments, nothing on standard input, one minute of time, five seconds of grace, forty lines kept.
+    /// A run with no arguments, no standard input, a minute of time, five seconds of grace, and forty lines kept.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             program: program.into(),
@@ -116,8 +116,8 @@ pub enum ProcessError {
     /// The token stopped it, with everything that it had started.
     #[error("stopped before it ended")]
     Stopped,
-    /// The system failed while it ran.
-    #[error("lost track of {program}: {source}")]
+    /// The system could not say how the program ended.
+    #[error("cannot wait for {program}: {source}")]
     Io {
         /// As the caller named it.
         program: String,

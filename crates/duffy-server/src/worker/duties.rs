@@ -16,7 +16,7 @@ use crate::lifecycle::sessions::{expire, reclaim};
 const PRUNE: Duration = Duration::from_mins(10);
 /// When a duty that failed is due again.
 const SOON: Duration = Duration::from_secs(2);
-/// The shortest and the longest time between two looks for lapsed leases or for nodes to repair.
+/// The shortest and the longest interval at which lapsed leases and failed nodes are looked for.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
 /// All duties, in the order in which they run.

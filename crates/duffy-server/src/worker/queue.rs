@@ -116,7 +116,7 @@ impl Queue {
         }
     }
 
-    /// Tells all work to stop and hand its lease back.
+    /// Makes all work stop and hand its lease back.
     pub(super) fn stop_work(&self) {
         self.stop.cancel();
     }

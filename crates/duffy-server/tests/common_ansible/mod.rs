@@ -8,7 +8,7 @@ use duffy_server::nodes::ansible::AnsibleMechanism;
 use duffy_server::nodes::mechanism::MechanismNode;
 use serde_json::{Map, json};
 
-/// The real program. These tests mean nothing without it, so they fail.
+/// The real program. The tests fail without it, because they would test nothing.
 pub fn ansible_playbook() -> PathBuf {
     std::env::var_os("DUFFY_TEST_ANSIBLE").map(PathBuf::from).expect(
         "this test runs the real ansible-playbook: install ansible-core and set DUFFY_TEST_ANSIBLE to the path of ansible-playbook",
@@ -21,7 +21,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site that keeps ansible's files to itself.
+    /// A site that keeps ansible's own files in its directory.
     pub fn empty() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("duffy-test-site-")
@@ -49,7 +49,7 @@ impl Site {
         std::fs::write(path, text).expect("a file");
     }
 
-    /// Where it is.
+    /// The site's directory.
     pub fn topdir(&self) -> &Path {
         self.dir.path()
     }

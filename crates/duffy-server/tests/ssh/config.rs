@@ -1,4 +1,4 @@
-//! What ssh_config says is done, by whichever client.
+//! Both clients follow ssh_config.
 
 use std::fs;
 use std::path::Path;
@@ -55,7 +55,7 @@ async fn names_ports_users_and_keys_of_a_host_are_taken() {
 #[tokio::test]
 async fn root_is_the_user_unless_something_else_is_said() {
     let node = Node::start();
-    // Only the user differs, and nobody but the test's own user is let in.
+    // Only the user differs, and only the user of the test can log in.
     let config = format!(
         "Host *\n  IdentityAgent none\n  IdentityFile {}\n",
         node.path("missing").display()

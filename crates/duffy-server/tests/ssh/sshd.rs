@@ -1,4 +1,4 @@
-//! A real `sshd` on loopback, run by whoever runs the test, with a home of its own for its root.
+//! A real `sshd` on loopback, which runs as the user of the test, with a home of its own for its root.
 
 use std::fs;
 use std::io::Read;
@@ -20,7 +20,7 @@ pub const BOTH: [SshClient; 2] = [SshClient::Native, SshClient::OpenSsh];
 const SSHD: &str = "/usr/sbin/sshd";
 const STARTUP: Duration = Duration::from_secs(20);
 
-/// A node: an `sshd` that lets in the keys of `admin_keys` and of its root's `authorized_keys`.
+/// A node: an `sshd` that accepts the keys of `admin_keys` and of its root's `authorized_keys`.
 pub struct Node {
     directory: TempDir,
     pub address: Ipv4Addr,
@@ -36,7 +36,7 @@ impl Node {
         );
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        // Its parents must let a real root's sshd through, whoever it is that logs in.
+        // The `sshd` of a real root must be able to read it as any user.
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir_all(path.join("home/.ssh")).unwrap();
         for (name, algorithm) in [
@@ -75,7 +75,7 @@ impl Node {
         );
         fs::write(path.join("sshd_config"), config).unwrap();
         if nix::unistd::geteuid().is_root() {
-            // Where it locks its unprivileged part in; the system's own start script makes it.
+            // `sshd` confines its unprivileged part there; the system's start script makes the directory.
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let log = fs::File::create(path.join("log")).unwrap();
@@ -157,7 +157,7 @@ impl Node {
         }
     }
 
-    /// Makes a key that nobody knows, and tells its public half.
+    /// Makes a key that no node accepts, and returns its public half.
     pub fn new_key(&self, name: &str, algorithm: Algorithm) -> String {
         write_key(&self.path(name), &make_key(algorithm));
         self.public(name).trim().to_owned()
@@ -171,7 +171,7 @@ impl Drop for Node {
     }
 }
 
-/// Whoever runs the test is the only one that its `sshd` can let in.
+/// The user who runs the test: no other one can log in to its `sshd`.
 pub fn user_name() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
     user.unwrap().unwrap().name

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The variable in which ansible finds directories with callbacks.
 pub(super) const CALLBACK_PLUGINS: &str = "ANSIBLE_CALLBACK_PLUGINS";
 
-/// The value of [`CALLBACK_PLUGINS`] that adds a directory to what a playbook run in `topdir` would have.
+/// The value of [`CALLBACK_PLUGINS`] that adds a directory to those of playbooks that run in `topdir`.
 pub(super) fn callback_dirs(
     ours: &Path,
     topdir: &Path,

@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(names(parent.path()).len(), before - 1);
     }
 
-    /// Directories are made while others sweep: each that was made is there and stays.
+    /// Directories are made during a sweep. Each one that was made exists and stays.
     #[test]
     fn a_sweep_takes_no_new_directory() {
         let parent = tempfile::tempdir().unwrap();
@@ -184,7 +184,7 @@ mod tests {
             });
             let mut kept = Vec::new();
             for _ in 0..500 {
-                // A machine may be so busy that the sweep wins ten times in a row; then there is none to look at.
+                // On a busy machine the sweep may win ten times in a row, and then there is no directory.
                 kept.extend(Workdir::make(parent.path()));
             }
             done.store(true, relaxed);
@@ -196,7 +196,7 @@ mod tests {
         });
     }
 
-    /// The programs of a run go on when their worker is killed, but do not keep the lock.
+    /// The programs of a run continue when their worker is killed, but do not keep the lock.
     #[test]
     fn programs_do_not_inherit_the_lock() {
         let parent = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The characters of what a node says that an error contains at most.
+/// How many characters of a node's text an error contains at most.
 const TEXT_LIMIT: usize = 600;
 
 /// Why keys could not be put on a node or taken off it. Each message is one line.
@@ -28,7 +28,7 @@ pub enum SshError {
         reason: String,
     },
     /// The node did not answer in time.
-    #[error("{host} took more than {after:?} and was given up while {during}")]
+    #[error("{host} took more than {after:?}: timeout while {during}")]
     Timeout {
         /// Node.
         host: String,
@@ -54,7 +54,7 @@ pub enum SshError {
     Auth {
         /// Node.
         host: String,
-        /// User that Duffy tried to be.
+        /// User that Duffy tried to log in as.
         user: String,
         /// Identities that were tried.
         tried: String,
@@ -82,7 +82,7 @@ pub enum SshError {
         stderr: String,
     },
     /// The node says that later work has been done on it; it is unchanged.
-    #[error("{host} has been worked on since: it has number {kept}, and this work {fence}")]
+    #[error("{host} has had later work: its number is {kept}, and this work has {fence}")]
     FencedOff {
         /// Node.
         host: String,
@@ -127,7 +127,7 @@ pub(super) fn one_line(text: &str) -> String {
     }
 }
 
-/// Whether a character may do something to a terminal, or change the order of the text around it.
+/// Whether a character may control a terminal, or change the order of the text around it.
 fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,4 +1,4 @@
-//! Key pairs in files: makes them, and reads them once, and again when a file has changed.
+//! Key pairs in files: writes them, and reads them once, and again when a file has changed.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -26,7 +26,7 @@ pub(super) struct Identity {
     pub private: Option<Arc<PrivateKey>>,
 }
 
-/// What a file held when it had this stamp: a key, or nothing of use.
+/// What a file contained when it had this stamp: a key, or nothing of use.
 type Known = (Stamp, Option<Arc<Identity>>);
 
 /// The keys that were read.
@@ -97,7 +97,7 @@ fn read_identity(path: &Path) -> Result<Identity, String> {
         Ok(_) => "its kind cannot be used from a file".to_owned(),
         Err(reason) => reason,
     };
-    // An agent may have it, and then this says which of the agent's keys is meant.
+    // An agent may have the private half. Then the public half says which of the agent's keys it is.
     let encrypted = read_small(path)
         .ok()
         .and_then(|text| PrivateKey::from_openssh(&text).ok());
@@ -145,7 +145,7 @@ pub fn public_keys(identity_files: &[PathBuf]) -> Vec<String> {
 /// Writes a new Ed25519 key to `path`, for its owner only, and its public half to `path.pub`.
 ///
 /// # Errors
-/// When a file is there already or cannot be written.
+/// When a file exists already or cannot be written.
 pub fn generate_key(path: &Path) -> io::Result<()> {
     let other = io::Error::other;
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).map_err(other)?;

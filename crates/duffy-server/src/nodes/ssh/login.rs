@@ -39,7 +39,7 @@ pub(super) async fn log_in<H: Handler>(
         let hash = match rsa_hash {
             _ if !public.algorithm().is_rsa() => None,
             Some(hash) => hash,
-            // The best one that the node has announced; none is the SHA-1 of old.
+            // The best one that the node has announced. `None` is SHA-1.
             None => {
                 let announced = handle.best_supported_rsa_hash().await;
                 let best = announced.ok().flatten();
@@ -127,7 +127,7 @@ fn list_candidates(
     of_files.chain(of_agent).collect()
 }
 
-/// An agent that answers, and the keys that it has.
+/// A connection to an agent, and the agent's keys.
 struct Agent {
     client: AgentClient<UnixStream>,
     keys: Vec<(PublicKey, String)>,
@@ -150,7 +150,7 @@ impl Agent {
     ) -> Result<Self, russh::keys::Error> {
         let mut client = AgentClient::connect_uds(socket).await?;
         if let Some(binding) = handle.agent_session_binding() {
-            // Older agents do not know this request; they have no keys that need it either.
+            // Older agents do not know this request, but they have no keys that need it either.
             let _ = client.bind_session(binding, false).await;
         }
         let keys = client

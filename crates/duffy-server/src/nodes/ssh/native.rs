@@ -34,7 +34,7 @@ pub(super) async fn run(
     };
     stage("connecting");
     let stream = connect(destination).await?;
-    let (stream, line) = Line::new(stream).map_err(|error| destination.lost(error))?;
+    let (stream, closer) = Closer::new(stream).map_err(|error| destination.lost(error))?;
 
     stage("agreeing on encryption");
     let verifier = Verifier {
@@ -73,12 +73,12 @@ pub(super) async fn run(
     let finished = run_script(&handle, script).await;
     // The caller does not wait for the end of the connection.
     tokio::spawn(async move {
-        let farewell = async {
+        let disconnecting = async {
             let _ = handle.disconnect(Disconnect::ByApplication, "", "en").await;
             let _ = handle.await;
         };
-        let _ = timeout(CLOSE_GRACE, farewell).await;
-        drop(line);
+        let _ = timeout(CLOSE_GRACE, disconnecting).await;
+        drop(closer);
     });
     finished
         .map_err(|error| destination.lost(error))?
@@ -135,7 +135,7 @@ fn client_config(destination: &Destination<'_>) -> Config {
     Config {
         preferred,
         nodelay: true,
-        // Longer than the caller waits, who can say more about a timeout.
+        // Longer than the caller waits, because the caller's message about a timeout says more.
         inactivity_timeout: Some(destination.settings.timeout + CLOSE_GRACE),
         ..Config::default()
     }
@@ -190,7 +190,7 @@ async fn run_script(
     channel.exec(true, script.command.as_bytes()).await?;
     let (mut replies, requests) = channel.split();
     let feeding = async {
-        // If this breaks, the node's side ends too, and says more.
+        // If this fails, reading ends too, and its error says more.
         if !script.input.is_empty() {
             let _ = requests.data(&script.input[..]).await;
         }
@@ -235,18 +235,18 @@ async fn run_script(
 
 /// A second handle on the connection, which closes it when dropped. So a caller that gives up leaves no task behind
 /// that waits for the node.
-struct Line(std::net::TcpStream);
+struct Closer(std::net::TcpStream);
 
-impl Line {
+impl Closer {
     fn new(stream: TcpStream) -> std::io::Result<(TcpStream, Self)> {
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
-        let line = Self(stream.try_clone()?);
-        Ok((TcpStream::from_std(stream)?, line))
+        let closer = Self(stream.try_clone()?);
+        Ok((TcpStream::from_std(stream)?, closer))
     }
 }
 
-impl Drop for Line {
+impl Drop for Closer {
     fn drop(&mut self) {
         let _ = self.0.shutdown(Shutdown::Both);
     }

@@ -14,7 +14,7 @@ use super::error::one_line;
 use super::script::Script;
 use crate::process::{self, ProcessError, Spec};
 
-/// The name under which announced host keys are looked up, whatever the node is called.
+/// The name under which announced host keys are looked up, for any node.
 const HOST_KEY_ALIAS: &str = "duffy-node";
 /// The exit status of `ssh` itself.
 const OWN_FAILURE: i32 = 255;

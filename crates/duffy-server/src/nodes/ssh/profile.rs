@@ -16,7 +16,7 @@ const OPENSSH_ONLY: [&str; 6] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Profile {
     pub user: String,
-    /// The host to connect to, if it is not the one that was asked for.
+    /// The host to connect to, if it is not the target's.
     pub host_name: Option<String>,
     pub port: u16,
     pub identity_files: Vec<PathBuf>,

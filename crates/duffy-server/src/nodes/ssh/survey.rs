@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// As deep as OpenSSH lets files include each other.
+/// How deeply OpenSSH lets files include each other.
 const DEPTH_LIMIT: usize = 16;
-/// More files than this are not looked at.
+/// How many files are read at most.
 const FILE_LIMIT: usize = 512;
 
 /// The options that change anything for Duffy.
@@ -39,7 +39,7 @@ const RELEVANT: [&str; 19] = [
 /// Which hosts are configured alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
-    /// Those that match these of the `Host` lines, in the lines' order, and not the others.
+    /// The hosts that match and do not match the `Host` lines in this way, in the order of the lines.
     Lines(Vec<bool>),
     /// Only this host.
     Host(String),

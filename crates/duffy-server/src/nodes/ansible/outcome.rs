@@ -35,14 +35,13 @@ pub(super) fn judge_run(
         ));
         return Err(MechanismError::Failed { detail, log });
     }
-    let bad = |what: &str| MechanismError::BadResult {
-        detail: to_line(&format!("playbook {name}: {what}")),
-        log,
-    };
-    match events.result {
-        Some(Ok(value)) => take_nodes(value).map_err(|what| bad(&what)),
-        Some(Err(trouble)) => Err(bad(&format!("its duffy_out cannot be read: {trouble}"))),
-        None => Err(bad(&match events.hidden {
+    let problem = match events.result {
+        Some(Ok(value)) => match take_nodes(value) {
+            Ok(nodes) => return Ok(nodes),
+            Err(problem) => problem,
+        },
+        Some(Err(trouble)) => format!("its duffy_out cannot be read: {trouble}"),
+        None => match events.hidden {
             Some(task) => format!(
                 "it ended without a result, but set_fact in task \"{task}\" is hidden; remove no_log there if it sets duffy_out"
             ),
@@ -50,8 +49,10 @@ pub(super) fn judge_run(
                 "it ended without a result; let it set_fact duffy_out, on a host that it runs on"
                     .to_owned()
             }
-        })),
-    }
+        },
+    };
+    let detail = to_line(&format!("playbook {name}: {problem}"));
+    Err(MechanismError::BadResult { detail, log })
 }
 
 /// The list `nodes` of a result.

@@ -85,10 +85,6 @@ pub(super) struct Destination<'a> {
 }
 
 impl Destination<'_> {
-    pub fn name(&self) -> String {
-        self.target.name()
-    }
-
     pub fn identity_files(&self) -> &[PathBuf] {
         if self.settings.identity_files.is_empty() {
             &self.profile.identity_files
@@ -111,7 +107,7 @@ impl Destination<'_> {
     /// The connection broke while this stage lasted.
     pub fn lost(&self, reason: impl Display) -> SshError {
         SshError::Lost {
-            host: self.name(),
+            host: self.target.name(),
             during: *self.stage.borrow(),
             reason: one_line(&reason.to_string()),
         }

@@ -18,10 +18,11 @@ use super::survey::Stamp;
 /// No private key is larger than this.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// A key of a file. Without its private half it can only be used through an agent that has it.
+/// A key to log in with. Without its private half it can only be used through an agent that has it.
 #[derive(Debug)]
 pub(super) struct Identity {
-    pub path: PathBuf,
+    /// For messages.
+    pub name: String,
     pub public: PublicKey,
     pub private: Option<Arc<PrivateKey>>,
 }
@@ -88,7 +89,7 @@ fn read_identity(path: &Path) -> Result<Identity, String> {
         })
     });
     let identity = |public: PublicKey, private: Option<PrivateKey>| Identity {
-        path: path.to_owned(),
+        name: path.display().to_string(),
         public,
         private: private.map(Arc::new),
     };

@@ -7,7 +7,7 @@ use russh::MethodKind;
 use russh::client::{AuthResult, Handle, Handler};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
-use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
+use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKey};
 use tokio::net::UnixStream;
 
 use super::SshError;
@@ -15,27 +15,23 @@ use super::destination::Destination;
 use super::error::one_line;
 use super::identities::Identity;
 
-/// A key to try.
-struct Candidate {
-    /// For messages.
-    name: String,
-    public: PublicKey,
-    private: Option<Arc<PrivateKey>>,
-}
-
 /// Logs in with the first key that the node accepts.
 pub(super) async fn log_in<H: Handler>(
     handle: &mut Handle<H>,
     destination: &Destination<'_>,
-    identities: &[Arc<Identity>],
+    mut identities: Vec<Arc<Identity>>,
 ) -> Result<(), SshError> {
     let user = destination.profile.user.as_str();
     let mut agent = Agent::open(handle, destination).await;
-    let candidates = list_candidates(destination, identities, agent.as_ref());
+    if let Some(agent) = &agent
+        && !destination.identities_only()
+    {
+        identities.extend(agent.list_others(&identities));
+    }
     let mut rsa_hash = None;
     let mut tried = Vec::new();
-    for candidate in candidates {
-        let (name, public) = (candidate.name, &candidate.public);
+    for identity in identities {
+        let (name, public) = (&identity.name, &identity.public);
         let hash = match rsa_hash {
             _ if !public.algorithm().is_rsa() => None,
             Some(hash) => hash,
@@ -46,9 +42,9 @@ pub(super) async fn log_in<H: Handler>(
                 *rsa_hash.insert(best.unwrap_or(Some(HashAlg::Sha512)))
             }
         };
-        let result = match (candidate.private, &mut agent) {
+        let result = match (&identity.private, &mut agent) {
             (Some(private), _) => {
-                let key = PrivateKeyWithHashAlg::new(private, hash);
+                let key = PrivateKeyWithHashAlg::new(Arc::clone(private), hash);
                 let result = handle.authenticate_publickey(user, key).await;
                 result.map_err(|error| error.to_string())
             }
@@ -76,7 +72,7 @@ pub(super) async fn log_in<H: Handler>(
                 tried.push(if partial_success {
                     format!("{name} (accepted, but it wants more than a key)")
                 } else {
-                    name
+                    name.clone()
                 });
             }
             Err(reason) => tried.push(format!("{name} ({reason})")),
@@ -93,38 +89,10 @@ pub(super) async fn log_in<H: Handler>(
         tried.push(format!("no key, as there is none in {files} or an agent"));
     }
     Err(SshError::Auth {
-        host: destination.name(),
+        host: destination.target.name(),
         user: user.to_owned(),
         tried: one_line(&tried.join(", ")),
     })
-}
-
-/// The keys of the files, then those that only the agent has.
-fn list_candidates(
-    destination: &Destination<'_>,
-    identities: &[Arc<Identity>],
-    agent: Option<&Agent>,
-) -> Vec<Candidate> {
-    let of_files = identities.iter().map(|identity| Candidate {
-        name: identity.path.display().to_string(),
-        public: identity.public.clone(),
-        private: identity.private.clone(),
-    });
-    let is_known = |key: &PublicKey| {
-        let mut known = identities.iter().map(|identity| identity.public.key_data());
-        known.any(|known| known == key.key_data())
-    };
-    let of_agent = agent
-        .filter(|_| !destination.identities_only())
-        .into_iter()
-        .flat_map(|agent| &agent.keys)
-        .filter(|(key, _)| !is_known(key))
-        .map(|(key, comment)| Candidate {
-            name: format!("the agent's key {comment}"),
-            public: key.clone(),
-            private: None,
-        });
-    of_files.chain(of_agent).collect()
 }
 
 /// A connection to an agent, and the agent's keys.
@@ -163,6 +131,21 @@ impl Agent {
             })
             .collect();
         Ok(Self { client, keys })
+    }
+
+    /// The keys that are not among these.
+    fn list_others(&self, known: &[Arc<Identity>]) -> Vec<Arc<Identity>> {
+        let is_known = |key: &PublicKey| {
+            let mut known = known.iter().map(|identity| identity.public.key_data());
+            known.any(|known| known == key.key_data())
+        };
+        let others = self.keys.iter().filter(|(key, _)| !is_known(key));
+        let identities = others.map(|(key, comment)| Identity {
+            name: format!("the agent's key {comment}"),
+            public: key.clone(),
+            private: None,
+        });
+        identities.map(Arc::new).collect()
     }
 
     fn has(&self, wanted: &PublicKey) -> bool {

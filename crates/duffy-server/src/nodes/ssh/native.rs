@@ -44,7 +44,7 @@ pub(super) async fn run(
     let shown = Arc::clone(&verifier.shown);
     let config = Arc::new(client_config(destination));
     let wrong_key = |reason| SshError::HostKey {
-        host: destination.name(),
+        host: destination.target.name(),
         reason,
     };
     let mut handle = russh::client::connect_stream(config, stream, verifier)
@@ -67,7 +67,7 @@ pub(super) async fn run(
 
     stage("logging in");
     let identities = keys.load(destination.identity_files());
-    log_in(&mut handle, destination, &identities).await?;
+    log_in(&mut handle, destination, identities).await?;
 
     stage("running the command");
     let finished = run_script(&handle, script).await;

@@ -82,7 +82,7 @@ pub(super) async fn run(
 
 /// Says what it means for the node that there is no output of `ssh`.
 fn explain_no_output(destination: &Destination<'_>, error: &ProcessError) -> SshError {
-    let host = destination.name();
+    let host = destination.target.name();
     let reason = one_line(&error.to_string());
     match error {
         ProcessError::NotFound { .. } | ProcessError::Start { .. } => {
@@ -148,7 +148,7 @@ fn write_known_hosts(destination: &Destination<'_>) -> Result<Option<NamedTempFi
 
 /// Says why `ssh` failed, by what it printed.
 fn explain(destination: &Destination<'_>, said: &str) -> SshError {
-    let host = destination.name();
+    let host = destination.target.name();
     let reason = one_line(said);
     let has = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
     if has(&["Could not resolve hostname"]) {

@@ -195,34 +195,23 @@ fn depends_on_host(value: &str) -> bool {
 /// Splits a line into words as OpenSSH does: blanks, one `=` after the keyword, double quotes, comments.
 fn split_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
-    let mut word = String::new();
-    let mut in_word = false;
+    let mut word: Option<String> = None;
     let mut quoted = false;
     for c in line.trim().chars() {
-        let separates =
-            c.is_whitespace() || (c == '=' && (words.is_empty() || (words.len() == 1 && !in_word)));
+        let separates = c.is_whitespace()
+            || (c == '=' && (words.is_empty() || (words.len() == 1 && word.is_none())));
         match c {
             '"' => {
                 quoted = !quoted;
-                in_word = true;
+                word.get_or_insert_default();
             }
-            _ if quoted => word.push(c),
-            '#' if !in_word => break,
-            _ if separates => {
-                if in_word {
-                    words.push(std::mem::take(&mut word));
-                    in_word = false;
-                }
-            }
-            _ => {
-                word.push(c);
-                in_word = true;
-            }
+            _ if quoted => word.get_or_insert_default().push(c),
+            '#' if word.is_none() => break,
+            _ if separates => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
         }
     }
-    if in_word {
-        words.push(word);
-    }
+    words.extend(word);
     words
 }
 

@@ -231,8 +231,8 @@ async fn end_run(child: &mut Child, pid: Option<u32>, guard: Guard, grace: Durat
 /// A shell script that ends a run when its pipe closes; see `process/guard.sh`.
 struct Guard {
     id: String,
+    /// The shell. Its standard input is the pipe, which also closes when somebody waits for the shell.
     child: Child,
-    pipe: Option<ChildStdin>,
 }
 
 impl Guard {
@@ -240,7 +240,7 @@ impl Guard {
     fn start(spec: &Spec) -> Result<Self, ProcessError> {
         let id = uuid::Uuid::new_v4().to_string();
         let fifths = spec.grace.as_millis().div_ceil(200);
-        let mut child = Command::new("/bin/sh")
+        let child = Command::new("/bin/sh")
             .args([
                 "-c",
                 GUARD,
@@ -259,12 +259,11 @@ impl Guard {
                 program: spec.name(),
                 reason: format!("cannot start the guard over it with /bin/sh: {error}"),
             })?;
-        let pipe = child.stdin.take();
-        Ok(Self { id, child, pipe })
+        Ok(Self { id, child })
     }
 
     async fn tell(&mut self, line: &str) {
-        if let Some(pipe) = &mut self.pipe
+        if let Some(pipe) = &mut self.child.stdin
             && let Err(error) = pipe.write_all(line.as_bytes()).await
         {
             warn!("the guard over a program is gone: {error}");
@@ -274,7 +273,6 @@ impl Guard {
     /// Ends the guard, because the program ended by itself.
     async fn dismiss(mut self) {
         self.tell("done\n").await;
-        drop(self.pipe.take());
         if timeout(GUARD_MARGIN, self.child.wait()).await.is_err() {
             warn!("the guard over an ended program does not end");
         }
@@ -282,7 +280,6 @@ impl Guard {
 
     /// Lets the guard end the run. True if nothing of the run is left.
     async fn trigger(mut self) -> bool {
-        drop(self.pipe.take());
         self.child.wait().await.is_ok_and(|status| status.success())
     }
 }

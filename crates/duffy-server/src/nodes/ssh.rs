@@ -48,13 +48,10 @@ pub fn read_port(port: &Value) -> Option<u16> {
 
 /// Access to nodes. Clones share what is known about configuration and keys.
 #[derive(Clone, Debug)]
-pub struct Ssh(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub struct Ssh {
     settings: Settings,
-    config: ConfigReader,
-    keys: KeyRing,
+    config: Arc<ConfigReader>,
+    keys: Arc<KeyRing>,
 }
 
 impl Ssh {
@@ -74,11 +71,11 @@ impl Ssh {
         for path in &settings.identity_files {
             KeyRing::check(path)?;
         }
-        Ok(Self(Arc::new(Inner {
-            config: ConfigReader::new(settings.config_file.clone(), program)?,
-            keys: KeyRing::default(),
+        Ok(Self {
+            config: Arc::new(ConfigReader::new(settings.config_file.clone(), program)?),
+            keys: Arc::default(),
             settings,
-        })))
+        })
     }
 
     /// Puts a tenant's keys on a node, in place of any that a tenant had there before.
@@ -118,7 +115,7 @@ impl Ssh {
     /// Runs a command on a node within the time for it, and returns the beginning of its output.
     async fn run(&self, target: &Target, script: &Script) -> Result<Vec<u8>, SshError> {
         let started = Instant::now();
-        let within = self.0.settings.timeout;
+        let within = self.settings.timeout;
         let stage = watch::Sender::new("reading its ssh_config");
         let work = self.run_until_current(target, script, started, &stage);
         let result = match tokio::time::timeout(within, work).await {
@@ -178,34 +175,33 @@ impl Ssh {
         started: Instant,
         stage: &watch::Sender<&'static str>,
     ) -> Result<Finished, SshError> {
-        let inner = &*self.0;
         target.check_host()?;
         let host_keys = target.parse_host_keys()?;
-        let profile = inner.config.profile_for(&target.host).await?;
+        let profile = self.config.profile_for(&target.host).await?;
         let destination = Destination {
             target,
             profile: &profile,
             host_keys: &host_keys,
-            settings: &inner.settings,
+            settings: &self.settings,
             stage,
         };
-        match (inner.settings.client, profile.needs_openssh) {
+        match (self.settings.client, profile.needs_openssh) {
             (SshClient::Native, Some(option)) => Err(SshError::Config(format!(
                 "ssh_config sets {option} for {}, which Duffy's own client cannot do; set ssh.client \
                  to auto or openssh",
                 target.host
             ))),
             (SshClient::Native | SshClient::Auto, None) => {
-                native::run(&inner.keys, &destination, script).await
+                native::run(&self.keys, &destination, script).await
             }
             (SshClient::OpenSsh, _) | (SshClient::Auto, Some(_)) => {
-                let Some(program) = &inner.config.program else {
+                let Some(program) = &self.config.program else {
                     return Err(SshError::Config(
                         "there is no program ssh in PATH; install OpenSSH's client".to_owned(),
                     ));
                 };
                 // A little less than the whole, so that ssh is stopped before its run is dropped.
-                let left = inner.settings.timeout.saturating_sub(started.elapsed());
+                let left = self.settings.timeout.saturating_sub(started.elapsed());
                 openssh::run(program, &destination, script, left.mul_f64(0.98)).await
             }
         }

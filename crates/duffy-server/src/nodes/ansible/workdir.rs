@@ -66,7 +66,9 @@ impl Workdir {
                 Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self { dir, _lock: lock }),
             }
         }
-        Err(io::Error::other("new directories disappear at once"))
+        Err(io::Error::other(
+            "another process removes each new directory",
+        ))
     }
 
     pub(super) fn vars(&self) -> PathBuf {

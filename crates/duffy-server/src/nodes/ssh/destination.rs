@@ -116,7 +116,7 @@ impl Destination<'_> {
 
 /// A command that ended on a node.
 pub(super) struct Finished {
-    /// The exit status, or what there is in its place, for messages.
+    /// The exit status, or for messages how the command ended without one.
     pub status: Result<u32, String>,
     /// The beginning of the output, as much as the script has use for.
     pub stdout: Vec<u8>,

@@ -185,6 +185,9 @@ impl Ssh {
             settings: &self.settings,
             stage,
         };
+        // A little less than the whole, so that the client's own message comes first, and time is left for another node.
+        let left = self.settings.timeout.saturating_sub(started.elapsed());
+        let left = left.mul_f64(0.98);
         match (self.settings.client, profile.needs_openssh) {
             (SshClient::Native, Some(option)) => Err(SshError::Config(format!(
                 "ssh_config sets {option} for {}, which Duffy's own client cannot do; set ssh.client \
@@ -192,7 +195,9 @@ impl Ssh {
                 target.host
             ))),
             (SshClient::Native | SshClient::Auto, None) => {
-                native::run(&self.keys, &destination, script).await
+                let work = native::run(&self.keys, &destination, script);
+                let result = tokio::time::timeout(left, work).await;
+                result.unwrap_or_else(|_| Err(destination.timed_out()))
             }
             (SshClient::OpenSsh, _) | (SshClient::Auto, Some(_)) => {
                 let Some(program) = &self.config.program else {
@@ -200,9 +205,7 @@ impl Ssh {
                         "there is no program ssh in PATH; install OpenSSH's client".to_owned(),
                     ));
                 };
-                // A little less than the whole, so that ssh is stopped before its run is dropped.
-                let left = self.settings.timeout.saturating_sub(started.elapsed());
-                openssh::run(program, &destination, script, left.mul_f64(0.98)).await
+                openssh::run(program, &destination, script, left).await
             }
         }
     }

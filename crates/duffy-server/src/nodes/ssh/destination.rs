@@ -104,6 +104,15 @@ impl Destination<'_> {
         self.profile.identities_only || !self.settings.identity_files.is_empty()
     }
 
+    /// The time was over while this stage lasted.
+    pub fn timed_out(&self) -> SshError {
+        SshError::Timeout {
+            host: self.target.name(),
+            after: self.settings.timeout,
+            during: *self.stage.borrow(),
+        }
+    }
+
     /// The connection broke while this stage lasted.
     pub fn lost(&self, reason: impl Display) -> SshError {
         SshError::Lost {

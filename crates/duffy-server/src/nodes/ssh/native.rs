@@ -135,8 +135,7 @@ fn client_config(destination: &Destination<'_>) -> Config {
     Config {
         preferred,
         nodelay: true,
-        // Longer than the caller waits, because the caller's message about a timeout says more.
-        inactivity_timeout: Some(destination.settings.timeout + CLOSE_GRACE),
+        inactivity_timeout: Some(destination.settings.timeout),
         ..Config::default()
     }
 }

@@ -82,17 +82,12 @@ pub(super) async fn run(
 
 /// Says what it means for the node that there is no output of `ssh`.
 fn explain_no_output(destination: &Destination<'_>, error: &ProcessError) -> SshError {
-    let host = destination.target.name();
-    let reason = one_line(&error.to_string());
     match error {
-        ProcessError::NotFound { .. } | ProcessError::Start { .. } => {
-            SshError::Program { host, reason }
-        }
-        ProcessError::Deadline { .. } => SshError::Timeout {
-            host,
-            after: destination.settings.timeout,
-            during: "running ssh",
+        ProcessError::NotFound { .. } | ProcessError::Start { .. } => SshError::Program {
+            host: destination.target.name(),
+            reason: one_line(&error.to_string()),
         },
+        ProcessError::Deadline { .. } => destination.timed_out(),
         // It was started: the command may have run.
         ProcessError::Stopped | ProcessError::Io { .. } => destination.lost(error),
     }

@@ -6,8 +6,9 @@ use std::collections::HashSet;
 
 use duffy_server::nodes::ansible::judge_events;
 use duffy_server::nodes::mechanism::{
-    MechanismNode, match_deprovisioned, match_provisioned, result_hostname, result_ssh_port,
+    MechanismNode, match_deprovisioned, match_provisioned, result_hostname,
 };
+use duffy_server::nodes::ssh::read_port;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
 
@@ -61,11 +62,13 @@ fuzz_target!(|data: &[u8]| {
     for result in matched {
         match result {
             Ok(result) => {
-                let port = result_ssh_port(&result);
-                assert!(port.is_ok());
+                let port = match &result.get("ssh_port") {
+                    None | Some(Value::Null) => 22,
+                    Some(port) => read_port(port).expect("a port"),
+                };
                 let address = result["ipaddr"].as_str().map(str::to_owned);
                 assert!(address.is_some());
-                assert!(machines.insert((address, port.ok().flatten().unwrap_or(22))));
+                assert!(machines.insert((address, port)));
                 let _ = result_hostname(&result);
                 let Ok(text) = serde_json::to_string(&result) else {
                     panic!("cannot be stored: {result:?}");

@@ -1,7 +1,6 @@
-//! Who does what is written to the history: a request, a worker, an operator.
+//! Who does what the history records: a request, a worker or an operator.
 //!
-//! It goes with the task, as the spans of the log do: what is done for somebody is several calls
-//! deep, and none of them should have to hand the name on.
+//! The name belongs to the task, like the spans of the log, so that no function has to pass it on.
 
 use std::sync::Arc;
 
@@ -9,29 +8,29 @@ tokio::task_local! {
     static ACTOR: Arc<str>;
 }
 
-/// Does `work` in this name.
+/// Runs `work` in this name.
 pub async fn acting<F: Future>(actor: Arc<str>, work: F) -> F::Output {
     ACTOR.scope(actor, work).await
 }
 
-/// In whose name the running task acts.
+/// The name in which the running task acts.
 pub fn current() -> Arc<str> {
     ACTOR
         .try_with(Arc::clone)
         .unwrap_or_else(|_| Arc::from("duffy"))
 }
 
-/// `work`, to be spawned as a task, in the name of the running one.
+/// Returns `work` in the name of the running task, to spawn it as another task.
 pub fn carry<F: Future>(work: F) -> impl Future<Output = F::Output> {
     acting(current(), work)
 }
 
-/// The name of a worker: the host's, and the number of the process there.
+/// The name of this process as a worker: with the host's name and the process's id.
 pub fn worker() -> Arc<str> {
     format!("worker {} {}", host(), std::process::id()).into()
 }
 
-/// The name of somebody who acts on the database by hand: theirs, and the host's.
+/// The name of an operator who acts on the database: with the user's and the host's name.
 pub fn operator(user: &str) -> Arc<str> {
     format!("operator {user}@{}", host()).into()
 }

@@ -1,4 +1,4 @@
-//! Time. What is written to the database is judged by the database's clock instead.
+//! The host's clock. What is written to the database is judged by the database's clock instead.
 
 use chrono::{DateTime, Utc};
 
@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 pub struct Clock;
 
 impl Clock {
-    /// Now.
+    /// The current time.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now(self) -> DateTime<Utc> {
         Utc::now()

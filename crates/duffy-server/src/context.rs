@@ -1,10 +1,8 @@
-//! What every part of a running server has at hand.
+//! What every part of a running server uses.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::TimeDelta;
-use duffy_config::{Config, Defaults, SshClient};
+use duffy_config::{Config, Defaults};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -12,9 +10,9 @@ use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::{ConnectError, Db};
-use crate::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings};
+use crate::nodes::ssh::{Ssh, SshError};
 
-/// What every part of a running server has at hand.
+/// What every part of a running server uses.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The database.
@@ -27,64 +25,31 @@ pub struct Context {
     pub credentials: Credentials,
     /// Access to nodes.
     pub ssh: Ssh,
-    /// Figures of the configuration that the rules go by.
-    pub policy: Policy,
+    /// The section `defaults` of the configuration, which a server cannot do without.
+    pub defaults: Defaults,
     /// Work that must end before the process does.
     pub tasks: TaskTracker,
-    /// Is cancelled to stop the process.
+    /// Cancelled to stop the process.
     pub stop: CancellationToken,
-    /// Is cancelled when there is no time left to end what runs: it is to be undone.
+    /// Cancelled when running work has no time left to end, and must be undone.
     pub halt: CancellationToken,
 }
 
 /// Shared by all tasks.
 pub type Ctx = Arc<Context>;
 
-/// Figures of the configuration that the rules go by.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    /// How many nodes a tenant may hold at once, if it has no quota of its own.
-    pub node_quota: i64,
-    /// How many active sessions a tenant may have.
-    pub session_quota: i64,
-    /// How long a session lasts at first, if its tenant has no lifetime of its own.
-    pub session_lifetime: TimeDelta,
-    /// How long a session can last, if its tenant has no maximum of its own.
-    pub session_lifetime_max: TimeDelta,
-    /// How long a node belongs to a process that does not renew its claim.
-    pub lease: Duration,
-    /// How often work on a node is tried before it is given up.
-    pub attempts: u32,
-    /// The pause after the first attempt that failed.
-    pub back_off_min: Duration,
-    /// The longest pause.
-    pub back_off_max: Duration,
-    /// The longest pause of a pool whose mechanism keeps failing.
-    pub pool_back_off_max: Duration,
-    /// How often a failed node is repaired before it is left to the operator.
-    pub repairs: u32,
-    /// The pause before the first repair.
-    pub repair_min: Duration,
-    /// The longest pause before a repair.
-    pub repair_max: Duration,
-    /// How long history is kept; for ever if none.
-    pub keep_history: Option<Duration>,
-    /// How long SSH to one node may take.
-    pub ssh_timeout: Duration,
-}
-
 /// Why a server or an administrator's command cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A section that is needed is not there.
+    /// A required section is missing.
     #[error("the configuration has no section `{section}`; {remedy}")]
     MissingSection {
         /// Its name.
         section: &'static str,
-        /// What to put there.
+        /// What to write there.
         remedy: &'static str,
     },
-    /// The configuration, seen with this use in mind.
+    /// The configuration is wrong for this use.
     #[error(transparent)]
     Config(#[from] duffy_config::ConfigError),
     /// The database cannot be opened.
@@ -98,7 +63,7 @@ pub enum StartError {
     Ssh(#[from] SshError),
 }
 
-/// Opens the database that the configuration names, whatever its schema.
+/// Opens the database that the configuration names, with any schema.
 pub async fn open_database(config: &Config, create: bool) -> Result<Db, StartError> {
     let database = config.database.as_ref().ok_or(StartError::MissingSection {
         section: "database",
@@ -115,7 +80,7 @@ impl Context {
         Self::with_database(config, db, Credentials::new())
     }
 
-    /// On a database that is open, and has the newest schema.
+    /// Uses a database that is open and has the newest schema.
     pub fn with_database(
         config: Arc<Config>,
         db: Db,
@@ -126,8 +91,8 @@ impl Context {
             remedy: "set defaults.session-lifetime, session-lifetime-max and node-quota",
         })?;
         Ok(Arc::new(Self {
-            policy: Policy::new(&config, defaults),
-            ssh: Ssh::new(ssh_settings(&config))?,
+            defaults: defaults.clone(),
+            ssh: Ssh::new(config.ssh.clone())?,
             db,
             clock: Clock,
             credentials,
@@ -137,50 +102,13 @@ impl Context {
             halt: CancellationToken::new(),
         }))
     }
-}
 
-impl Context {
-    /// The same with the database's reserved connections: for what must not wait for the requests of clients.
+    /// The same with the database's reserved connections, for work that must not wait for requests of clients.
     #[must_use]
     pub fn reserved(&self) -> Ctx {
         Arc::new(Self {
             db: self.db.reserved(),
             ..self.clone()
         })
-    }
-}
-
-impl Policy {
-    fn new(config: &Config, defaults: &Defaults) -> Self {
-        Self {
-            node_quota: i64::from(defaults.node_quota),
-            session_quota: i64::from(defaults.session_quota),
-            session_lifetime: defaults.session_lifetime,
-            session_lifetime_max: defaults.session_lifetime_max,
-            lease: config.tasks.lease,
-            attempts: config.tasks.attempts,
-            back_off_min: config.tasks.backoff_min,
-            back_off_max: config.tasks.backoff_max,
-            pool_back_off_max: config.tasks.pool_backoff_max.max(config.tasks.backoff_min),
-            repairs: config.tasks.repairs,
-            repair_min: config.tasks.repair_min,
-            repair_max: config.tasks.repair_max,
-            keep_history: config.tasks.keep_history,
-            ssh_timeout: config.ssh.timeout,
-        }
-    }
-}
-
-fn ssh_settings(config: &Config) -> SshSettings {
-    SshSettings {
-        client: match config.ssh.client {
-            SshClient::Auto => ClientChoice::Auto,
-            SshClient::Native => ClientChoice::Native,
-            SshClient::OpenSsh => ClientChoice::OpenSsh,
-        },
-        connect_timeout: config.ssh.connect_timeout,
-        timeout: config.ssh.timeout,
-        identity_files: config.ssh.identity_files.clone(),
-        config_file: config.ssh.config_file.clone(),
     }
 }

@@ -1,23 +1,25 @@
 //! The one place where processes start: playbooks, programs of mechanisms, the OpenSSH client.
 //!
-//! Each run is a process group of its own with a deadline and a stop token, its output is read all the time, and the
-//! last lines are kept for the error. A group alone does not hold a playbook: ansible's workers and its ssh clients
+//! Each run is a process group of its own with a deadline and a stop token. Its output is read all the time, and the
+//! last lines are kept for the error. A group alone does not contain a playbook: ansible's workers and its ssh clients
 //! start sessions of their own. So each run has a *guard*, a small shell script next to it (`process/guard.sh`), which ends
 //! everything that belongs to the run. The guard acts when the pipe to it closes before the word `done` went through
-//! it. This one rule covers a stop, the deadline, a dropped future and the death of this very process by SIGKILL.
+//! it. This one rule covers a stop, the deadline, a dropped future and the death of this process by SIGKILL.
 #![expect(clippy::disallowed_types, reason = "processes start here")]
 
+mod excerpt;
 mod spec;
-mod tail;
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::{FusedFuture as _, FutureExt as _};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,123 +28,113 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
+use excerpt::{Excerpt, Stream};
 pub use spec::{Output, ProcessError, Spec};
-use tail::{Stream, Tail};
 
 /// The script of the guard; it explains itself.
 const GUARD: &str = include_str!("process/guard.sh");
 /// The environment variable by which the guard finds what belongs to a run.
 const MARK: &str = "DUFFY_RUN_ID";
-/// How long the guard tries KILL after the grace, and some more for a busy machine.
+/// How long the guard tries KILL after the grace, and some time more for a busy machine.
 const GUARD_MARGIN: Duration = Duration::from_secs(15);
-/// Output of an ended program is read on until none came for this long …
+/// Output of an ended program is read until none came for this long …
 const LINGER_QUIET: Duration = Duration::from_millis(50);
-/// … but not for longer than this: what it left running may hold the pipe, and write to it, for ever.
+/// … but not for longer than this, because what the program left running may write to the pipe for ever.
 const LINGER_MOST: Duration = Duration::from_secs(2);
 
-/// Looks a program up as starting it would: a path as it stands, a name in `PATH`. `None` unless it is a file that
-/// somebody may execute.
+/// Looks a program up in the way in which it is started: a path as it is, a name in `PATH`. `None` unless it is a file
+/// that somebody may execute.
 pub fn find_program(name: &OsStr) -> Option<PathBuf> {
     let executable = |path: &Path| {
         use std::os::unix::fs::PermissionsExt as _;
         path.metadata()
             .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
-    if name.as_encoded_bytes().contains(&b'/') {
-        return std::path::absolute(name)
-            .ok()
-            .filter(|path| executable(path));
-    }
-    if name.is_empty() {
+    let paths = if name.as_encoded_bytes().contains(&b'/') {
+        vec![name.into()]
+    } else if name.is_empty() {
         return None;
-    }
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|dir| dir.join(name))
+    } else {
+        let directories = std::env::var_os("PATH")?;
+        let paths = std::env::split_paths(&directories).map(|dir| dir.join(name));
+        paths.collect::<Vec<PathBuf>>()
+    };
+    paths
+        .into_iter()
         .filter_map(|path| std::path::absolute(path).ok())
         .find(|path| executable(path))
 }
 
-/// Runs a program to its end, its deadline or its stop. A program that ends with a bad status is an [`Output`] too.
+/// Runs a program to its end, its deadline or its stop. A program that ends with a bad status gives an [`Output`] too.
 ///
-/// When this future is dropped, or this process dies, everything that belongs to the run is ended as well.
+/// When the future is dropped, or this process dies, everything that belongs to the run is ended as well.
 pub async fn run(spec: Spec, stop: &CancellationToken) -> Result<Output, ProcessError> {
     if stop.is_cancelled() {
-        return Err(ProcessError::Stopped {
-            tail: String::new(),
-        });
+        return Err(ProcessError::Stopped);
     }
     let started = Instant::now();
-    let io_error = |source| ProcessError::Io {
-        program: spec.name(),
-        source,
-    };
-
     let mut guard = Guard::start(&spec)?;
     let mut child = start(&spec, &guard)?;
     let pid = child.id();
     debug!(program = %spec.name(), pid, "started");
-    guard.watch(pid).await;
+    if let Some(pid) = pid {
+        guard.tell(&format!("pid {pid}\n")).await;
+    }
 
-    let tail = Mutex::new(Tail::new(spec.tail_lines));
-    let stdout = Mutex::new(Vec::new());
+    let excerpt = Mutex::new(Excerpt::new(spec.capture_stdout, spec.tail_lines));
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let mut draining = std::pin::pin!(async {
+    let draining = async {
         tokio::join!(
             feed(pipes.0, spec.stdin.as_deref()),
-            drain(
-                pipes.1,
-                Stream::Out,
-                &tail,
-                Some((&stdout, spec.capture_stdout))
-            ),
-            drain(pipes.2, Stream::Err, &tail, None),
+            drain(pipes.1, Stream::Out, &excerpt),
+            drain(pipes.2, Stream::Err, &excerpt),
         );
-    });
-    let mut drained = false;
-
-    let mut deadline = std::pin::pin!(sleep(spec.deadline));
+    };
+    let mut draining = pin!(draining.fuse());
+    let mut deadline = pin!(sleep(spec.deadline));
     let end = loop {
         tokio::select! {
             biased;
-            status = child.wait() => break End::Exit(status.map_err(io_error)?),
+            status = child.wait() => break End::Exit(status.map_err(|source| ProcessError::Io {
+                program: spec.name(),
+                source,
+            })?),
             () = stop.cancelled() => break End::Stop,
             () = &mut deadline => break End::Deadline,
-            () = &mut draining, if !drained => drained = true,
+            () = &mut draining => {}
         }
     };
     match &end {
-        // Killed by a signal, it had no chance to end its workers.
         End::Exit(status) if status.signal().is_none() => guard.dismiss().await,
+        // Killed by a signal, it had no chance to end its workers.
         End::Exit(_) | End::Stop | End::Deadline => {
-            let ending = end_run(&mut child, pid, guard, spec.grace);
-            let mut ending = std::pin::pin!(ending);
+            let mut ending = pin!(end_run(&mut child, pid, guard, spec.grace));
             loop {
                 tokio::select! {
                     () = &mut ending => break,
-                    () = &mut draining, if !drained => drained = true,
+                    () = &mut draining => {}
                 }
             }
         }
     }
-    let seen = || lock(&tail).seen();
     let lingering = Instant::now();
-    while !drained && lingering.elapsed() < LINGER_MOST {
-        let before = seen();
-        drained = timeout(LINGER_QUIET, &mut draining).await.is_ok();
-        if !drained && seen() == before {
+    while !draining.is_terminated() && lingering.elapsed() < LINGER_MOST {
+        let before = lock(&excerpt).seen;
+        let drained = timeout(LINGER_QUIET, &mut draining).await.is_ok();
+        if !drained && lock(&excerpt).seen == before {
             break;
         }
     }
 
-    let tail = std::mem::replace(&mut *lock(&tail), Tail::new(0)).into_text();
+    let (stdout, tail) = std::mem::take(&mut *lock(&excerpt)).into_parts();
     debug!(program = %spec.name(), pid, duration_ms = started.elapsed().as_millis() as u64, "ended: {end:?}");
     match end {
         End::Exit(status) => Ok(Output {
             status,
-            stdout: std::mem::take(&mut *lock(&stdout)),
+            stdout,
             tail,
         }),
-        End::Stop => Err(ProcessError::Stopped { tail }),
+        End::Stop => Err(ProcessError::Stopped),
         End::Deadline => Err(ProcessError::Deadline {
             program: spec.name(),
             after: spec.deadline,
@@ -158,8 +150,8 @@ enum End {
     Deadline,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(excerpt: &Mutex<Excerpt>) -> MutexGuard<'_, Excerpt> {
+    excerpt.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start(spec: &Spec, guard: &Guard) -> Result<Child, ProcessError> {
@@ -167,7 +159,7 @@ fn start(spec: &Spec, guard: &Guard) -> Result<Child, ProcessError> {
         program: spec.name(),
         reason,
     };
-    // Otherwise a missing directory looks like a missing program, and a relative program would be looked for in it.
+    // Otherwise a missing directory looks like a missing program.
     if let Some(cwd) = &spec.cwd
         && !cwd.is_dir()
     {
@@ -176,28 +168,19 @@ fn start(spec: &Spec, guard: &Guard) -> Result<Child, ProcessError> {
             cwd.display()
         )));
     }
+    // Absolute, because a relative path would count from the directory of the run.
     let program = find_program(&spec.program).ok_or_else(|| ProcessError::NotFound {
         program: spec.name(),
-        remedy: spec
-            .remedy
-            .clone()
-            .unwrap_or_else(|| "install it or correct the path to it".to_owned()),
+        remedy: spec.remedy,
     })?;
+    let input = spec.stdin.as_ref();
     let mut command = Command::new(&program);
     command
         .args(&spec.args)
         .process_group(0)
-        .stdin(if spec.stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(input.map_or_else(Stdio::null, |_| Stdio::piped()))
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    for name in &spec.env_remove {
-        command.env_remove(name);
-    }
-    command
+        .stderr(Stdio::piped())
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
         .env(MARK, &guard.id);
     if let Some(cwd) = &spec.cwd {
@@ -216,16 +199,16 @@ fn start(spec: &Spec, guard: &Guard) -> Result<Child, ProcessError> {
     })
 }
 
-/// Has the guard end the run, and waits until that is done.
+/// Lets the guard end the run, and waits until that is done.
 async fn end_run(child: &mut Child, pid: Option<u32>, guard: Guard, grace: Duration) {
     let kill_group = || {
         if let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()) {
-            // Fails only when the group is gone already.
-            let _gone = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            // Fails only if the group has ended already.
+            let _ended = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
     };
     let ending = async {
-        if !guard.strike().await {
+        if !guard.trigger().await {
             warn!(
                 pid,
                 "parts of a stopped program could not be ended; they may run as another user"
@@ -245,19 +228,19 @@ async fn end_run(child: &mut Child, pid: Option<u32>, guard: Guard, grace: Durat
     }
 }
 
-/// Ends a run when its pipe closes; see `process/guard.sh`.
+/// A shell script that ends a run when its pipe closes; see `process/guard.sh`.
 struct Guard {
     id: String,
+    /// The shell. Its standard input is the pipe, which also closes when somebody waits for the shell.
     child: Child,
-    pipe: Option<ChildStdin>,
 }
 
 impl Guard {
-    /// Starts before the program, which carries the guard's id, so that there is no moment without a guard.
+    /// Starts the guard. The program, which carries its id, starts after it, and so never runs without one.
     fn start(spec: &Spec) -> Result<Self, ProcessError> {
         let id = uuid::Uuid::new_v4().to_string();
         let fifths = spec.grace.as_millis().div_ceil(200);
-        let mut child = Command::new("/bin/sh")
+        let child = Command::new("/bin/sh")
             .args([
                 "-c",
                 GUARD,
@@ -276,37 +259,27 @@ impl Guard {
                 program: spec.name(),
                 reason: format!("cannot start the guard over it with /bin/sh: {error}"),
             })?;
-        let pipe = child.stdin.take();
-        Ok(Self { id, child, pipe })
+        Ok(Self { id, child })
     }
 
     async fn tell(&mut self, line: &str) {
-        if let Some(pipe) = &mut self.pipe
+        if let Some(pipe) = &mut self.child.stdin
             && let Err(error) = pipe.write_all(line.as_bytes()).await
         {
             warn!("the guard over a program is gone: {error}");
         }
     }
 
-    /// Tells the guard which process to look after.
-    async fn watch(&mut self, pid: Option<u32>) {
-        if let Some(pid) = pid {
-            self.tell(&format!("pid {pid}\n")).await;
-        }
-    }
-
-    /// Sends the guard away: the program ended by itself.
+    /// Ends the guard, because the program ended by itself.
     async fn dismiss(mut self) {
         self.tell("done\n").await;
-        drop(self.pipe.take());
         if timeout(GUARD_MARGIN, self.child.wait()).await.is_err() {
             warn!("the guard over an ended program does not end");
         }
     }
 
-    /// Lets the guard end the run. True when nothing of it is left.
-    async fn strike(mut self) -> bool {
-        drop(self.pipe.take());
+    /// Lets the guard end the run. True if nothing of the run is left.
+    async fn trigger(mut self) -> bool {
         self.child.wait().await.is_ok_and(|status| status.success())
     }
 }
@@ -315,34 +288,23 @@ async fn feed(pipe: Option<ChildStdin>, input: Option<&[u8]>) {
     if let (Some(mut pipe), Some(input)) = (pipe, input)
         && let Err(error) = pipe.write_all(input).await
     {
-        // A program need not read all that it is offered.
+        // A program need not read all of its input.
         debug!("input not taken: {error}");
     }
 }
 
-/// Reads a stream to its end, whatever comes, and keeps little of it.
-async fn drain(
-    pipe: Option<impl AsyncRead + Unpin>,
-    stream: Stream,
-    tail: &Mutex<Tail>,
-    capture: Option<(&Mutex<Vec<u8>>, usize)>,
-) {
+/// Reads a stream to its end, and keeps little of it.
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, stream: Stream, excerpt: &Mutex<Excerpt>) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let chunk = match pipe.read(&mut buffer).await {
+        match pipe.read(&mut buffer).await {
             Ok(0) => return,
-            Ok(read) => &buffer[..read],
+            Ok(read) => lock(excerpt).push(stream, &buffer[..read]),
             Err(error) => {
                 debug!("output lost: {error}");
                 return;
             }
-        };
-        lock(tail).push(stream, chunk);
-        if let Some((kept, most)) = capture {
-            let mut kept = lock(kept);
-            let room = most.saturating_sub(kept.len());
-            kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
     }
 }

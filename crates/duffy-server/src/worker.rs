@@ -1,11 +1,10 @@
-//! The worker: claims nodes that wait to be provisioned or deprovisioned, and sees to the
-//! periodic duties.
+//! The worker: claims nodes that wait to be provisioned or deprovisioned, and runs the periodic
+//! duties.
 //!
-//! Any number of them can run, on any hosts: what one has leased the others leave alone, and
-//! what one leaves behind the others pick up.
+//! Any number of workers can run, on any hosts. None touches what another one has leased, and each
+//! picks up what another one left behind.
 
 mod duties;
-mod mechanisms;
 mod queue;
 mod slots;
 
@@ -15,20 +14,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::actor;
 use crate::context::Ctx;
-pub use mechanisms::{Mechanisms, MechanismsError};
+pub use crate::nodes::mechanisms::Mechanisms;
 
 use duties::Duties;
 use queue::Queue;
 
-/// How long running work may go on after the first order to stop.
+/// How long running work may continue after the first signal to stop.
 const GRACE: Duration = Duration::from_mins(1);
 /// How long it may take to stop work and hand its leases back.
 const HAND_BACK: Duration = Duration::from_secs(15);
 
-/// Works until `ctx.stop` is cancelled, then lets running work end, for a minute at most;
-/// what still runs then, or when `at_once` is cancelled, is stopped and handed back.
+/// Works until `ctx.stop` is cancelled, then gives running work a minute to end. After that, or
+/// when `at_once` is cancelled, stops what still runs and hands it back.
 pub async fn run(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize, at_once: CancellationToken) {
-    // What clients ask for must not keep it from the database.
+    // Requests of clients must not keep the worker from the database.
     let work = run_as_worker(ctx.reserved(), mechanisms, concurrency, at_once);
     actor::acting(actor::worker(), Box::pin(work)).await;
 }
@@ -39,10 +38,10 @@ async fn run_as_worker(
     concurrency: usize,
     at_once: CancellationToken,
 ) {
-    tracing::info!(concurrency, pools = mechanisms.len(), "worker started");
+    tracing::info!(concurrency, pools = mechanisms.pools(), "worker started");
     let mut duties = Duties::new(&ctx);
     let mut queue = Queue::new(ctx.clone(), mechanisms.clone(), concurrency);
-    // A turn may hang with the database: only then, and only at once, is it cut short.
+    // A turn that hangs with the database is cut short only by `at_once`.
     at_once
         .run_until_cancelled(turn_until_stopped(&ctx, &mut duties, &mut queue))
         .await;
@@ -74,21 +73,19 @@ async fn run_as_worker(
 async fn turn_until_stopped(ctx: &Ctx, duties: &mut Duties, queue: &mut Queue) {
     let mut wake_ups = ctx.db.wake_ups();
     while !ctx.stop.is_cancelled() {
-        let dutiful = duties.run_due(ctx).await;
-        let dispatched = queue.dispatch().await;
-        let poll = duties
-            .next_due()
-            .min(poll_interval(ctx, dutiful && dispatched));
+        // Both run, whether or not the other fails.
+        let calm = duties.run_due(ctx).await & queue.dispatch().await;
+        let poll = duties.next_due().min(poll_interval(ctx, calm));
         tokio::select! {
             () = ctx.stop.cancelled() => {}
-            told = wake_ups.wait(poll) => if told { duties.hurry() },
+            woken = wake_ups.wait(poll) => if woken { duties.hurry() },
             () = queue.ended() => {}
         }
     }
 }
 
-/// How long to wait for a hint before looking by oneself; not the same for all workers, so
-/// that they spread. SQLite gives no hints to other processes.
+/// How long to wait for a wake-up before the next poll. It is random, so that workers do not poll at the
+/// same time. SQLite wakes no other processes.
 fn poll_interval(ctx: &Ctx, calm: bool) -> Duration {
     let longest = match (ctx.db.engine(), calm) {
         ("SQLite", true) => 1.0,

@@ -1,4 +1,4 @@
-//! Playbooks of all sorts, run by the real `ansible-playbook` that `DUFFY_TEST_ANSIBLE` names.
+//! Playbooks of many kinds, run by the real `ansible-playbook` that `DUFFY_TEST_ANSIBLE` names.
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
 
 mod common_ansible;
@@ -6,18 +6,15 @@ mod common_ansible;
 mod trust;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use common_ansible::{Site, ansible_playbook, mechanism, nodes, play, settings_for};
-use duffy_server::nodes::ansible::{AnsibleMechanism, AnsibleSettings};
-use duffy_server::nodes::mechanism::{
-    Mechanism as _, MechanismError, match_deprovisioned, match_provisioned,
-};
+use duffy_config::Ansible;
+use duffy_server::nodes::mechanism::{MechanismError, match_deprovisioned, match_provisioned};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-async fn provision(settings: AnsibleSettings, count: i64) -> Result<Vec<Value>, MechanismError> {
+async fn provision(settings: Ansible, count: i64) -> Result<Vec<Value>, MechanismError> {
     mechanism(settings)
         .provision(&nodes(count), &CancellationToken::new())
         .await
@@ -39,11 +36,11 @@ fn site_with(tasks: &str) -> Site {
 }
 
 /// Settings that use `play.yml` for both purposes.
-fn settings(site: &Site) -> AnsibleSettings {
+fn settings(site: &Site) -> Ansible {
     settings_for(site.topdir(), "play.yml")
 }
 
-/// Runs the tasks, which must fail, and gives kind, message and log.
+/// Runs the tasks, which must fail, and returns kind, message and log of the error.
 async fn fail_one(tasks: &str) -> (&'static str, String, String) {
     let site = site_with(tasks);
     let error = provision_at(&site, 1)
@@ -258,7 +255,7 @@ async fn an_unreachable_host_is_a_failure() {
 
 #[tokio::test]
 async fn results_of_the_wrong_kind_are_refused_with_the_log() {
-    // All other kinds are gone through in the tests of the function that judges.
+    // The unit tests of `judge_run` have all other kinds.
     for (value, part) in [
         ("{nodes: null}", "duffy_out.nodes is null; make it a list"),
         ("words", "duffy_out is a string"),
@@ -282,7 +279,7 @@ async fn a_playbook_without_a_result_is_refused() {
             "playbook play.yml: it ended without a result; let it set_fact duffy_out, on a host that it runs on"
         )
     );
-    // A play whose hosts match nothing ends well, too.
+    // A play whose hosts match nothing also ends with success.
     let site = Site::empty();
     site.write(
         "play.yml",
@@ -374,7 +371,7 @@ async fn without_a_playbook_deprovisioning_is_done_for_all_nodes() {
 #[tokio::test]
 async fn no_nodes_need_no_playbook() {
     let mut changed = settings(&Site::empty());
-    changed.program = "/no/such/program".into();
+    changed.ansible_playbook = "/no/such/program".into();
     assert_eq!(
         provision(changed.clone(), 0).await.unwrap(),
         Vec::<Value>::new()
@@ -401,7 +398,7 @@ async fn the_directory_of_a_run_is_private_and_removed() {
     assert!(!events.parent().unwrap().exists());
 }
 
-/// Roles, inventory, configuration and callbacks are those of the site's directory, and nobody can be asked anything.
+/// Roles, inventory, configuration and callbacks are those of the site's directory, and prompts are not answered.
 #[tokio::test]
 async fn the_sites_own_things_are_used() {
     let site = Site::empty();
@@ -427,7 +424,7 @@ async fn the_sites_own_things_are_used() {
 async fn a_missing_program_is_told_with_a_remedy() {
     let site = site_with("\n    - ping:");
     let mut changed = settings(&site);
-    changed.program = "no-such-ansible-playbook".into();
+    changed.ansible_playbook = "no-such-ansible-playbook".into();
     let message = "no-such-ansible-playbook: program not found; install ansible-core, or see that ansible-playbook is in the service's PATH";
     assert_eq!(
         mechanism(changed.clone()).check().unwrap_err().to_string(),
@@ -443,19 +440,19 @@ async fn a_missing_program_is_told_with_a_remedy() {
 #[tokio::test]
 async fn variables_that_cannot_be_rendered_are_told() {
     let site = site_with("\n    - ping:");
-    let render = Arc::new(|_, _: &_| Err("key x: undefined value".to_owned()));
-    let mechanism = AnsibleMechanism::new(settings(&site), render);
-    let error = mechanism
-        .provision(&nodes(1), &CancellationToken::new())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "extra-vars for playbook play.yml: key x: undefined value"
+    let mut changed = settings(&site);
+    let vars = &mut changed.provision.as_mut().unwrap().extra_vars;
+    vars.insert("x".to_owned(), json!("{{ nobody.knows }}"));
+    let error = provision(changed, 1).await.unwrap_err();
+    assert!(matches!(error, MechanismError::Setup { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(
+        message.starts_with("extra-vars for playbook play.yml: ") && message.contains("nobody"),
+        "{message}"
     );
 }
 
-type Change = fn(&mut AnsibleSettings);
+type Change = fn(&mut Ansible);
 
 #[test]
 fn the_check_at_the_start_names_what_is_missing() {

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use common_ansible::{Site, ansible_playbook, mechanism, nodes, play, settings_for};
 use common_process::{find_processes, unique_sleep, wait_for_processes, wait_until};
 use duffy_server::nodes::ansible::sweep_workdirs;
-use duffy_server::nodes::mechanism::{Mechanism as _, MechanismError};
+use duffy_server::nodes::mechanism::MechanismError;
 use tokio_util::sync::CancellationToken;
 
 /// Set in the process that plays the worker: the site, and the playbook in it.
@@ -41,7 +41,7 @@ fn count_sleeps(sleep: &str) -> usize {
         .count()
 }
 
-/// Waits until the playbook hangs, unless it ended, which `ended` tells.
+/// Waits until the playbook hangs, or `ended` says that it ended.
 fn wait_for_sleeps(sleep: &str, ended: impl Fn() -> bool) {
     wait_until(
         "two sleeps on each of two hosts, or the end of the playbook",
@@ -92,7 +92,7 @@ async fn dropping_the_work_ends_the_playbook_and_all_that_it_started() {
     wait_for_processes(&sleep, 0);
 }
 
-/// The test starts itself again as the worker, and kills that.
+/// The test starts itself again as the worker, and kills the worker.
 #[test]
 fn killing_the_worker_ends_the_playbook_and_all_that_it_started() {
     if let Some(site) = std::env::var_os(ROLE) {
@@ -100,7 +100,7 @@ fn killing_the_worker_ends_the_playbook_and_all_that_it_started() {
         return;
     }
     let (site, sleep) = hanging_site();
-    // Says here, not in the worker, that it is missing.
+    // If it is missing, the test fails here and not in the worker.
     ansible_playbook();
     let mut worker = Command::new(std::env::current_exe().expect("path of this test"))
         .args([

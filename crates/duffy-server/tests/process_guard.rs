@@ -11,10 +11,10 @@ use common_process::{unique_sleep, wait_for_processes};
 use duffy_server::process::{Spec, run};
 use tokio_util::sync::CancellationToken;
 
-/// Set in the process that plays the worker: what it shall run.
+/// Set in the process that plays the worker: the script that it runs.
 const ROLE: &str = "DUFFY_TEST_WORKER_RUNS";
 
-/// The test starts itself again as the worker, and kills that.
+/// The test starts itself again as the worker, and kills the worker.
 #[test]
 fn killing_the_worker_ends_what_it_runs() {
     if let Some(script) = std::env::var_os(ROLE) {
@@ -36,7 +36,7 @@ fn killing_the_worker_ends_what_it_runs() {
         .stderr(Stdio::null())
         .spawn()
         .expect("start this test again");
-    // Three sleeps, the shell that waits for them, and the worker's guard has the number nowhere.
+    // Three sleeps, and the shell that waits for them. The worker's guard does not have the number.
     wait_for_processes(&sleep, 4);
     worker.kill().expect("kill the worker");
     worker.wait().expect("wait for the worker");
@@ -45,10 +45,10 @@ fn killing_the_worker_ends_what_it_runs() {
 
 fn work(script: std::ffi::OsString) {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
-    let spec = Spec::new("sh")
-        .arg("-c")
-        .arg(script)
-        .deadline(Duration::from_hours(1))
-        .grace(Duration::from_secs(1));
+    let spec = Spec {
+        deadline: Duration::from_hours(1),
+        grace: Duration::from_secs(1),
+        ..Spec::new("sh").args(["-c".into(), script])
+    };
     let _never = runtime.block_on(run(spec, &CancellationToken::new()));
 }

@@ -1,4 +1,4 @@
-//! Runs of programs that end well, badly, late or not at all.
+//! Runs of programs that succeed, fail, end late or do not end.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 #![expect(clippy::expect_used, reason = "helpers of tests may panic")]
 #![expect(clippy::disallowed_types, reason = "tests start programs")]
@@ -19,9 +19,7 @@ fn wait_for_file(path: &std::path::Path) {
 }
 
 fn shell(script: &str) -> Spec {
-    Spec::new("sh")
-        .args(["-c", script])
-        .deadline(Duration::from_mins(1))
+    Spec::new("sh").args(["-c", script])
 }
 
 async fn run_shell(script: &str) -> Output {
@@ -30,7 +28,10 @@ async fn run_shell(script: &str) -> Output {
 
 #[tokio::test]
 async fn hands_out_status_captured_output_and_tail() {
-    let spec = shell("echo one; echo two >&2; printf 'three'; exit 7").capture_stdout(1000);
+    let spec = Spec {
+        capture_stdout: 1000,
+        ..shell("echo one; echo two >&2; printf 'three'; exit 7")
+    };
     let output = run(spec, &CancellationToken::new()).await.unwrap();
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(output.stdout, b"one\nthree");
@@ -47,16 +48,17 @@ async fn captures_nothing_unless_asked() {
 #[tokio::test]
 async fn input_environment_and_directory_arrive() {
     let dir = tempfile::tempdir().unwrap();
-    let spec = shell("cat; echo; pwd -P; echo ${PRESENT-unset} ${HOME-unset}")
-        .stdin("from us")
-        .env("PRESENT", "a b")
-        .env_remove("HOME")
-        .cwd(dir.path())
-        .capture_stdout(1000);
+    let spec = Spec {
+        stdin: Some("from us".into()),
+        cwd: Some(dir.path().to_owned()),
+        capture_stdout: 1000,
+        ..shell("cat; echo; pwd -P; echo ${PRESENT-unset} ${HOME-unset}").env("PRESENT", "a b")
+    };
     let output = run(spec, &CancellationToken::new()).await.unwrap();
     let expected = format!(
-        "from us\n{}\na b unset\n",
-        dir.path().canonicalize().unwrap().display()
+        "from us\n{}\na b {}\n",
+        dir.path().canonicalize().unwrap().display(),
+        std::env::var("HOME").unwrap_or_else(|_| "unset".to_owned())
     );
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }
@@ -68,7 +70,10 @@ async fn without_input_standard_input_is_empty() {
 
 #[tokio::test]
 async fn input_that_nobody_reads_is_no_trouble() {
-    let spec = shell("exec 0<&-; echo done").stdin(vec![b'x'; 1_000_000]);
+    let spec = Spec {
+        stdin: Some(vec![b'x'; 1_000_000]),
+        ..shell("exec 0<&-; echo done")
+    };
     assert_eq!(
         run(spec, &CancellationToken::new()).await.unwrap().tail,
         "done"
@@ -77,9 +82,13 @@ async fn input_that_nobody_reads_is_no_trouble() {
 
 #[tokio::test]
 async fn ten_megabytes_of_output_pass_and_only_the_end_stays() {
-    let spec = shell("yes 'all work and no play' | head -c 10000000; printf '\\nlast\\n'; head -c 100000 /dev/zero; echo; printf 'caf\\351\\n'")
-        .capture_stdout(10)
-        .tail_lines(5);
+    let spec = Spec {
+        capture_stdout: 10,
+        tail_lines: 5,
+        ..shell(
+            "yes 'all work and no play' | head -c 10000000; printf '\\nlast\\n'; head -c 100000 /dev/zero; echo; printf 'caf\\351\\n'",
+        )
+    };
     let output = run(spec, &CancellationToken::new()).await.unwrap();
     assert_eq!(output.stdout, b"all work a");
     assert_eq!(output.tail.lines().last(), Some("caf\u{fffd}"));
@@ -96,21 +105,22 @@ async fn missing_program_missing_directory_missing_interpreter_and_missing_permi
  {
     let dir = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
-    let error = run(
-        Spec::new("no-such-program-here").remedy("install ansible-core"),
-        &stop,
-    )
-    .await
-    .unwrap_err();
+    let spec = Spec {
+        remedy: "install ansible-core",
+        ..Spec::new("no-such-program-here")
+    };
+    let error = run(spec, &stop).await.unwrap_err();
     assert!(matches!(error, ProcessError::NotFound { .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
         "no-such-program-here: program not found; install ansible-core"
     );
 
-    let error = run(Spec::new("sh").cwd(dir.path().join("gone")), &stop)
-        .await
-        .unwrap_err();
+    let spec = Spec {
+        cwd: Some(dir.path().join("gone")),
+        ..Spec::new("sh")
+    };
+    let error = run(spec, &stop).await.unwrap_err();
     assert!(
         error
             .to_string()
@@ -153,12 +163,11 @@ fn programs_are_found_as_starting_them_would() {
 async fn deadline_ends_the_program_and_what_it_started() {
     let sleep = unique_sleep();
     let script = format!("echo begun; sleep {sleep} & sleep {sleep}");
-    let error = run(
-        shell(&script).deadline(Duration::from_millis(300)),
-        &CancellationToken::new(),
-    )
-    .await
-    .unwrap_err();
+    let spec = Spec {
+        deadline: Duration::from_millis(300),
+        ..shell(&script)
+    };
+    let error = run(spec, &CancellationToken::new()).await.unwrap_err();
     let ProcessError::Deadline {
         program,
         after,
@@ -174,8 +183,8 @@ async fn deadline_ends_the_program_and_what_it_started() {
     assert_eq!(find_processes(&sleep), Vec::<String>::new());
 }
 
-/// One of each kind: in the group; in a session of its own with the mark; an orphan with the mark; a descendant without
-/// the mark in a session of its own, as `sudo` leaves it.
+/// One process of each kind: in the group; in a session of its own with the mark; an orphan with the mark; a descendant
+/// without the mark in a session of its own, as `sudo` makes it.
 fn family(sleep: &str) -> String {
     format!(
         "sleep {sleep} & setsid sleep {sleep} & sh -c 'setsid sleep {sleep} & exit'; env -i setsid sh -c 'sleep {sleep} & wait' & "
@@ -183,7 +192,7 @@ fn family(sleep: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stop_token_ends_the_whole_family_though_it_ignores_term() {
+async fn stop_token_ends_the_whole_family_even_if_it_ignores_term() {
     let sleep = unique_sleep();
     let dir = tempfile::tempdir().unwrap();
     let script = format!(
@@ -191,9 +200,11 @@ async fn stop_token_ends_the_whole_family_though_it_ignores_term() {
         family(&sleep)
     );
     let stop = CancellationToken::new();
-    let spec = shell(&script)
-        .cwd(dir.path())
-        .grace(Duration::from_millis(400));
+    let spec = Spec {
+        cwd: Some(dir.path().to_owned()),
+        grace: Duration::from_millis(400),
+        ..shell(&script)
+    };
     let running = tokio::spawn({
         let stop = stop.clone();
         async move { run(spec, &stop).await }
@@ -201,7 +212,7 @@ async fn stop_token_ends_the_whole_family_though_it_ignores_term() {
     wait_for_file(&dir.path().join("begun"));
     stop.cancel();
     let error = running.await.unwrap().unwrap_err();
-    assert!(matches!(error, ProcessError::Stopped { .. }), "{error:?}");
+    assert!(matches!(error, ProcessError::Stopped), "{error:?}");
     assert_eq!(find_processes(&sleep), Vec::<String>::new());
 }
 
@@ -211,7 +222,11 @@ async fn a_stopped_program_may_tidy_up_within_its_grace() {
     let script =
         "trap 'sleep 0.3; touch tidied; exit 0' TERM; touch begun; while :; do sleep 0.1; done";
     let stop = CancellationToken::new();
-    let spec = shell(script).cwd(dir.path()).grace(Duration::from_secs(20));
+    let spec = Spec {
+        cwd: Some(dir.path().to_owned()),
+        grace: Duration::from_secs(20),
+        ..shell(script)
+    };
     let running = tokio::spawn({
         let stop = stop.clone();
         async move { run(spec, &stop).await }
@@ -220,7 +235,7 @@ async fn a_stopped_program_may_tidy_up_within_its_grace() {
     let start = Instant::now();
     stop.cancel();
     let error = running.await.unwrap().unwrap_err();
-    assert!(matches!(error, ProcessError::Stopped { .. }), "{error:?}");
+    assert!(matches!(error, ProcessError::Stopped), "{error:?}");
     assert!(dir.path().join("tidied").exists());
     assert!(
         start.elapsed() < Duration::from_secs(15),
@@ -234,10 +249,12 @@ async fn a_stop_before_the_start_starts_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let stop = CancellationToken::new();
     stop.cancel();
-    let error = run(shell("touch begun").cwd(dir.path()), &stop)
-        .await
-        .unwrap_err();
-    assert!(matches!(error, ProcessError::Stopped { .. }), "{error:?}");
+    let spec = Spec {
+        cwd: Some(dir.path().to_owned()),
+        ..shell("touch begun")
+    };
+    let error = run(spec, &stop).await.unwrap_err();
+    assert!(matches!(error, ProcessError::Stopped), "{error:?}");
     assert!(!dir.path().join("begun").exists());
 }
 
@@ -246,7 +263,11 @@ async fn a_dropped_run_ends_its_family() {
     let sleep = unique_sleep();
     let dir = tempfile::tempdir().unwrap();
     let script = format!("{} touch begun; wait", family(&sleep));
-    let spec = shell(&script).cwd(dir.path()).grace(Duration::from_secs(1));
+    let spec = Spec {
+        cwd: Some(dir.path().to_owned()),
+        grace: Duration::from_secs(1),
+        ..shell(&script)
+    };
     let running = tokio::spawn(async move { run(spec, &CancellationToken::new()).await });
     wait_for_file(&dir.path().join("begun"));
     running.abort();
@@ -256,7 +277,7 @@ async fn a_dropped_run_ends_its_family() {
 #[tokio::test]
 async fn a_program_that_is_killed_takes_its_marked_orphans_along() {
     let sleep = unique_sleep();
-    // Orphans without the mark cannot be told from anybody else's processes.
+    // Orphans without the mark cannot be distinguished from other processes.
     let script = format!("setsid sleep {sleep} & sleep {sleep} & kill -9 $$");
     let output = run_shell(&script).await;
     assert_eq!(output.status.signal(), Some(9));

@@ -132,7 +132,7 @@ pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbEr
     let levels: BTreeMap<_, _> = levels.collect();
     let expected = invariants::Expected {
         at_rest: options.at_rest,
-        lease: ctx.policy.lease,
+        lease: ctx.config.tasks.lease,
         quota: &|tenant| views::effective_quota(ctx, tenant),
         levels: &levels,
     };

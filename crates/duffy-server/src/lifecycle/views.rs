@@ -19,21 +19,23 @@ use crate::db::{DbError, Tx};
 
 /// How many nodes a tenant may hold at once.
 pub fn effective_quota(ctx: &Ctx, tenant: &TenantRow) -> i64 {
-    tenant.node_quota.map_or(ctx.policy.node_quota, i64::from)
+    tenant
+        .node_quota
+        .map_or(i64::from(ctx.defaults.node_quota), i64::from)
 }
 
 /// How long a tenant's session lasts at first.
 pub fn effective_lifetime(ctx: &Ctx, tenant: &TenantRow) -> TimeDelta {
     tenant
         .session_lifetime
-        .map_or(ctx.policy.session_lifetime, |lifetime| lifetime.0)
+        .map_or(ctx.defaults.session_lifetime, |lifetime| lifetime.0)
 }
 
 /// How long a tenant's session can last.
 pub fn effective_lifetime_max(ctx: &Ctx, tenant: &TenantRow) -> TimeDelta {
     tenant
         .session_lifetime_max
-        .map_or(ctx.policy.session_lifetime_max, |lifetime| lifetime.0)
+        .map_or(ctx.defaults.session_lifetime_max, |lifetime| lifetime.0)
 }
 
 /// A tenant, without its secrets.

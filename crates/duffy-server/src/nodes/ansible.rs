@@ -1,8 +1,8 @@
 //! The mechanism `ansible`: playbooks make the machines and take them down.
 //!
-//! A playbook is run by `ansible-playbook` in the configured directory, with `duffy_in` among its extra variables, and
-//! gives its result by `set_fact` of `duffy_out`; the last one counts. A small callback of ours (`duffy_events.py`)
-//! tells us of that and of failures, next to whatever callbacks the site has.
+//! `ansible-playbook` runs a playbook in the configured directory, with `duffy_in` among its extra variables. The
+//! playbook gives its result by `set_fact` of `duffy_out`; the last one counts. A small callback (`duffy_events.py`)
+//! reports results and failures, next to whatever callbacks the site has.
 
 mod events;
 mod outcome;
@@ -11,19 +11,17 @@ mod vars;
 mod workdir;
 
 use std::ffi::OsString;
-use std::fmt;
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-use async_trait::async_trait;
-use duffy_config::RenderedVars;
+use duffy_config::{Ansible, Playbook, Pool};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::mechanism::{Mechanism, MechanismError, MechanismNode};
+use super::mechanism::{MechanismError, MechanismNode};
 use crate::process::{self, ProcessError, Spec, find_program};
 use events::Events;
 use outcome::judge_run;
@@ -33,118 +31,64 @@ pub use workdir::sweep_workdirs;
 
 /// The variable in which the callback finds its file.
 const EVENTS: &str = "DUFFY_ANSIBLE_EVENTS";
+const REMEDY: &str = "install ansible-core, or see that ansible-playbook is in the service's PATH";
+const NO_PLAYBOOK: &str = "no playbook for provisioning is configured; set provision.playbook";
 
-/// Where the playbooks are and how they run.
-#[derive(Debug, Clone)]
-pub struct AnsibleSettings {
-    /// `ansible-playbook`, by name or by path.
-    pub program: PathBuf,
-    /// The directory in which playbooks run, and which their names are relative to.
-    pub topdir: PathBuf,
-    /// Makes machines.
-    pub provision: Option<Playbook>,
-    /// Takes them down; without it there is nothing to do.
-    pub deprovision: Option<Playbook>,
-    /// How long a playbook may take.
-    pub timeout: Duration,
-}
-
-/// A playbook of a pool.
-#[derive(Debug, Clone)]
-pub struct Playbook {
-    /// Its file, relative to [`AnsibleSettings::topdir`].
-    pub playbook: PathBuf,
-}
-
-/// What a playbook is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlaybookKind {
-    /// Making machines.
-    Provision,
-    /// Taking them down.
-    Deprovision,
-}
-
-/// Merges the extra variables of the mechanism and of the playbook, and renders the templates in them, in which the given
-/// ones can be used as well. The given ones hold `duffy_in`, and win.
-pub type RenderVars =
-    Arc<dyn Fn(PlaybookKind, &Map<String, Value>) -> Result<RenderedVars, String> + Send + Sync>;
-
-/// See the module.
+/// The mechanism `ansible`.
+#[derive(Debug)]
 pub struct AnsibleMechanism {
-    settings: AnsibleSettings,
-    render: RenderVars,
+    /// Its values can be used in templates of extra variables.
+    pub pool: Pool,
+    /// Playbooks, and how they run.
+    pub settings: Box<Ansible>,
 }
 
-impl fmt::Debug for AnsibleMechanism {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnsibleMechanism")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
-}
-
-#[async_trait]
-impl Mechanism for AnsibleMechanism {
-    async fn provision(
+impl AnsibleMechanism {
+    /// Runs the playbook that makes machines. See [`super::mechanisms::Mechanism::provision`].
+    pub async fn provision(
         &self,
         nodes: &[MechanismNode],
         stop: &CancellationToken,
     ) -> Result<Vec<Value>, MechanismError> {
-        if nodes.is_empty() {
-            return Ok(Vec::new());
+        let input: Vec<_> = nodes.iter().map(describe_node).collect();
+        if input.is_empty() {
+            return Ok(input);
         }
-        let playbook = self.settings.provision.as_ref().ok_or_else(|| {
-            setup("no playbook for provisioning is configured; set provision.playbook")
-        })?;
-        self.run_playbook(
-            PlaybookKind::Provision,
-            &playbook.playbook,
-            nodes.iter().map(describe_node).collect(),
-            stop,
-        )
-        .await
+        let playbook = self.settings.provision.as_ref();
+        let playbook = playbook.ok_or_else(|| setup(NO_PLAYBOOK))?;
+        self.run_playbook("Provision", playbook, input, stop).await
     }
 
-    async fn deprovision(
+    /// Runs the playbook that takes machines down. See [`super::mechanisms::Mechanism::deprovision`].
+    pub async fn deprovision(
         &self,
         nodes: &[MechanismNode],
         stop: &CancellationToken,
     ) -> Result<Vec<Value>, MechanismError> {
-        if nodes.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some(playbook) = &self.settings.deprovision else {
-            // Nothing to do is done for all of them.
-            return Ok(nodes.iter().map(describe_node).collect());
+        let mut input: Vec<_> = nodes.iter().map(describe_node).collect();
+        let Some(playbook) = self
+            .settings
+            .deprovision
+            .as_ref()
+            .filter(|_| !nodes.is_empty())
+        else {
+            // Without a playbook there is nothing to do, and it is done for all nodes.
+            return Ok(input);
         };
-        let input = nodes.iter().map(|node| {
-            let mut described = describe_node(node);
+        for (described, node) in input.iter_mut().zip(nodes) {
             described["data"] = node.data.clone();
-            described
-        });
-        self.run_playbook(
-            PlaybookKind::Deprovision,
-            &playbook.playbook,
-            input.collect(),
-            stop,
-        )
-        .await
+        }
+        self.run_playbook("Deprovision", playbook, input, stop)
+            .await
     }
 
-    fn check(&self) -> Result<(), MechanismError> {
-        let AnsibleSettings {
-            program,
-            topdir,
-            provision,
-            deprovision,
-            ..
-        } = &self.settings;
+    /// Says at the start, before any node is touched, what would keep playbooks from running.
+    pub fn check(&self) -> Result<(), MechanismError> {
+        let settings = &self.settings;
+        let (program, topdir) = (&settings.ansible_playbook, &settings.topdir);
         if find_program(program.as_os_str()).is_none() {
-            return Err(setup(format!(
-                "{}: program not found; {REMEDY}",
-                program.display()
-            )));
+            let program = program.display();
+            return Err(setup(format!("{program}: program not found; {REMEDY}")));
         }
         if !topdir.is_dir() {
             return Err(setup(format!(
@@ -152,59 +96,46 @@ impl Mechanism for AnsibleMechanism {
                 topdir.display()
             )));
         }
-        if provision.is_none() {
-            return Err(setup(
-                "no playbook for provisioning is configured; set provision.playbook",
-            ));
+        if settings.provision.is_none() {
+            return Err(setup(NO_PLAYBOOK));
         }
-        for (key, playbook) in [("provision", provision), ("deprovision", deprovision)] {
+        let playbooks = [
+            ("provision", &settings.provision),
+            ("deprovision", &settings.deprovision),
+        ];
+        for (key, playbook) in playbooks {
             let Some(playbook) = playbook else { continue };
             let path = topdir.join(&playbook.playbook);
-            if let Err(error) = std::fs::File::open(&path)
-                .and_then(|file| file.metadata())
-                .and_then(|meta| {
-                    if meta.is_file() {
-                        Ok(())
-                    } else {
-                        Err(io::Error::other("not a file"))
-                    }
-                })
-            {
-                return Err(setup(format!(
-                    "cannot read playbook {}: {error}; correct {key}.playbook or topdir",
-                    path.display()
-                )));
-            }
+            let error = match File::open(&path).and_then(|file| file.metadata()) {
+                Ok(meta) if meta.is_file() => continue,
+                Ok(_) => io::Error::other("not a file"),
+                Err(error) => error,
+            };
+            return Err(setup(format!(
+                "cannot read playbook {}: {error}; correct {key}.playbook or topdir",
+                path.display()
+            )));
         }
         Ok(())
-    }
-}
-
-const REMEDY: &str = "install ansible-core, or see that ansible-playbook is in the service's PATH";
-
-impl AnsibleMechanism {
-    /// Nothing is looked at before [`Mechanism::check`] or the first run.
-    pub fn new(settings: AnsibleSettings, render: RenderVars) -> Self {
-        Self { settings, render }
     }
 
     async fn run_playbook(
         &self,
-        kind: PlaybookKind,
-        playbook: &Path,
+        kind: &str,
+        playbook: &Playbook,
         nodes: Vec<Value>,
         stop: &CancellationToken,
     ) -> Result<Vec<Value>, MechanismError> {
         let started = Instant::now();
         let count = nodes.len();
-        let mut given = Map::new();
-        given.insert("duffy_in".to_owned(), json!({ "nodes": nodes }));
-        let vars = (self.render)(kind, &given).map_err(|error| {
-            setup(format!(
-                "extra-vars for playbook {}: {error}",
-                playbook.display()
-            ))
-        })?;
+        let given = Map::from_iter([("duffy_in".to_owned(), json!({ "nodes": nodes }))]);
+        let vars = self.settings.extra_vars_for(playbook);
+        let playbook = playbook.playbook.as_path();
+        let name = playbook.display();
+        let vars = self
+            .pool
+            .render_vars(&vars, &given)
+            .map_err(|error| setup(format!("extra-vars for playbook {name}: {error}")))?;
 
         let workdir = Workdir::prepare(&to_yaml(&vars, &given)).map_err(|error| {
             setup(format!(
@@ -213,35 +144,32 @@ impl AnsibleMechanism {
             ))
         })?;
         let spec = self.spec(playbook, &workdir)?;
-        info!(playbook = %playbook.display(), ?kind, nodes = count, "playbook started");
+        info!(playbook = %name, kind = %kind, nodes = count, "playbook started");
         let output = process::run(spec, stop)
             .await
             .map_err(|error| match error {
                 ProcessError::Deadline { after, tail, .. } => {
                     MechanismError::Deadline { after, log: tail }
                 }
-                ProcessError::Stopped { .. } => MechanismError::Stopped,
+                ProcessError::Stopped => MechanismError::Stopped,
                 ProcessError::NotFound { .. }
                 | ProcessError::Start { .. }
                 | ProcessError::Io { .. } => setup(error.to_string()),
             })?;
         let duration_ms = started.elapsed().as_millis() as u64;
-        info!(playbook = %playbook.display(), ?kind, nodes = count, duration_ms, status = %output.status, "playbook ended");
+        info!(playbook = %name, kind = %kind, nodes = count, duration_ms, status = %output.status, "playbook ended");
         debug!(log = %output.tail, "last lines of the playbook");
 
         let events =
             Events::read(&workdir.events()).map_err(|error| MechanismError::BadResult {
-                detail: format!(
-                    "playbook {}: its events cannot be read: {error}",
-                    playbook.display()
-                ),
+                detail: format!("playbook {name}: its events cannot be read: {error}"),
                 log: output.tail.clone(),
             })?;
         judge_run(playbook, output, events)
     }
 
     fn spec(&self, playbook: &Path, workdir: &Workdir) -> Result<Spec, MechanismError> {
-        // A path that is relative to our directory has to hold in the playbooks' one as well.
+        // The program and Ansible run in topdir, so a relative path would mean another directory there.
         let topdir = std::path::absolute(&self.settings.topdir).map_err(|error| {
             setup(format!(
                 "topdir {}: {error}",
@@ -251,8 +179,7 @@ impl AnsibleMechanism {
         let mut vars = OsString::from("@");
         vars.push(workdir.vars());
         let env = |name: &str| std::env::var_os(name);
-        let spec = Spec::new(&self.settings.program)
-            .remedy(REMEDY)
+        let mut spec = Spec::new(&self.settings.ansible_playbook)
             .args(["-e".into(), vars, playbook.as_os_str().to_owned()])
             .env(
                 site::CALLBACK_PLUGINS,
@@ -260,13 +187,16 @@ impl AnsibleMechanism {
             )
             .env(EVENTS, workdir.events())
             .env("ANSIBLE_FORCE_COLOR", "False")
-            .env("ANSIBLE_RETRY_FILES_ENABLED", "False")
-            .cwd(topdir)
-            .deadline(self.settings.timeout);
-        // New machines have new keys all the time, and nobody is there to be asked about them.
-        Ok(match env("ANSIBLE_HOST_KEY_CHECKING") {
-            Some(_) => spec,
-            None => spec.env("ANSIBLE_HOST_KEY_CHECKING", "False"),
+            .env("ANSIBLE_RETRY_FILES_ENABLED", "False");
+        // New machines have new keys all the time, and nobody can be asked about them.
+        if env("ANSIBLE_HOST_KEY_CHECKING").is_none() {
+            spec = spec.env("ANSIBLE_HOST_KEY_CHECKING", "False");
+        }
+        Ok(Spec {
+            cwd: Some(topdir),
+            deadline: self.settings.timeout,
+            remedy: REMEDY,
+            ..spec
         })
     }
 }
@@ -281,7 +211,7 @@ fn describe_node(node: &MechanismNode) -> Value {
     json!({ "id": node.id, "hostname": node.hostname, "ipaddr": node.ipaddr })
 }
 
-/// What a playbook that left these events, this end of its output and this exit status comes to. A door for fuzzing.
+/// The result of a playbook that left these events, this end of its output and this exit status. For fuzzing.
 #[cfg(feature = "fuzzing")]
 pub fn judge_events(events: &[u8], tail: String, code: u8) -> Result<Vec<Value>, MechanismError> {
     use std::os::unix::process::ExitStatusExt as _;

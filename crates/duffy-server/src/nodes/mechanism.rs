@@ -1,17 +1,14 @@
-//! What makes machines out of nodes, and takes them down again: one trait, a file for each kind.
+//! What every mechanism gets and returns.
 //!
-//! A mechanism knows nothing of pools, sessions and the database. It gets nodes, answers with results as they came from
-//! outside, and [`match_provisioned`] and [`match_deprovisioned`] judge which node each result belongs to.
+//! A mechanism knows nothing of pools' nodes, sessions and the database. It gets nodes, and returns results as they came
+//! from outside. [`match_provisioned`] and [`match_deprovisioned`] decide which node each result belongs to.
 
 mod matching;
 
-use std::fmt::Debug;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use serde_json::{Map, Value};
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
 
 pub use matching::{match_deprovisioned, match_provisioned, result_hostname};
 
@@ -31,26 +28,12 @@ pub struct MechanismNode {
 /// The result for one node: an object with at least `ipaddr` in it, see [`match_provisioned`].
 pub type NodeResult = Map<String, Value>;
 
-/// A way to make and take down machines.
-#[async_trait]
-pub trait Mechanism: Send + Sync + Debug {
-    /// Makes machines out of nodes. The results stand in the order of the nodes. They are as the outside gave them: too
-    /// few, too many or nonsense; [`match_provisioned`] sorts that out, node by node.
-    async fn provision(
-        &self,
-        nodes: &[MechanismNode],
-        stop: &CancellationToken,
-    ) -> Result<Vec<Value>, MechanismError>;
-
-    /// Takes machines down. The results name the nodes for which that worked; [`match_deprovisioned`] finds them.
-    async fn deprovision(
-        &self,
-        nodes: &[MechanismNode],
-        stop: &CancellationToken,
-    ) -> Result<Vec<Value>, MechanismError>;
-
-    /// Says at the start, before any node is touched, what would keep this mechanism from working.
-    fn check(&self) -> Result<(), MechanismError>;
+/// Cuts a text after this many characters.
+pub(crate) fn shorten(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// Why a mechanism has no results. Each message is one line; [`MechanismError::log`] has the lines that led to it.
@@ -64,7 +47,7 @@ pub enum MechanismError {
         /// The last lines of its output.
         log: String,
     },
-    /// It took longer than it may, and was stopped with all that it had started.
+    /// It took too long, and was stopped with everything that it had started.
     #[error("not done within {after:?} and stopped; raise the timeout if it needs longer")]
     Deadline {
         /// The time that it had.
@@ -72,10 +55,10 @@ pub enum MechanismError {
         /// The last lines of its output.
         log: String,
     },
-    /// It was told to stop, and all that it had started was stopped as well.
+    /// The caller stopped it, with everything that it had started.
     #[error("stopped before it was done")]
     Stopped,
-    /// It ran well, but what it gave back cannot be used.
+    /// It ended well, but its result cannot be used.
     #[error("{detail}")]
     BadResult {
         /// What is wrong with it, in one line.
@@ -92,7 +75,7 @@ pub enum MechanismError {
 }
 
 impl MechanismError {
-    /// The last lines of output, without a newline at the end; empty where there was none.
+    /// The last lines of output, without a newline at the end; empty if there was none.
     pub fn log(&self) -> &str {
         match self {
             Self::Failed { log, .. } | Self::Deadline { log, .. } | Self::BadResult { log, .. } => {

@@ -1,57 +1,44 @@
 //! Simulated nodes: a machine of duffy-sim for each, in this process.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
+use duffy_config::{Pool, Simulated};
 use duffy_sim::Cloud;
 use futures::future::join_all;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::mechanism::{Mechanism, MechanismError, MechanismNode};
+use super::mechanism::{MechanismError, MechanismNode};
 
-/// How long things take, and how often they fail.
-#[derive(Debug, Clone, Default)]
-pub struct SimulatedSettings {
-    /// How long making a machine takes.
-    pub provision_delay: Duration,
-    /// How long taking it down takes.
-    pub deprovision_delay: Duration,
-    /// How often making one fails, from 0 to 1.
-    pub provision_failure_rate: f64,
-    /// How often taking one down fails, from 0 to 1.
-    pub deprovision_failure_rate: f64,
-}
-
-/// The host name of a machine, of its node and its own name.
-pub type NameHost = Arc<dyn Fn(&MechanismNode, &str) -> Result<String, String> + Send + Sync>;
-
-/// See the module.
+/// The mechanism `simulated`.
+#[derive(Debug)]
 pub struct SimulatedMechanism {
-    cloud: Arc<Cloud>,
-    settings: SimulatedSettings,
-    name_host: NameHost,
-}
-
-impl fmt::Debug for SimulatedMechanism {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SimulatedMechanism")
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
+    /// Its values can be used in the template of the host name.
+    pub pool: Pool,
+    /// Durations, rates of failure, and the template of the host name.
+    pub settings: Simulated,
+    /// Makes the machines; several pools may share it.
+    pub cloud: Arc<Cloud>,
 }
 
 impl SimulatedMechanism {
-    /// Machines of this cloud, which pools may share.
-    pub fn new(cloud: Arc<Cloud>, settings: SimulatedSettings, name_host: NameHost) -> Self {
-        Self {
-            cloud,
-            settings,
-            name_host,
-        }
+    /// Makes a machine for each node. See [`super::mechanisms::Mechanism::provision`].
+    pub async fn provision(
+        &self,
+        nodes: &[MechanismNode],
+        stop: &CancellationToken,
+    ) -> Result<Vec<Value>, MechanismError> {
+        gather(nodes.iter().map(|node| self.make(node)), stop).await
+    }
+
+    /// Takes the nodes' machines down. See [`super::mechanisms::Mechanism::deprovision`].
+    pub async fn deprovision(
+        &self,
+        nodes: &[MechanismNode],
+        stop: &CancellationToken,
+    ) -> Result<Vec<Value>, MechanismError> {
+        gather(nodes.iter().map(|node| self.take_down(node)), stop).await
     }
 
     async fn make(&self, node: &MechanismNode) -> Result<Value, String> {
@@ -60,12 +47,9 @@ impl SimulatedMechanism {
             return Err("simulated failure of provisioning".into());
         }
         let name = machine_name(node.id);
-        let hostname = (self.name_host)(node, &name)?;
-        let machine = self
-            .cloud
-            .create_machine(&name)
-            .await
-            .map_err(|error| error.to_string())?;
+        let hostname = self.hostname(node, &name)?;
+        let made = self.cloud.create_machine(&name).await;
+        let machine = made.map_err(|error| error.to_string())?;
         Ok(json!({
             "hostname": hostname,
             "ipaddr": machine.ipaddr.to_string(),
@@ -79,12 +63,19 @@ impl SimulatedMechanism {
         if happens(self.settings.deprovision_failure_rate) {
             return Err("simulated failure of deprovisioning".into());
         }
-        let name = machine_name(node.id);
-        self.cloud
-            .destroy_machine(&name)
-            .await
-            .map_err(|error| error.to_string())?;
+        let removed = self.cloud.destroy_machine(&machine_name(node.id)).await;
+        removed.map_err(|error| error.to_string())?;
         Ok(json!({ "id": node.id }))
+    }
+
+    fn hostname(&self, node: &MechanismNode, machine: &str) -> Result<String, String> {
+        let Some(template) = &self.settings.hostname else {
+            return Ok(format!("{machine}.simulated"));
+        };
+        let vars = [("id", json!(node.id)), ("machine", json!(machine))];
+        let vars = Map::from_iter(vars.map(|(name, value)| (name.to_owned(), value)));
+        let rendered = self.pool.render(template, &vars);
+        rendered.map_err(|error| error.to_string())
     }
 }
 
@@ -93,8 +84,8 @@ pub fn machine_name(id: i64) -> String {
     format!("node-{id}")
 }
 
-/// Where the machines of a pool are kept. `None` when it is not set and there is no home directory.
-pub fn simulated_directory(settings: &duffy_config::Simulated) -> Option<PathBuf> {
+/// Where the machines of a pool are kept. `None` if it is not set and there is no home directory.
+pub fn simulated_directory(settings: &Simulated) -> Option<PathBuf> {
     settings.directory.clone().or_else(|| {
         let home = || std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
         let state = std::env::var_os("XDG_STATE_HOME")
@@ -109,45 +100,21 @@ fn happens(rate: f64) -> bool {
     rate > 0.0 && rand::random::<f64>() < rate
 }
 
-/// The results of all nodes, `null` for one that failed; or the failure, if all did.
-fn gather(results: Vec<Result<Value, String>>) -> Result<Vec<Value>, MechanismError> {
-    let first_error = results
-        .iter()
-        .find_map(|result| result.as_ref().err())
-        .cloned();
-    let worked = results.iter().any(Result::is_ok);
-    match first_error {
-        Some(detail) if !worked => Err(MechanismError::Failed {
-            detail,
+/// Does the work on all nodes at the same time. Returns all results, `null` for a node that failed; or the first
+/// failure, if all nodes failed.
+async fn gather(
+    work: impl Iterator<Item = impl Future<Output = Result<Value, String>>>,
+    stop: &CancellationToken,
+) -> Result<Vec<Value>, MechanismError> {
+    let results = stop.run_until_cancelled(join_all(work)).await;
+    let results = results.ok_or(MechanismError::Stopped)?;
+    if results.iter().all(Result::is_err)
+        && let Some(Err(detail)) = results.first()
+    {
+        return Err(MechanismError::Failed {
+            detail: detail.clone(),
             log: String::new(),
-        }),
-        _ => Ok(results.into_iter().map(Result::unwrap_or_default).collect()),
+        });
     }
-}
-
-#[async_trait]
-impl Mechanism for SimulatedMechanism {
-    async fn provision(
-        &self,
-        nodes: &[MechanismNode],
-        stop: &CancellationToken,
-    ) -> Result<Vec<Value>, MechanismError> {
-        let work = join_all(nodes.iter().map(|node| self.make(node)));
-        let results = stop.run_until_cancelled(work).await;
-        gather(results.ok_or(MechanismError::Stopped)?)
-    }
-
-    async fn deprovision(
-        &self,
-        nodes: &[MechanismNode],
-        stop: &CancellationToken,
-    ) -> Result<Vec<Value>, MechanismError> {
-        let work = join_all(nodes.iter().map(|node| self.take_down(node)));
-        let results = stop.run_until_cancelled(work).await;
-        gather(results.ok_or(MechanismError::Stopped)?)
-    }
-
-    fn check(&self) -> Result<(), MechanismError> {
-        Ok(())
-    }
+    Ok(results.into_iter().map(Result::unwrap_or_default).collect())
 }

@@ -1,14 +1,15 @@
-# Guard over one run of a program. Waits on standard input, whose other end Duffy holds: the line "done" means
-# that the program ended well and what it left running is meant to run. End of file without it means that the run is
-# to be stopped, or that Duffy itself is gone. Then everything that belongs to the run gets TERM, and after the grace
-# KILL, until nothing is left. What belongs: the program's group, all that carry the run's mark in their environment,
-# and all descendants of these, since ansible's workers and its ssh clients have sessions of their own. What does not
-# belong: ssh's control masters, which other runs may share. They detach, and write their title over their environment.
+# Guard over one run of a program. It waits on standard input, whose other end Duffy holds. The line "done" means that
+# the program ended by itself, and that what it left running may run on. End of file without that line means that the
+# run must stop, or that Duffy itself has ended. Then everything that belongs to the run gets TERM, and after the grace
+# KILL, until nothing is left. These belong to the run: the program's group, all processes with the run's mark in their
+# environment, and all descendants of these, because ansible's workers and its ssh clients have sessions of their own.
+# These do not: ssh's control masters, which other runs may share. They detach, and overwrite their environment with
+# their title.
 # Arguments: the mark (NAME=value), the grace in fifths of a second.
 mark=$1 grace=$2 pid= known=' ' alive=
 PATH=$PATH:/usr/bin:/bin
 
-# The service manager may signal every process of the service; the guard has to be the last one to go.
+# The service manager may signal every process of the service; the guard must be the last one to end.
 trap '' HUP INT QUIT TERM
 
 while read -r word value; do
@@ -20,7 +21,7 @@ done
 
 nap() { sleep "$1" 2>/dev/null || sleep 1; }
 
-# Sets `known` to all processes that ever belonged to the run, `alive` to those that still do something.
+# Sets `known` to all processes that ever belonged to the run, and `alive` to those that still run.
 scan() {
     for file in $(grep -Fls -e "$mark" /proc/[0-9]*/environ 2>/dev/null); do
         file=${file#/proc/} file=${file%/environ}
@@ -46,7 +47,7 @@ scan() {
 $table
 TABLE
     done
-    # Without /proc, or without grep, only the group can be asked.
+    # Without /proc, or without grep, only the group can be checked.
     [ "$table" ] || { [ "$pid" ] && kill -s 0 -- "-$pid" 2>/dev/null && alive=group; }
     [ "$alive" ]
 }

@@ -1,8 +1,9 @@
-//! What has to be done every now and then, by any worker: it takes no input, and doing it
+//! Periodic duties. Any worker can run any of them at any time: they take no input, and running one
 //! twice at the same time does no harm.
 
 use std::time::Duration;
 
+use futures::future::{BoxFuture, FutureExt, TryFutureExt};
 use tokio::time::Instant;
 
 use crate::context::Ctx;
@@ -11,117 +12,98 @@ use crate::lifecycle::history::prune;
 use crate::lifecycle::pools::{drain, fill, repair};
 use crate::lifecycle::sessions::{expire, reclaim};
 
-/// When each duty is due.
+/// How often old history and keys are looked for.
+const PRUNE: Duration = Duration::from_mins(10);
+/// When a duty that failed is due again.
+const SOON: Duration = Duration::from_secs(2);
+/// The shortest and the longest interval at which lapsed leases and failed nodes are looked for.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+
+/// All duties, in the order in which they run.
 #[derive(Debug)]
-pub(super) struct Duties {
-    fill: Timer,
-    expire: Timer,
-    reclaim: Timer,
-    repair: Timer,
-    prune: Timer,
-}
+pub(super) struct Duties([Duty; 7]);
 
 #[derive(Debug)]
-struct Timer {
+struct Duty {
+    /// What it does, for messages.
+    what: &'static str,
     interval: Duration,
+    /// Whether it is due when something changed.
+    on_change: bool,
+    run: Run,
     due: Instant,
 }
 
-impl Timer {
-    fn new(interval: Duration) -> Self {
-        Self {
-            interval,
-            due: Instant::now(),
-        }
-    }
-
-    fn take(&mut self) -> bool {
-        let now = Instant::now();
-        let due = self.due <= now;
-        if due {
-            self.due = now + self.interval;
-        }
-        due
-    }
-
-    /// What did not succeed is done again soon, not after the whole interval. Whether it did.
-    fn settle(&mut self, what: &str, done: Result<(), DbError>) -> bool {
-        let Err(error) = done else {
-            return true;
-        };
-        tracing::error!(%error, "cannot {what}");
-        self.due = self.due.min(Instant::now() + SOON);
-        false
-    }
-}
+type Run = fn(&Ctx) -> BoxFuture<'_, Result<(), DbError>>;
 
 impl Duties {
     pub(super) fn new(ctx: &Ctx) -> Self {
         let tasks = &ctx.config.tasks;
-        Self {
-            fill: Timer::new(tasks.fill_pools_interval),
-            expire: Timer::new(tasks.expire_sessions_interval),
-            reclaim: Timer::new((ctx.policy.lease / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
-            repair: Timer::new((ctx.policy.repair_min / 4).clamp(MIN_RECLAIM, MAX_RECLAIM)),
-            prune: Timer::new(PRUNE),
+        let quarter = |time: Duration| (time / 4).clamp(LOOK.0, LOOK.1);
+        let duty = |what, interval, on_change, run| Duty {
+            what,
+            interval,
+            on_change,
+            run,
+            due: Instant::now(),
+        };
+        let (fill, expire) = (tasks.fill_pools_interval, tasks.expire_sessions_interval);
+        let (lease, repair) = (quarter(tasks.lease), quarter(tasks.repair_min));
+        Self([
+            duty("expire sessions", expire, true, |ctx| {
+                expire::expire_sessions(ctx).map_ok(drop).boxed()
+            }),
+            duty("reclaim what others left behind", lease, false, |ctx| {
+                reclaim::reclaim_abandoned(ctx).boxed()
+            }),
+            duty("repair failed nodes", repair, false, |ctx| {
+                repair::repair_failed(ctx).map_ok(drop).boxed()
+            }),
+            duty("empty drained pools", fill, true, |ctx| {
+                drain::empty_drained(ctx).map_ok(drop).boxed()
+            }),
+            duty("fill pools", fill, true, |ctx| {
+                fill::fill_pools(ctx).map_ok(drop).boxed()
+            }),
+            duty("remove old history", PRUNE, false, |ctx| {
+                prune::prune_history(ctx).map_ok(drop).boxed()
+            }),
+            duty("remove old idempotency keys", PRUNE, false, |ctx| {
+                prune::prune_keys(ctx).map_ok(drop).boxed()
+            }),
+        ])
+    }
+
+    /// Makes those duties due that a change may concern: pools may lack nodes, sessions may be over.
+    pub(super) fn hurry(&mut self) {
+        let now = Instant::now();
+        for duty in self.0.iter_mut().filter(|duty| duty.on_change) {
+            duty.due = now;
         }
     }
 
-    /// Something changed: pools may lack nodes, sessions may be over.
-    pub(super) fn hurry(&mut self) {
-        let now = Instant::now();
-        self.fill.due = now;
-        self.expire.due = now;
-    }
-
-    /// How long until the next one.
+    /// The time until the next duty is due.
     pub(super) fn next_due(&self) -> Duration {
-        let all = [
-            &self.fill,
-            &self.expire,
-            &self.reclaim,
-            &self.repair,
-            &self.prune,
-        ];
         let now = Instant::now();
-        let next = all.iter().map(|timer| timer.due).min().unwrap_or(now);
+        let next = self.0.iter().map(|duty| duty.due).min().unwrap_or(now);
         next.saturating_duration_since(now)
     }
 
-    /// Does what is due. False when the database did not let it be done.
+    /// Runs the duties that are due. False if the database refused one. That one is due again soon.
     pub(super) async fn run_due(&mut self, ctx: &Ctx) -> bool {
         let mut good = true;
-        if self.expire.take() {
-            let done = expire::expire_sessions(ctx).await.map(drop);
-            good &= self.expire.settle("expire sessions", done);
-        }
-        if self.reclaim.take() {
-            let done = reclaim::reclaim_abandoned(ctx).await;
-            good &= self.reclaim.settle("reclaim what others left behind", done);
-        }
-        if self.repair.take() {
-            let done = repair::repair_failed(ctx).await.map(drop);
-            good &= self.repair.settle("repair failed nodes", done);
-        }
-        if self.fill.take() {
-            let emptied = drain::empty_drained(ctx).await.map(drop);
-            good &= self.fill.settle("empty drained pools", emptied);
-            let done = fill::fill_pools(ctx).await.map(drop);
-            good &= self.fill.settle("fill pools", done);
-        }
-        if self.prune.take() {
-            let done = prune::prune_history(ctx).await.map(drop);
-            good &= self.prune.settle("remove old history", done);
-            let done = prune::prune_keys(ctx).await.map(drop);
-            good &= self.prune.settle("remove old idempotency keys", done);
+        for duty in &mut self.0 {
+            let now = Instant::now();
+            if duty.due > now {
+                continue;
+            }
+            duty.due = now + duty.interval;
+            if let Err(error) = (duty.run)(ctx).await {
+                tracing::error!(%error, "cannot {}", duty.what);
+                duty.due = duty.due.min(Instant::now() + SOON);
+                good = false;
+            }
         }
         good
     }
 }
-
-/// How often old history and keys are looked for.
-const PRUNE: Duration = Duration::from_mins(10);
-/// When a duty that did not succeed is due again.
-const SOON: Duration = Duration::from_secs(2);
-const MIN_RECLAIM: Duration = Duration::from_secs(1);
-const MAX_RECLAIM: Duration = Duration::from_secs(15);

@@ -1,16 +1,13 @@
-//! Claiming waiting nodes, and the work on them.
+//! Claims waiting nodes, and works on them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use duffy_api::NodeState;
-use serde_json::Value;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Mechanisms;
 use super::slots::Slots;
 use crate::actor;
 use crate::context::Ctx;
@@ -20,7 +17,7 @@ use crate::db::nodes::NodeRow;
 use crate::lifecycle::work::job::Job;
 use crate::lifecycle::work::lease::{LeaseKeeper, new_lease};
 use crate::lifecycle::work::{backoff, deprovision, provision};
-use crate::nodes::mechanism::{Mechanism, MechanismError, MechanismNode};
+use crate::nodes::mechanisms::{Mechanism, Mechanisms};
 
 /// Work in progress, up to a limit.
 #[derive(Debug)]
@@ -38,25 +35,64 @@ fn order(group: &Waiting) -> (NodeState, Option<String>) {
     (group.state.0, group.pool.clone())
 }
 
-/// What is claimed at once, and by whom it is done.
+/// Nodes that were claimed under one lease.
 struct Claim {
     state: NodeState,
     pool: String,
-    configured: bool,
-    mechanism: Arc<dyn Mechanism>,
+    mechanism: Arc<Mechanism>,
     keeper: LeaseKeeper,
     nodes: Vec<NodeRow>,
 }
 
+impl Claim {
+    /// Provisions or deprovisions the nodes.
+    async fn work(self, ctx: Ctx, stop: CancellationToken) {
+        let (pool, state, keeper) = (self.pool.as_str(), self.state, &self.keeper);
+        let ids: Vec<i64> = self.nodes.iter().map(|node| node.id).collect();
+        tracing::debug!(pool.name = pool, nodes = ?ids, %state, "claimed");
+        let job = Job {
+            mechanism: &self.mechanism,
+            pool,
+            state,
+            begun: Instant::now(),
+            configured: !matches!(*self.mechanism, Mechanism::Unknown(_)),
+            keeper,
+            stop: &stop,
+            jitter: rand::random(),
+        };
+        let result = async {
+            if state == NodeState::Provisioning {
+                provision::provision_nodes(&ctx, &job, self.nodes).await
+            } else {
+                deprovision::deprovision_nodes(&ctx, &job, self.nodes).await
+            }
+        };
+        tokio::pin!(result);
+        let result = tokio::select! {
+            result = &mut result => result,
+            // Another process may work on the nodes, so the work here must end.
+            () = keeper.lost().cancelled() => {
+                stop.cancel();
+                result.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(
+                pool.name = pool, nodes = ?ids, %error,
+                "cannot write what became of the nodes; their lease will lapse"
+            );
+        }
+    }
+}
+
 impl Queue {
     pub(super) fn new(ctx: Ctx, mechanisms: Mechanisms, concurrency: usize) -> Self {
-        let stop = CancellationToken::new();
         Self {
-            slots: Slots::new(concurrency, mechanisms.len() > 1),
+            slots: Slots::new(concurrency, mechanisms.pools() > 1),
             ctx,
             mechanisms,
             running: JoinSet::new(),
-            stop,
+            stop: CancellationToken::new(),
             served: None,
         }
     }
@@ -65,7 +101,7 @@ impl Queue {
         self.running.len()
     }
 
-    /// Returns when some work has ended; never, while there is none.
+    /// Returns when some work has ended. Does not return while no work runs.
     pub(super) async fn ended(&mut self) {
         match self.running.join_next_with_id().await {
             Some(ended) => self.note_end(ended),
@@ -80,13 +116,13 @@ impl Queue {
         }
     }
 
-    /// Tells all work to stop and hand its lease back.
+    /// Makes all work stop and hand its lease back.
     pub(super) fn stop_work(&self) {
         self.stop.cancel();
     }
 
-    /// Claims what waits, as far as there is room, and starts on it. False when the database
-    /// did not let it.
+    /// Claims what waits, as far as slots are free, and starts on it. False if the database
+    /// refused.
     pub(super) async fn dispatch(&mut self) -> bool {
         while let Some(ended) = self.running.try_join_next_with_id() {
             self.note_end(ended);
@@ -103,17 +139,17 @@ impl Queue {
         }
     }
 
-    /// One claim of each pool in turn, so that a large pool does not keep the others waiting.
+    /// Makes one claim of each pool in turn, so that a large pool does not keep the others waiting.
     async fn claim_all(&mut self) -> Result<(), DbError> {
         let mut waiting = self
             .ctx
             .db
             .read(async |mut tx| leases::list_waiting(&mut tx).await)
             .await?;
-        // In an order of its own: each engine, and each collation, has another one.
+        // Sorted here, because each engine and each collation has another order.
         waiting.sort_by_key(order);
         let mut waiting = VecDeque::from(waiting);
-        // Behind the one that was served last: else the first pools would get every free slot.
+        // Starts after the group that was served last; otherwise the first pools would get every free slot.
         let served = |group: &Waiting| Some(order(group)) <= self.served;
         let behind = waiting.iter().take_while(|group| served(group)).count();
         waiting.rotate_left(behind);
@@ -137,23 +173,18 @@ impl Queue {
         Ok(())
     }
 
-    /// Starts on one claim. False when there is, or should be, no other one.
+    /// Starts on one claim. False if the group must wait for its next claim.
     async fn serve(&mut self, group: &Waiting) -> Result<bool, DbError> {
         let state = group.state.0;
         let Some(pool) = &group.pool else {
             self.restore_pools(group).await?;
             return Ok(false);
         };
-        let known = self.mechanisms.get(pool);
-        let configured = known.is_some();
-        let (mechanism, parallel) = match known {
+        let (mechanism, parallel) = match self.mechanisms.get(pool) {
             Some(found) => found,
             // Another worker may have another configuration, and know the pool.
             None if !group.overdue && !group.held => return Ok(false),
-            None => (
-                Arc::new(UnknownPool(pool.clone())) as Arc<dyn Mechanism>,
-                true,
-            ),
+            None => (Arc::new(Mechanism::Unknown(pool.clone())), true),
         };
         let portion = if parallel || group.failing {
             Portion::One
@@ -167,14 +198,16 @@ impl Queue {
         }
         let keeper = LeaseKeeper::start(&self.ctx, lease, nodes.len(), taken);
         self.served = Some((state, Some(pool.clone())));
-        self.start(Claim {
+        let claim = Claim {
             state,
             pool: pool.clone(),
-            configured,
             mechanism,
             keeper,
             nodes,
-        });
+        };
+        let work = claim.work(self.ctx.clone(), self.stop.child_token());
+        let task = self.running.spawn(actor::carry(work));
+        self.slots.take(task.id(), pool.clone(), state);
         Ok(parallel && !group.failing)
     }
 
@@ -193,7 +226,7 @@ impl Queue {
                 {
                     return Ok(Vec::new());
                 }
-                leases::claim_nodes(&mut tx, group, portion, lease, ctx.policy.lease).await
+                leases::claim_nodes(&mut tx, group, portion, lease, ctx.config.tasks.lease).await
             })
             .await
     }
@@ -202,57 +235,6 @@ impl Queue {
         let lease = new_lease();
         let nodes = self.claim(group, Portion::Batch, &lease).await?;
         deprovision::restore_pools(&self.ctx, nodes, &lease).await
-    }
-
-    fn start(&mut self, claim: Claim) {
-        let (ctx, stop) = (self.ctx.clone(), self.stop.child_token());
-        let (pool, state) = (claim.pool.clone(), claim.state);
-        let task = self.running.spawn(actor::carry(async move {
-            let Claim {
-                state,
-                pool,
-                configured,
-                mechanism,
-                keeper,
-                nodes,
-            } = claim;
-            let begun = Instant::now();
-            let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
-            tracing::debug!(pool.name = pool, nodes = ?ids, %state, "claimed");
-            let work = Job {
-                mechanism: &*mechanism,
-                pool: &pool,
-                state,
-                begun,
-                configured,
-                keeper: &keeper,
-                stop: &stop,
-                jitter: rand::random(),
-            };
-            let result = async {
-                if state == NodeState::Provisioning {
-                    provision::provision_nodes(&ctx, &work, nodes).await
-                } else {
-                    deprovision::deprovision_nodes(&ctx, &work, nodes).await
-                }
-            };
-            tokio::pin!(result);
-            let result = tokio::select! {
-                result = &mut result => result,
-                // Another process may work on the nodes, so the work here must end.
-                () = keeper.lost().cancelled() => {
-                    stop.cancel();
-                    result.await
-                }
-            };
-            if let Err(error) = result {
-                tracing::error!(
-                    pool.name = pool, nodes = ?ids, %error,
-                    "cannot write what became of the nodes; their lease will lapse"
-                );
-            }
-        }));
-        self.slots.take(task.id(), pool, state);
     }
 
     fn note_end(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -264,41 +246,5 @@ impl Queue {
             }
         };
         self.slots.free(task);
-    }
-}
-
-/// Stands for the mechanism of a pool that the configuration does not have.
-#[derive(Debug)]
-struct UnknownPool(String);
-
-impl UnknownPool {
-    fn refuse(&self) -> MechanismError {
-        let pool = &self.0;
-        MechanismError::Setup {
-            detail: format!("pool '{pool}' not found; add it to nodepools.concrete"),
-        }
-    }
-}
-
-#[async_trait]
-impl Mechanism for UnknownPool {
-    async fn provision(
-        &self,
-        _nodes: &[MechanismNode],
-        _stop: &CancellationToken,
-    ) -> Result<Vec<Value>, MechanismError> {
-        Err(self.refuse())
-    }
-
-    async fn deprovision(
-        &self,
-        _nodes: &[MechanismNode],
-        _stop: &CancellationToken,
-    ) -> Result<Vec<Value>, MechanismError> {
-        Err(self.refuse())
-    }
-
-    fn check(&self) -> Result<(), MechanismError> {
-        Err(self.refuse())
     }
 }

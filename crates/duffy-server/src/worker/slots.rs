@@ -1,4 +1,4 @@
-//! Who may use the worker's slots: work that hangs in one pool must not keep the others from theirs.
+//! Shares the worker's slots among pools, so that work that hangs in one pool does not stop the others.
 
 use std::collections::HashMap;
 
@@ -8,15 +8,15 @@ use tokio::task::Id;
 /// The slots of a worker. Each piece of work, on one node or on a batch, takes one.
 #[derive(Debug)]
 pub(super) struct Slots {
-    /// How many there are.
+    /// The number of slots.
     all: usize,
-    /// How many of them are kept from each pool for the others.
+    /// The number of slots that no single pool may use.
     for_others: usize,
     taken: HashMap<Id, (String, NodeState)>,
 }
 
 impl Slots {
-    /// The number of slots. Where there are several pools, none takes the last quarter of the slots.
+    /// Makes this many slots. If there are several pools, none takes the last quarter of the slots.
     pub(super) fn new(all: usize, several_pools: bool) -> Self {
         Self {
             all,
@@ -31,25 +31,21 @@ impl Slots {
     }
 
     /// Whether a slot is free for this work of a pool. Provisioning leaves one slot to deprovisioning, besides those
-    /// for other pools; each pool's first deprovisioning may have it. A single slot is used for everything, in turn.
+    /// for other pools; each pool's first deprovisioning may use it. A single slot is used for everything, in turn.
     pub(super) fn admit(&self, pool: &str, state: NodeState) -> bool {
-        if self.are_taken() {
-            return false;
-        }
-        let for_provisioning = self.all.saturating_sub(1).max(1);
         let limit = |slots: usize| slots.saturating_sub(self.for_others).max(1);
-        let provisioning = |work: &&(String, NodeState)| work.1 == NodeState::Provisioning;
-        let in_pool = |work: &&(String, NodeState)| work.0 == pool;
-        let works = || self.taken.values();
-        let removes = |work: &&(String, NodeState)| in_pool(work) && !provisioning(work);
-        if state != NodeState::Provisioning && !works().any(|work| removes(&work)) {
-            return true;
+        let is_provisioning = |work: &&(String, NodeState)| work.1 == NodeState::Provisioning;
+        let own = || self.taken.values().filter(|work| work.0 == pool);
+        let (own_work, own_provisioning) = (own().count(), own().filter(is_provisioning).count());
+        if self.are_taken() {
+            false
+        } else if state == NodeState::Provisioning {
+            let slots = self.all.saturating_sub(1).max(1);
+            let provisioning = self.taken.values().filter(is_provisioning).count();
+            own_work < limit(self.all) && own_provisioning < limit(slots) && provisioning < slots
+        } else {
+            own_work == own_provisioning || own_work < limit(self.all)
         }
-        works().filter(in_pool).count() < limit(self.all)
-            && (state != NodeState::Provisioning
-                || (works().filter(provisioning).count() < for_provisioning
-                    && works().filter(in_pool).filter(provisioning).count()
-                        < limit(for_provisioning)))
     }
 
     /// Takes a slot for a task.

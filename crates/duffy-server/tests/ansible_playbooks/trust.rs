@@ -1,5 +1,5 @@
-//! Text of nodes is data for a playbook, and never evaluated; templates of the configuration are. With the oldest
-//! `ansible-playbook` that the tests' Python runs, and with the newest.
+//! Text of nodes is data for a playbook, and is never evaluated; templates of the configuration are. Tested with the
+//! oldest `ansible-playbook` that the tests' Python can run, and with the newest.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common_ansible::{Site, ansible_playbook, play};
 
-/// The oldest that the tests' Python runs.
+/// The oldest `ansible-playbook` that the tests' Python can run.
 fn oldest_ansible_playbook() -> PathBuf {
     std::env::var_os("DUFFY_TEST_ANSIBLE_OLDEST").map(PathBuf::from).expect(
         "this test runs an old ansible-playbook: run `make test-deps`, or set DUFFY_TEST_ANSIBLE_OLDEST to the path of one",
     )
 }
 
-/// Uses all that a playbook can be given, in the ways in which playbooks do.
+/// Uses everything that a playbook can get, in the usual ways.
 const TASKS: &str = r#"
     - debug: {msg: "{{ item }}, {{ item.hostname }}"}
       loop: "{{ duffy_in.nodes }}"
@@ -71,7 +71,7 @@ nodepools:
           deprovision: {playbook: play.yml}
 "#;
 
-/// A command for Ansible that leaves a file, named for the place of the text.
+/// A template that makes Ansible write a file with the name of the template's place.
 fn payload(site: &Site, place: &str) -> String {
     let file = site.topdir().join(format!("CANARY-{place}"));
     format!("{{{{ lookup('pipe', 'touch {}') }}}}", file.display())

@@ -1,15 +1,14 @@
 //! A site with playbooks, run by the real `ansible-playbook`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use duffy_config::{Rendered, RenderedVar};
-use duffy_server::nodes::ansible::{AnsibleMechanism, AnsibleSettings, Playbook, RenderVars};
+use duffy_config::{Ansible, Mechanism, Playbook, Pool};
+use duffy_server::nodes::ansible::AnsibleMechanism;
 use duffy_server::nodes::mechanism::MechanismNode;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
-/// The real program. These tests mean nothing without it, so they fail.
+/// The real program. The tests fail without it, because they would test nothing.
 pub fn ansible_playbook() -> PathBuf {
     std::env::var_os("DUFFY_TEST_ANSIBLE").map(PathBuf::from).expect(
         "this test runs the real ansible-playbook: install ansible-core and set DUFFY_TEST_ANSIBLE to the path of ansible-playbook",
@@ -22,7 +21,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site that keeps ansible's files to itself.
+    /// A site that keeps ansible's own files in its directory.
     pub fn empty() -> Self {
         let dir = tempfile::Builder::new()
             .prefix("duffy-test-site-")
@@ -50,7 +49,7 @@ impl Site {
         std::fs::write(path, text).expect("a file");
     }
 
-    /// Where it is.
+    /// The site's directory.
     pub fn topdir(&self) -> &Path {
         self.dir.path()
     }
@@ -61,41 +60,38 @@ pub fn play(tasks: &str) -> String {
     format!("- hosts: localhost\n  connection: local\n  gather_facts: false\n  tasks:\n{tasks}\n")
 }
 
-/// Settings that use a playbook for both purposes.
-pub fn settings_for(topdir: &Path, playbook: &str) -> AnsibleSettings {
-    AnsibleSettings {
-        program: ansible_playbook(),
+/// Settings that use a playbook for both purposes, with two extra variables.
+pub fn settings_for(topdir: &Path, playbook: &str) -> Ansible {
+    let playbook = Some(Playbook {
+        playbook: playbook.into(),
+        extra_vars: Map::new(),
+    });
+    let extra_vars = json!({
+        "greeting": "hällo \"wörld\" 'x' \\ \u{2028}",
+        "template": "{% raw %}{{ greeting | length }}{% endraw %}",
+    });
+    Ansible {
+        ansible_playbook: ansible_playbook(),
         topdir: topdir.to_owned(),
-        provision: Some(Playbook {
-            playbook: playbook.into(),
-        }),
-        deprovision: Some(Playbook {
-            playbook: playbook.into(),
-        }),
+        extra_vars: extra_vars.as_object().expect("an object").clone(),
+        provision: playbook.clone(),
+        deprovision: playbook,
         timeout: Duration::from_mins(2),
     }
 }
 
-/// A mechanism with two extra variables of its own.
-pub fn mechanism(settings: AnsibleSettings) -> AnsibleMechanism {
-    let render: RenderVars = Arc::new(|_, _: &Map<String, Value>| {
-        let text = |text: &str| {
-            let text = text.to_owned();
-            RenderedVar::Text(Rendered {
-                text,
-                overridden: false,
-            })
-        };
-        Ok([
-            (
-                "greeting".to_owned(),
-                text("hällo \"wörld\" 'x' \\ \u{2028}"),
-            ),
-            ("template".to_owned(), text("{{ greeting | length }}")),
-        ]
-        .into())
-    });
-    AnsibleMechanism::new(settings, render)
+/// The mechanism of a pool with these settings.
+pub fn mechanism(settings: Ansible) -> AnsibleMechanism {
+    let settings = Box::new(settings);
+    let pool = Pool {
+        name: "pool".to_owned(),
+        fill_level: None,
+        run_parallel: true,
+        reuse_nodes: None,
+        mechanism: Mechanism::Ansible(settings.clone()),
+        vars: Map::new(),
+    };
+    AnsibleMechanism { pool, settings }
 }
 
 /// Nodes that were provisioned with their address.

@@ -1,4 +1,4 @@
-//! Looking at the machine's processes from the tests of what starts and ends them.
+//! Finds the machine's processes, for tests of what starts and ends them.
 
 use std::time::{Duration, Instant};
 
@@ -8,14 +8,14 @@ pub fn unique_sleep() -> String {
     format!("3600.{id:012}")
 }
 
-/// The running processes, zombies aside, whose arguments have this text in them.
+/// The running processes, without zombies, whose arguments contain this text.
 pub fn find_processes(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")
         .expect("these tests need /proc")
         .flatten()
     {
-        // A zombie has no arguments, and a process may end while we look.
+        // A zombie has no arguments, and a process may end during the search.
         let Ok(args) = std::fs::read(entry.path().join("cmdline")) else {
             continue;
         };
@@ -27,7 +27,7 @@ pub fn find_processes(text: &str) -> Vec<String> {
     found
 }
 
-/// Waits until the condition holds, and fails the test with the last state when it does not in half a minute.
+/// Waits until the condition holds. After half a minute it fails the test with the last state.
 pub fn wait_until<T: std::fmt::Debug>(
     what: &str,
     mut look: impl FnMut() -> T,

@@ -1,22 +1,23 @@
-//! What ssh_config says is done, by whichever client.
+//! Both clients follow ssh_config.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings, Target};
+use duffy_config::{Ssh as Settings, SshClient};
+use duffy_server::nodes::ssh::{Ssh, SshError, Target};
 use russh::keys::Algorithm;
 
 use crate::sshd::{BOTH, Node, make_key, user_name, write_key};
 
-fn ssh_with(node: &Node, client: ClientChoice, config: &str) -> Ssh {
+fn ssh_with(node: &Node, client: SshClient, config: &str) -> Ssh {
     let path = node.path("own_config");
     fs::write(&path, config).unwrap();
-    Ssh::new(SshSettings {
+    Ssh::new(Settings {
         client,
         config_file: Some(path),
-        ..SshSettings::default()
+        ..Settings::default()
     })
     .unwrap()
 }
@@ -54,7 +55,7 @@ async fn names_ports_users_and_keys_of_a_host_are_taken() {
 #[tokio::test]
 async fn root_is_the_user_unless_something_else_is_said() {
     let node = Node::start();
-    // Only the user differs, and nobody but the test's own user is let in.
+    // Only the user differs, and only the user of the test can log in.
     let config = format!(
         "Host *\n  IdentityAgent none\n  IdentityFile {}\n",
         node.path("missing").display()
@@ -88,7 +89,7 @@ async fn a_jump_host_is_left_to_openssh() {
         host("gate", &gate),
         host("inside", &node)
     );
-    let ssh = ssh_with(&node, ClientChoice::Auto, &config);
+    let ssh = ssh_with(&node, SshClient::Auto, &config);
     ssh.install_keys(&target("inside"), "key").await.unwrap();
     assert!(
         fs::read_to_string(node.authorized_keys())
@@ -97,7 +98,7 @@ async fn a_jump_host_is_left_to_openssh() {
     );
     assert!(gate.log().contains("Accepted publickey"), "{}", gate.log());
 
-    let ssh = ssh_with(&node, ClientChoice::Native, &config);
+    let ssh = ssh_with(&node, SshClient::Native, &config);
     let error = ssh.remove_keys(&target("inside")).await.unwrap_err();
     assert!(matches!(error, SshError::Config(_)), "{error:?}");
     assert!(error.to_string().contains("ProxyJump"), "{error}");

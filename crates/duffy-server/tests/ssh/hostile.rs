@@ -1,4 +1,4 @@
-//! Nodes that lie: the time and the memory that they cost stay bounded, the error is theirs, and it can be shown.
+//! Nodes that lie: they cost bounded time and memory, the error is about the node, and it is safe to show.
 
 mod liar;
 mod raw;
@@ -7,7 +7,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings, Target};
+use duffy_config::{Ssh as Settings, SshClient};
+use duffy_server::nodes::ssh::{Ssh, SshError, Target};
 use liar::{LiarServer, Lie};
 use nix::sys::resource::{UsageWho, getrusage};
 use raw::{EVIL, RawServer, Then, debug, disconnect, kex_init, packet, usual_kex_init, version};
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::sshd::{BOTH, make_key, write_key};
 
-/// What a node may take.
+/// How long a node may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// How much later its error may come on a busy machine.
 const MARGIN: Duration = Duration::from_secs(8);
@@ -37,13 +38,13 @@ impl Clients {
         Self { directory }
     }
 
-    fn ssh(&self, client: ClientChoice) -> Ssh {
-        Ssh::new(SshSettings {
+    fn ssh(&self, client: SshClient) -> Ssh {
+        Ssh::new(Settings {
             client,
             timeout: TIMEOUT,
             identity_files: vec![self.directory.path().join("key")],
             config_file: Some(self.directory.path().join("config")),
-            ..SshSettings::default()
+            ..Settings::default()
         })
         .unwrap()
     }
@@ -61,7 +62,7 @@ impl Clients {
             forget_peak();
             let before = peak();
             let started = Instant::now();
-            // More than a window of 1 lets through.
+            // More than fits in a window of 1.
             let error = ssh.install_keys(&target, &"k".repeat(10_000)).await;
             let (took, grown) = (started.elapsed(), peak().saturating_sub(before));
             let Err(error) = error else {
@@ -167,7 +168,7 @@ async fn in_the_key_exchange() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_the_names_of_algorithms() {
     let clients = Clients::new();
-    // Other characters than ASCII are refused before anybody looks at them.
+    // Characters that are not ASCII are refused first.
     let many = vec!["\x1b]0;evil\x07\x1b[2J\r\nfake line\x7f"; 500].join(",");
     let exchange = kex_init(&many, "ssh-ed25519");
     clients
@@ -227,7 +228,7 @@ async fn in_how_the_command_ends() {
         Lie::Exit(255, evil()),
         Lie::Exit(255, format!("Permission denied ({}", evil())),
         Lie::Exit(u32::MAX, evil()),
-        // Overtaken each time, and fenced off, if one believes it.
+        // The server claims that the command was overtaken each time, or fenced off.
         Lie::Exit(67, evil()),
         Lie::Exit(68, "# duffy fence 99".to_owned()),
         Lie::Exit(68, format!("# duffy fence {}", "9".repeat(100_000))),
@@ -239,8 +240,8 @@ async fn in_how_the_command_ends() {
     }
 }
 
-/// A node may say that the command was overtaken although it did its work: what fails then is no reason to take the node
-/// for untouched.
+/// A node may say that the command was overtaken although it did its work. An error after that does not mean that the
+/// node is unchanged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_of_our_own_after_a_command_is_a_lost_answer() {
     let clients = Clients::new();
@@ -250,7 +251,7 @@ async fn a_fault_of_our_own_after_a_command_is_a_lost_answer() {
         port: Some(server.address.port()),
         ..Target::default()
     };
-    let ssh = clients.ssh(ClientChoice::Auto);
+    let ssh = clients.ssh(SshClient::Auto);
     let config = clients.directory.path().join("config");
     let (result, ()) = tokio::join!(ssh.install_keys(&target, "key"), async {
         server.commanded().await;

@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{Ssh, SshError, SshSettings, Target};
+use duffy_config::Ssh as Settings;
+use duffy_server::nodes::ssh::{Ssh, SshError, Target};
 use russh::keys::{Algorithm, EcdsaCurve};
 
 use crate::sshd::{BOTH, Node, SEPARATOR, make_key, write_key};
@@ -215,7 +216,7 @@ async fn announced_host_keys_are_insisted_on() {
         let node = Node::start();
         let ssh = node.ssh_as(client, "admin");
         let mut target = node.target();
-        // Either of the node's keys will do, also where it would rather show the other.
+        // Either of the node's keys is enough, even if the node prefers to show the other one.
         for name in ["host_ed25519", "host_ecdsa"] {
             target.host_keys = vec![node.public(name)];
             ssh.remove_keys(&target).await.unwrap();
@@ -264,7 +265,7 @@ async fn keys_of_all_usual_kinds_let_in() {
         allowed.push('\n');
         names.push(name);
     }
-    // Made and written by the real thing: an RSA key in both of its file formats.
+    // Made by the real `ssh-keygen`: an RSA key in both of its file formats.
     for format in ["RFC4716", "PEM"] {
         let path = node.path(format);
         let made = std::process::Command::new("ssh-keygen")
@@ -296,7 +297,7 @@ async fn keys_of_all_usual_kinds_let_in() {
 async fn nodes_that_do_not_answer_are_given_up_in_time() {
     for client in BOTH {
         let node = Node::start();
-        // Accepts, as the system does by itself, and never says a word.
+        // The system accepts connections by itself, and nothing is ever sent.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let target = Target {
             host: "127.0.0.1".to_owned(),
@@ -304,7 +305,7 @@ async fn nodes_that_do_not_answer_are_given_up_in_time() {
             host_keys: Vec::new(),
             fence: None,
         };
-        let settings = SshSettings {
+        let settings = Settings {
             timeout: Duration::from_secs(1),
             ..node.settings(client, "admin")
         };
@@ -351,7 +352,7 @@ async fn nodes_that_do_not_answer_are_given_up_in_time() {
 #[tokio::test]
 async fn many_nodes_are_reached_at_once() {
     let nodes: Vec<Node> = (0..8).map(|_| Node::start()).collect();
-    // The first node's key is everybody's.
+    // All nodes accept the first node's key.
     let admin = fs::read(nodes[0].path("admin_keys")).unwrap();
     for node in &nodes {
         fs::write(node.path("admin_keys"), &admin).unwrap();

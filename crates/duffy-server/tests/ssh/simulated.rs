@@ -1,11 +1,12 @@
-//! Against simulated nodes, also such that misbehave.
+//! Against simulated nodes, including nodes that misbehave.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshError, SshSettings, Target};
+use duffy_config::{Ssh as Settings, SshClient};
+use duffy_server::nodes::ssh::{Ssh, SshError, Target};
 use duffy_sim::{Cloud, CloudSettings, Fault, Faults, Machine, Moment};
 use russh::keys::Algorithm;
 use tempfile::TempDir;
@@ -33,13 +34,13 @@ impl World {
         Self { directory, cloud }
     }
 
-    fn ssh(&self, client: ClientChoice, timeout: Duration) -> Ssh {
-        Ssh::new(SshSettings {
+    fn ssh(&self, client: SshClient, timeout: Duration) -> Ssh {
+        Ssh::new(Settings {
             client,
             timeout,
             identity_files: vec![self.directory.path().join("key")],
             config_file: Some(self.directory.path().join("config")),
-            ..SshSettings::default()
+            ..Settings::default()
         })
         .unwrap()
     }
@@ -74,7 +75,7 @@ async fn keys_come_and_go() {
         ssh.remove_keys(&target(&machine)).await.unwrap();
         assert_eq!(world.keys_of(&machine), own);
 
-        // Its place is taken by another machine, which is not mistaken for it.
+        // Another machine in its place is not mistaken for it.
         let mut wrong = target(&world.cloud.create_machine("other").await.unwrap());
         wrong.host_keys = target(&machine).host_keys;
         let error = ssh.install_keys(&wrong, "key").await.unwrap_err();
@@ -111,7 +112,7 @@ async fn work_that_comes_late_changes_nothing() {
         assert_eq!(world.keys_of(&machine), now);
         let read = ssh.read_tenant_keys(&target(&machine)).await.unwrap();
         assert_eq!(read.as_deref(), Some("key"));
-        // A machine that is made anew knows nothing of what was before.
+        // A machine that is made anew has no number.
         world.cloud.destroy_machine("node").await.unwrap();
         let machine = world.cloud.create_machine("node").await.unwrap();
         let anew = Target {
@@ -131,7 +132,7 @@ async fn machines_that_misbehave_are_told_apart() {
     let own = world.keys_of(&machine);
     for client in BOTH {
         let install = async |fault: Fault| {
-            // As short as can be where the time runs out for certain, long where it must not.
+            // Short where a timeout is certain, long where it must not happen.
             let timeout = match fault {
                 Fault::Stall | Fault::Delay(_) => Duration::from_millis(300),
                 _ => Duration::from_secs(30),

@@ -1,4 +1,4 @@
-//! A real `sshd` on loopback, run by whoever runs the test, with a home of its own for its root.
+//! A real `sshd` on loopback, which runs as the user of the test, with a home of its own for its root.
 
 use std::fs;
 use std::io::Read;
@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use duffy_server::nodes::ssh::{ClientChoice, Ssh, SshSettings, Target};
+use duffy_config::{Ssh as Settings, SshClient};
+use duffy_server::nodes::ssh::{Ssh, Target};
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 use tempfile::TempDir;
 
 pub const SEPARATOR: &str = "### DUFFY tenant credentials";
-pub const BOTH: [ClientChoice; 2] = [ClientChoice::Native, ClientChoice::OpenSsh];
+pub const BOTH: [SshClient; 2] = [SshClient::Native, SshClient::OpenSsh];
 
 const SSHD: &str = "/usr/sbin/sshd";
 const STARTUP: Duration = Duration::from_secs(20);
 
-/// A node: an `sshd` that lets in the keys of `admin_keys` and of its root's `authorized_keys`.
+/// A node: an `sshd` that accepts the keys of `admin_keys` and of its root's `authorized_keys`.
 pub struct Node {
     directory: TempDir,
     pub address: Ipv4Addr,
@@ -35,7 +36,7 @@ impl Node {
         );
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
-        // Its parents must let a real root's sshd through, whoever it is that logs in.
+        // The `sshd` of a real root must be able to read it as any user.
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir_all(path.join("home/.ssh")).unwrap();
         for (name, algorithm) in [
@@ -74,7 +75,7 @@ impl Node {
         );
         fs::write(path.join("sshd_config"), config).unwrap();
         if nix::unistd::geteuid().is_root() {
-            // Where it locks its unprivileged part in; the system's own start script makes it.
+            // `sshd` confines its unprivileged part there; the system's start script makes the directory.
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let log = fs::File::create(path.join("log")).unwrap();
@@ -139,24 +140,24 @@ impl Node {
     }
 
     /// A client that logs in with this key of the node's directory.
-    pub fn ssh_as(&self, client: ClientChoice, key: &str) -> Ssh {
+    pub fn ssh_as(&self, client: SshClient, key: &str) -> Ssh {
         Ssh::new(self.settings(client, key)).unwrap()
     }
 
-    pub fn settings(&self, client: ClientChoice, key: &str) -> SshSettings {
+    pub fn settings(&self, client: SshClient, key: &str) -> Settings {
         let user = user_name();
         let config = self.path("client_config");
         fs::write(&config, format!("Host *\n  User {user}\n")).unwrap();
-        SshSettings {
+        Settings {
             client,
             timeout: Duration::from_secs(30),
             identity_files: vec![self.path(key)],
             config_file: Some(config),
-            ..SshSettings::default()
+            ..Settings::default()
         }
     }
 
-    /// Makes a key that nobody knows, and tells its public half.
+    /// Makes a key that no node accepts, and returns its public half.
     pub fn new_key(&self, name: &str, algorithm: Algorithm) -> String {
         write_key(&self.path(name), &make_key(algorithm));
         self.public(name).trim().to_owned()
@@ -170,7 +171,7 @@ impl Drop for Node {
     }
 }
 
-/// Whoever runs the test is the only one that its `sshd` can let in.
+/// The user who runs the test: no other one can log in to its `sshd`.
 pub fn user_name() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid());
     user.unwrap().unwrap().name

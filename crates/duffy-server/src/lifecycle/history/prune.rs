@@ -15,7 +15,7 @@ const COUNTED: u32 = 100_000;
 
 /// Removes history that is older than is wanted. Returns how many rows.
 pub async fn prune_history(ctx: &Ctx) -> Result<u64, DbError> {
-    match ctx.policy.keep_history {
+    match ctx.config.tasks.keep_history {
         Some(age) => remove_slices(ctx, age, AT_ONCE).await,
         None => Ok(0),
     }

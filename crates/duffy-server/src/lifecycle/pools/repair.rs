@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use crate::context::{Ctx, Policy};
+use duffy_config::Tasks;
+
+use crate::context::Ctx;
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, operators};
 use crate::lifecycle::rules;
@@ -15,10 +17,10 @@ use crate::node_state::Transition;
 const BATCH: u32 = 50;
 
 /// The pause before a node that was repaired so often is repaired again, if it is.
-pub(crate) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
+pub(crate) fn pause_before(tasks: &Tasks, repairs: i32) -> Option<Duration> {
     let repairs = u32::try_from(repairs).unwrap_or(0);
-    let (min, max) = (policy.repair_min, policy.repair_max);
-    let again = repairs < policy.repairs;
+    let (min, max) = (tasks.repair_min, tasks.repair_max);
+    let again = repairs < tasks.repairs;
     again.then(|| rules::back_off(repairs + 1, min, max, rand::random()))
 }
 

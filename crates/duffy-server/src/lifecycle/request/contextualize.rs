@@ -72,7 +72,7 @@ async fn grant(
     reserved: Reserved,
     keeper: &LeaseKeeper,
 ) -> Result<Session, SessionError> {
-    let deadline = Instant::now() + ctx.policy.ssh_timeout;
+    let deadline = Instant::now() + ctx.config.ssh.timeout;
     let Reserved {
         session,
         tenant,
@@ -232,7 +232,7 @@ async fn fail(
     data.0.insert(rules::STALE_KEYS.into(), json!(true));
     let change = Change {
         lease: Some(lease),
-        pause: repair::pause_before(&ctx.policy, node.repairs),
+        pause: repair::pause_before(&ctx.config.tasks, node.repairs),
         data: Some(&data),
         session: Some(session),
         detail: Some(&detail),

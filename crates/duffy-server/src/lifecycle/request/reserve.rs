@@ -203,10 +203,11 @@ async fn check_quota(
         return Ok(());
     }
     let sessions = sessions::count_sessions_of_tenant(tx, tenant.id).await?;
-    if !rules::within_quota(1, sessions, ctx.policy.session_quota) {
+    let quota = i64::from(ctx.defaults.session_quota);
+    if !rules::within_quota(1, sessions, quota) {
         return Err(SessionError::TooManySessions {
             current: sessions,
-            quota: ctx.policy.session_quota,
+            quota,
         });
     }
     let requested = specs.iter().map(|spec| i64::from(spec.quantity)).sum();
@@ -339,7 +340,7 @@ pub(crate) async fn take_node(
     node.data.0.insert("nodes_spec".into(), json!(spec));
     let change = Change {
         lease: Some(lease),
-        lease_length: ctx.policy.lease,
+        lease_length: ctx.config.tasks.lease,
         data: Some(&node.data),
         session: Some(session),
         ..Change::default()

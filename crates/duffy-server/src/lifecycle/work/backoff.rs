@@ -45,8 +45,9 @@ pub(crate) async fn note_failure(
         return Ok(());
     };
     let rung = failures - FAILURES_IN_A_ROW + 1;
-    let (min, max) = (ctx.policy.back_off_min, ctx.policy.pool_back_off_max);
-    let pause = rules::back_off(rung, min, max, work.jitter);
+    let tasks = &ctx.config.tasks;
+    let longest = tasks.pool_backoff_max.max(tasks.backoff_min);
+    let pause = rules::back_off(rung, tasks.backoff_min, longest, work.jitter);
     pools::set_retry(tx, pool, state, pause.as_secs_f64()).await?;
     let again_in_s = pause.as_secs();
     tracing::warn!(
@@ -87,6 +88,6 @@ pub async fn take_try(
     state: NodeState,
 ) -> Result<bool, DbError> {
     // As long as the try itself may take to be picked up by somebody else, at least.
-    let pause = ctx.policy.lease.as_secs_f64();
+    let pause = ctx.config.tasks.lease.as_secs_f64();
     pools::take_try(tx, pool, state, pause).await
 }

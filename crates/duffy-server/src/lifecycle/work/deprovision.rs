@@ -140,8 +140,8 @@ async fn finish(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Resul
 async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Result<(), DbError> {
     let since = node.state_since.map(|since| ctx.clock.now() - since.0);
     let elapsed = since.and_then(|since| since.to_std().ok());
-    let policy = &ctx.policy;
-    let (shortest, longest) = (policy.back_off_min, policy.back_off_max);
+    let tasks = &ctx.config.tasks;
+    let (shortest, longest) = (tasks.backoff_min, tasks.backoff_max);
     let pause = elapsed.unwrap_or(shortest).min(longest).max(shortest);
     work.keeper.expect_fewer(1);
     let (transition, detail) = if stale {

@@ -20,7 +20,7 @@ pub(crate) async fn give_up_on_hopeless(
     nodes: Vec<NodeRow>,
     what: &str,
 ) -> Result<Vec<NodeRow>, DbError> {
-    let limit = i32::try_from(ctx.policy.attempts).unwrap_or(i32::MAX);
+    let limit = i32::try_from(ctx.config.tasks.attempts).unwrap_or(i32::MAX);
     let (hopeless, nodes): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.attempts > limit);
     for node in hopeless {
@@ -66,19 +66,13 @@ pub(crate) async fn postpone_or_fail(
     log: Option<&str>,
 ) -> Result<(), DbError> {
     let attempt = u32::try_from(node.attempts).unwrap_or(0);
-    let policy = &ctx.policy;
+    let tasks = &ctx.config.tasks;
     let mut data = node.data.clone();
     rules::record_error(&mut data.0, ctx.clock.now(), detail, log);
-    let pause = (attempt < policy.attempts).then(|| {
-        rules::back_off(
-            attempt,
-            policy.back_off_min,
-            policy.back_off_max,
-            work.jitter,
-        )
-    });
+    let pause = (attempt < tasks.attempts)
+        .then(|| rules::back_off(attempt, tasks.backoff_min, tasks.backoff_max, work.jitter));
     let full = full_detail(detail, log);
-    let again_in = pause.or_else(|| repair::pause_before(policy, node.repairs));
+    let again_in = pause.or_else(|| repair::pause_before(tasks, node.repairs));
     let transition = match pause {
         Some(_) => Transition::Postpone,
         None => Transition::Fail,

@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 use super::lease::LeaseKeeper;
 use crate::db::nodes::NodeRow;
 use crate::lifecycle::rules;
-use crate::nodes::mechanism::{Mechanism, MechanismNode};
+use crate::nodes::mechanism::MechanismNode;
+use crate::nodes::mechanisms::Mechanism;
 
 /// Work on nodes of a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// Of the pool.
-    pub mechanism: &'a dyn Mechanism,
+    pub mechanism: &'a Mechanism,
     /// The pool's name.
     pub pool: &'a str,
     /// The nodes' state while it is done: `provisioning` or `deprovisioning`.

@@ -34,7 +34,7 @@ impl LeaseKeeper {
         let (sender, renewed) = watch::channel(taken);
         let keeper = Self {
             lease,
-            length: ctx.policy.lease,
+            length: ctx.config.tasks.lease,
             left: Arc::new(AtomicU64::new(nodes as u64)),
             renewed,
             lost: CancellationToken::new(),

@@ -1,6 +1,6 @@
-# Tells Duffy what happens in a playbook: the values that set_fact gives duffy_out, and why tasks fail. One JSON object
-# a line, in the file that DUFFY_ANSIBLE_EVENTS names, written through at once. Loaded by ansible-playbook next to the
-# site's own callbacks; runs on ansible 2.9 with Python 2.7 and on everything since.
+# Tells Duffy what happens in a playbook: the values that set_fact gives duffy_out, and why tasks fail. It writes one JSON
+# object per line to the file that DUFFY_ANSIBLE_EVENTS names, without a buffer. ansible-playbook loads it next to the
+# site's own callbacks. It runs on ansible 2.9 with Python 2.7 and on all later versions.
 from __future__ import absolute_import, division, print_function, unicode_literals
 
 import json
@@ -22,7 +22,7 @@ SET_FACT = ("set_fact", "ansible.builtin.set_fact", "ansible.legacy.set_fact")
 
 
 def to_plain(value):
-    """What JSON has no form for, as ansible's own JSON callbacks have it."""
+    """Converts what JSON has no form for, in the way of ansible's own JSON callbacks."""
     if getattr(value, "yaml_tag", None) == "!vault" or hasattr(value, "_ciphertext"):
         ciphertext = value._ciphertext
         return {"__ansible_vault": ciphertext.decode("utf-8") if isinstance(ciphertext, bytes) else ciphertext}
@@ -46,7 +46,7 @@ class CallbackModule(CallbackBase):
 
     def write(self, event, result, **more):
         try:
-            # Results have no public names for these before ansible-core 2.20, and private ones are on their way out.
+            # Results have no public names for these before ansible-core 2.20, and later versions may drop the private ones.
             host = getattr(result, "host", None) or result._host
             task = getattr(result, "task", None) or result._task
             more.update(event=event, host=host.get_name(), task=task.get_name())
@@ -60,11 +60,11 @@ class CallbackModule(CallbackBase):
             with open(os.environ["DUFFY_ANSIBLE_EVENTS"], "ab") as events:
                 events.write(line + b"\n")
         except Exception as exc:
-            self._display.warning("Duffy cannot be told what happens: %s" % exc)
+            self._display.warning("cannot write an event for Duffy: %s" % exc)
 
     @staticmethod
     def encode(event):
-        """One line of strict JSON in UTF-8; bytes that a program printed and that are no UTF-8 become question marks."""
+        """Returns one line of strict JSON in UTF-8. Bytes of a program's output that are not UTF-8 become question marks."""
         text = json.dumps(event, default=to_plain, allow_nan=False, ensure_ascii=False)
         return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
 
@@ -81,7 +81,7 @@ class CallbackModule(CallbackBase):
         if outcome.get("_ansible_no_log") or "censored" in outcome:
             self.write("hidden", result)
             return
-        # A loop has its facts in the results of its items; the last one is what the variable is afterwards.
+        # A loop has its facts in the results of its items; the last one is the variable's value afterwards.
         for item in [outcome] + list(outcome.get("results") or []):
             if not isinstance(item, dict) or item.get("skipped"):
                 continue
@@ -101,7 +101,7 @@ class CallbackModule(CallbackBase):
         self.write("unreachable", result, msg=self.reason(result), ignored=ignored)
 
     def reason(self, result):
-        """Why it failed; for a loop, why its items did."""
+        """Returns why a task failed; for a loop, why its items failed."""
         try:
             outcome = self.parts(result)[1]
             if "censored" in outcome:
@@ -114,7 +114,7 @@ class CallbackModule(CallbackBase):
                     text = "(hidden by no_log)"
                 else:
                     text = "%s" % (item.get("msg") or item.get("reason") or "",)
-                    # What a command says on its way out tells more than "non-zero return code".
+                    # A command's last line says more than "non-zero return code".
                     said = item.get("stderr") or item.get("module_stderr") or item.get("stdout") or ""
                     last = [line for line in ("%s" % (said,)).splitlines() if line.strip()][-1:]
                     text = ": ".join([text] * bool(text) + last)

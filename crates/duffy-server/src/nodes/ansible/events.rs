@@ -1,4 +1,4 @@
-//! What our callback wrote down while a playbook ran; see `duffy_events.py`.
+//! What the callback recorded while a playbook ran; see `duffy_events.py`.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tracing::warn;
 
-/// Bytes of one event that are read; the result of thousands of nodes has less.
+/// Bytes of one event that are read; the result of thousands of nodes is smaller.
 const EVENT_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug, Deserialize)]
@@ -16,22 +16,21 @@ const EVENT_BYTES: u64 = 64 * 1024 * 1024;
 enum Event {
     /// A `set_fact` gave `duffy_out` a value.
     Result { value: Value },
-    /// A `set_fact` whose values ansible keeps back.
+    /// A `set_fact` whose values ansible does not show.
     Hidden { task: String },
-    /// A task failed.
-    Failed(Failure),
-    /// A host was not reached.
-    Unreachable(Failure),
+    /// A task failed, or its host was unreachable.
+    #[serde(alias = "unreachable")]
+    Failed(TaskFailure),
     /// The callback could not write an event.
     Trouble { msg: String },
-    /// Of another version of the callback.
+    /// From another version of the callback.
     #[serde(other)]
     Unknown,
 }
 
 /// A task that failed on a host.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(super) struct Failure {
+pub(super) struct TaskFailure {
     pub(super) task: String,
     pub(super) host: String,
     pub(super) msg: String,
@@ -39,19 +38,19 @@ pub(super) struct Failure {
     ignored: bool,
 }
 
-/// What counts of a run's events.
+/// The events of a run that count.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Events {
     /// The last value of `duffy_out`, or why it is not known.
     pub(super) result: Option<Result<Value, String>>,
     /// The last `set_fact` task that was hidden by `no_log`.
     pub(super) hidden: Option<String>,
-    /// The last failure that the playbook did not choose to ignore.
-    pub(super) failure: Option<Failure>,
+    /// The last failure that the playbook does not ignore.
+    pub(super) failure: Option<TaskFailure>,
 }
 
 impl Events {
-    /// Reads the events of an ended playbook. Without a file there were none: nothing ran that matters here.
+    /// Reads the events of an ended playbook. There are none if there is no file.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         match File::open(path) {
             Ok(file) => Self::read_from(BufReader::new(file)),
@@ -65,16 +64,12 @@ impl Events {
         let mut line = Vec::new();
         loop {
             line.clear();
-            if file
-                .by_ref()
-                .take(EVENT_BYTES)
-                .read_until(b'\n', &mut line)?
-                == 0
-            {
+            let mut event = file.by_ref().take(EVENT_BYTES);
+            if event.read_until(b'\n', &mut line)? == 0 {
                 return Ok(events);
             }
             if line.last() != Some(&b'\n') {
-                // Either too long, or the playbook was killed in the middle of it.
+                // The event is too long, or the playbook was killed while it was written.
                 warn!(bytes = line.len(), "an event of a playbook is cut off");
                 events.result = Some(Err("it is cut off".to_owned()));
                 return Ok(events);
@@ -93,10 +88,8 @@ impl Events {
         match event {
             Event::Result { value } => self.result = Some(Ok(value)),
             Event::Hidden { task } => self.hidden = Some(task),
-            Event::Failed(failure) | Event::Unreachable(failure) if !failure.ignored => {
-                self.failure = Some(failure);
-            }
-            Event::Failed(_) | Event::Unreachable(_) => {}
+            Event::Failed(failure) if failure.ignored => {}
+            Event::Failed(failure) => self.failure = Some(failure),
             Event::Trouble { msg } => self.result = Some(Err(msg)),
             Event::Unknown => warn!("an event of a playbook is of an unknown kind"),
         }
@@ -148,7 +141,12 @@ mod tests {
     #[test]
     fn the_last_failure_that_is_not_ignored_counts() {
         let failed = |task: &str, ignored| {
-            json!({"event": "failed", "task": task, "host": "h", "msg": "m", "ignored": ignored})
+            let event = if task == "two" {
+                "unreachable"
+            } else {
+                "failed"
+            };
+            json!({"event": event, "task": task, "host": "h", "msg": "m", "ignored": ignored})
                 .to_string()
                 + "\n"
         };

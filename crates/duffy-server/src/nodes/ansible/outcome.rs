@@ -1,4 +1,4 @@
-//! What an ended playbook came to: its result, or what to tell the operator.
+//! The result of an ended playbook, or the reason why there is none.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -7,13 +7,13 @@ use std::process::ExitStatus;
 use serde_json::Value;
 
 use super::events::Events;
-use crate::nodes::mechanism::MechanismError;
+use crate::nodes::mechanism::{MechanismError, shorten};
 use crate::process::Output;
 
-/// Characters of a failure's reason that are kept; the whole is in the log.
+/// Characters of a failure's reason that are kept; the log has all of them.
 const DETAIL_CHARS: usize = 500;
 
-/// What an ended playbook came to.
+/// Returns the results of an ended playbook, or what to tell the operator.
 pub(super) fn judge_run(
     playbook: &Path,
     output: Output,
@@ -35,14 +35,13 @@ pub(super) fn judge_run(
         ));
         return Err(MechanismError::Failed { detail, log });
     }
-    let bad = |what: &str| MechanismError::BadResult {
-        detail: to_line(&format!("playbook {name}: {what}")),
-        log,
-    };
-    match events.result {
-        Some(Ok(value)) => take_nodes(value).map_err(|what| bad(&what)),
-        Some(Err(trouble)) => Err(bad(&format!("its duffy_out cannot be read: {trouble}"))),
-        None => Err(bad(&match events.hidden {
+    let problem = match events.result {
+        Some(Ok(value)) => match take_nodes(value) {
+            Ok(nodes) => return Ok(nodes),
+            Err(problem) => problem,
+        },
+        Some(Err(trouble)) => format!("its duffy_out cannot be read: {trouble}"),
+        None => match events.hidden {
             Some(task) => format!(
                 "it ended without a result, but set_fact in task \"{task}\" is hidden; remove no_log there if it sets duffy_out"
             ),
@@ -50,8 +49,10 @@ pub(super) fn judge_run(
                 "it ended without a result; let it set_fact duffy_out, on a host that it runs on"
                     .to_owned()
             }
-        })),
-    }
+        },
+    };
+    let detail = to_line(&format!("playbook {name}: {problem}"));
+    Err(MechanismError::BadResult { detail, log })
 }
 
 /// The list `nodes` of a result.
@@ -83,13 +84,13 @@ fn kind_of(value: &Value) -> &'static str {
     }
 }
 
-/// The line that tells most where no task failed: a syntax error, say.
+/// The line that says most if no task failed: for example a syntax error.
 fn find_error(log: &str) -> &str {
     let mut lines = log.lines().map(str::trim).filter(|line| !line.is_empty());
-    let error = lines
+    let is_error = |line: &&str| line.starts_with("ERROR") || line.starts_with("[ERROR]");
+    lines
         .clone()
-        .find(|line| line.starts_with("ERROR") || line.starts_with("[ERROR]"));
-    error
+        .find(is_error)
         .or_else(|| lines.next_back())
         .unwrap_or("it printed nothing")
 }
@@ -104,15 +105,9 @@ fn describe_status(status: ExitStatus) -> String {
 
 /// One line of bounded length, without control characters.
 fn to_line(text: &str) -> String {
-    let words: Vec<_> = text
-        .split(|char: char| char.is_whitespace() || char.is_control())
-        .filter(|word| !word.is_empty())
-        .collect();
-    let line = words.join(" ");
-    match line.char_indices().nth(DETAIL_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
+    let words = text.split(|char: char| char.is_whitespace() || char.is_control());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    shorten(words.join(" "), DETAIL_CHARS)
 }
 
 #[cfg(test)]

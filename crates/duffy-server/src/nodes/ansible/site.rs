@@ -1,5 +1,5 @@
-//! Where the site keeps its own callbacks. Ours is named in an environment variable, which takes the place of what the
-//! site has in its `ansible.cfg`; so that goes into the variable too.
+//! Where the site keeps its own callbacks. An environment variable names the directory of Duffy's callback. Ansible then
+//! ignores the setting in the site's `ansible.cfg`, so the variable names the site's directories too.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The variable in which ansible finds directories with callbacks.
 pub(super) const CALLBACK_PLUGINS: &str = "ANSIBLE_CALLBACK_PLUGINS";
 
-/// The value of [`CALLBACK_PLUGINS`] that adds a directory to what a playbook run in `topdir` would have.
+/// The value of [`CALLBACK_PLUGINS`] that adds a directory to those of playbooks that run in `topdir`.
 pub(super) fn callback_dirs(
     ours: &Path,
     topdir: &Path,
@@ -33,7 +33,7 @@ pub(super) fn callback_dirs(
     dirs
 }
 
-/// The configuration file that ansible would read: the first of its places that has one.
+/// The configuration file that ansible would read: the first one that exists.
 fn find_config(topdir: &Path, set: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let home = || set("HOME").map(PathBuf::from);
     let named = set("ANSIBLE_CONFIG").map(|path| {
@@ -47,7 +47,7 @@ fn find_config(topdir: &Path, set: &dyn Fn(&str) -> Option<OsString>) -> Option<
             path
         }
     });
-    // Ansible does not trust a directory in which anybody may write.
+    // Ansible does not trust a directory that everybody may write to.
     let trusted = topdir
         .metadata()
         .is_ok_and(|meta| meta.permissions().mode() & 0o002 == 0);
@@ -86,26 +86,19 @@ fn read_default(text: &str, key: &str) -> Option<String> {
     found
 }
 
-/// In the file, paths are relative to it; in the environment, to the working directory.
+/// Makes paths absolute: those in the file are relative to it, those in the variable to the working directory.
 fn resolve_dirs(value: &str, base: &Path) -> OsString {
-    let mut dirs = OsString::new();
-    for (place, dir) in value
+    let dirs = value
         .split(':')
         .map(str::trim)
-        .filter(|dir| !dir.is_empty())
-        .enumerate()
-    {
-        if place > 0 {
-            dirs.push(":");
-        }
-        // Ansible puts in what stands for something itself.
-        if dir.starts_with(['~', '$', '{']) {
-            dirs.push(dir);
-        } else {
-            dirs.push(base.join(dir));
-        }
-    }
-    dirs
+        .filter(|dir| !dir.is_empty());
+    // Ansible expands these itself.
+    let is_expanded = |dir: &str| dir.starts_with(['~', '$', '{']);
+    let absolute = dirs.map(|dir| match dir {
+        dir if is_expanded(dir) => dir.into(),
+        dir => base.join(dir).into_os_string(),
+    });
+    absolute.collect::<Vec<OsString>>().join(OsStr::new(":"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The file of extra variables, in which text from outside the configuration is marked: Ansible never evaluates it.
 //!
-//! Ansible takes extra variables for trusted templates. The file is YAML, because the tag `!unsafe` takes this trust from
-//! keys of mappings as well; the mark that Ansible knows in JSON is for values only. Before 2.19 keys lose even that mark on
-//! their way through some filters, so those that could be templates are left out, with what belongs to them.
+//! Ansible treats extra variables as trusted templates. The file is YAML, because the tag `!unsafe` removes this trust from
+//! keys of mappings as well; the mark that Ansible knows in JSON is for values only. Before 2.19 keys lose even that mark in
+//! some filters, so keys that could be templates are left out, with their values.
 
 use std::fmt::Write as _;
 
@@ -50,7 +50,7 @@ struct Yaml {
 }
 
 impl Yaml {
-    /// A member of a mapping. The question mark lifts YAML's limit on the length of keys.
+    /// Writes a member of a mapping. The question mark removes YAML's limit on the length of keys.
     fn member(&mut self, key: &str, origin: Origin, write_value: impl FnOnce(&mut Self)) {
         self.text.push_str("? ");
         self.text(key, origin);
@@ -79,7 +79,7 @@ impl Yaml {
     fn value(&mut self, value: &Value, origin: Origin) {
         match value {
             Value::String(text) => self.text(text, origin),
-            // YAML reads a number like 1e5 as text.
+            // Without the tag, YAML reads a number like 1e5 as text.
             Value::Number(number) if number.is_f64() => {
                 let _ = write!(self.text, "!!float \"{number}\"");
             }
@@ -126,8 +126,8 @@ impl Yaml {
     }
 }
 
-/// Whether a text may stand for a number, a time, yes, no or nothing in YAML 1.1. Since 2.19 Ansible reads such a text
-/// with the tag as what it stands for, so it has to go without. It has nothing in it that Ansible evaluates.
+/// Whether YAML 1.1 may read a text as a number, a time, yes, no or nothing. Since 2.19 Ansible does so even with the tag,
+/// so such a text goes without the tag. It contains nothing that Ansible evaluates.
 fn looks_like_other_kind(text: &str) -> bool {
     const WORDS: [&str; 14] = [
         "", "~", "null", "yes", "no", "true", "false", "on", "off", "=", "<<", ".inf", "+.inf",

@@ -1,9 +1,10 @@
-//! A run's own directory: variables in, events out. Nobody else may look into it.
+//! A run's own directory: variables in, events out. Only this user may read it.
 //!
-//! It is removed after the run. A process that is killed leaves it, with all variables: the next one sweeps it away. A lock
-//! on the directory tells one in use from one that is left. The system takes the lock from a process that dies, and the
-//! programs of the run do not inherit it.
+//! It is removed after the run. A process that is killed leaves it, with all variables, and the next process removes it. A
+//! lock on the directory says that it is in use. The system releases the lock of a process that dies, and the programs of
+//! the run do not inherit it.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{
@@ -16,10 +17,10 @@ use tempfile::TempDir;
 
 const PREFIX: &str = "duffy-ansible-";
 const CALLBACK: &str = include_str!("duffy_events.py");
-/// A sweep may take a new directory before it is locked, but hardly that often in a row.
+/// A sweep may remove a new directory before it is locked, but hardly so many times in a row.
 const TRIES: usize = 10;
 
-/// See the module.
+/// The directory of a run, which is removed on drop.
 pub(super) struct Workdir {
     dir: TempDir,
     _lock: File,
@@ -28,13 +29,8 @@ pub(super) struct Workdir {
 impl Workdir {
     pub(super) fn prepare(vars: &str) -> io::Result<Self> {
         let workdir = Self::make(&std::env::temp_dir())?;
-        if workdir
-            .dir
-            .path()
-            .as_os_str()
-            .as_encoded_bytes()
-            .contains(&b':')
-        {
+        let path = workdir.dir.path().as_os_str();
+        if path.as_encoded_bytes().contains(&b':') {
             return Err(io::Error::other(
                 "ansible cannot load callbacks from a path with a colon in it",
             ));
@@ -47,12 +43,10 @@ impl Workdir {
                 .open(path)?
                 .write_all(content)
         };
+        let callbacks = workdir.callbacks();
         create(&workdir.vars(), vars.as_bytes())?;
-        DirBuilder::new().mode(0o700).create(workdir.callbacks())?;
-        create(
-            &workdir.callbacks().join("duffy_events.py"),
-            CALLBACK.as_bytes(),
-        )?;
+        DirBuilder::new().mode(0o700).create(&callbacks)?;
+        create(&callbacks.join("duffy_events.py"), CALLBACK.as_bytes())?;
         Ok(workdir)
     }
 
@@ -68,11 +62,13 @@ impl Workdir {
             match lock.try_lock() {
                 Ok(()) if !is_at(&lock, dir.path()) => {}
                 Err(TryLockError::WouldBlock) => {}
-                // Where the file system has no locks there is no sweep either.
+                // If the file system has no locks, no sweep removes the directory either.
                 Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self { dir, _lock: lock }),
             }
         }
-        Err(io::Error::other("new directories disappear at once"))
+        Err(io::Error::other(
+            "another process removes each new directory",
+        ))
     }
 
     pub(super) fn vars(&self) -> PathBuf {
@@ -88,7 +84,7 @@ impl Workdir {
     }
 }
 
-/// Removes what killed processes of this user have left in a temporary directory. Returns how many directories.
+/// Removes what killed processes of this user left in a temporary directory. Returns the number of directories.
 pub fn sweep_workdirs(parent: &Path) -> usize {
     let entries = match std::fs::read_dir(parent) {
         Ok(entries) => entries,
@@ -97,13 +93,9 @@ pub fn sweep_workdirs(parent: &Path) -> usize {
             return 0;
         }
     };
-    let named = entries.flatten().filter(|entry| {
-        entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(PREFIX.as_bytes())
-    });
-    named.filter(|entry| remove_if_left(&entry.path())).count()
+    let is_ours = |name: OsString| name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
+    let ours = entries.flatten().filter(|entry| is_ours(entry.file_name()));
+    ours.filter(|entry| remove_if_left(&entry.path())).count()
 }
 
 fn remove_if_left(path: &Path) -> bool {
@@ -123,7 +115,7 @@ fn remove_if_left(path: &Path) -> bool {
     removed.is_ok()
 }
 
-/// Opens a directory, and nothing else: no symbolic link.
+/// Opens a directory, but no other file and no symbolic link.
 fn open_directory(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     OpenOptions::new()
@@ -132,7 +124,7 @@ fn open_directory(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Whether an open directory still has this path: it may have been removed before it was locked.
+/// Whether an open directory still has this path. It may have been removed before it was locked.
 fn is_at(directory: &File, path: &Path) -> bool {
     let id = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
     match (directory.metadata(), path.symlink_metadata()) {
@@ -178,7 +170,7 @@ mod tests {
         assert_eq!(names(parent.path()).len(), before - 1);
     }
 
-    /// Directories are made while others sweep: each that was made is there and stays.
+    /// Directories are made during a sweep. Each one that was made exists and stays.
     #[test]
     fn a_sweep_takes_no_new_directory() {
         let parent = tempfile::tempdir().unwrap();
@@ -194,7 +186,7 @@ mod tests {
             });
             let mut kept = Vec::new();
             for _ in 0..500 {
-                // A machine may be so busy that the sweep wins ten times in a row; then there is none to look at.
+                // On a busy machine the sweep may win ten times in a row, and then there is no directory.
                 kept.extend(Workdir::make(parent.path()));
             }
             done.store(true, relaxed);
@@ -206,7 +198,7 @@ mod tests {
         });
     }
 
-    /// The programs of a run go on when their worker is killed, but do not keep the lock.
+    /// The programs of a run continue when their worker is killed, but do not keep the lock.
     #[test]
     fn programs_do_not_inherit_the_lock() {
         let parent = tempfile::tempdir().unwrap();

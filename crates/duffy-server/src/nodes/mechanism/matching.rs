@@ -1,4 +1,4 @@
-//! Which result belongs to which node, and whether it can be used: pure functions over what came from outside.
+//! Finds out which result belongs to which node, and whether it can be used. Pure functions on text from outside.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde_json::{Map, Number, Value};
 use tracing::warn;
 
-use super::{MechanismNode, NodeResult};
+use super::{MechanismNode, NodeResult, shorten};
 use crate::nodes::ssh::read_port;
 
 /// Where SSH listens unless the result says otherwise.
 const SSH_PORT: u16 = 22;
 
-/// Gives each node its result, or the reason why it has none. Results are taken in the order of the nodes. One that is
-/// no object, lacks a usable `ipaddr`, or names a machine that an earlier one names is its own node's failure and
-/// nobody else's. Nodes without a result failed; results without a node are ignored.
+/// Gives each node its result, or the reason why it has none. Results are in the order of the nodes. A result that is
+/// no object, lacks a usable `ipaddr`, or names the machine of an earlier result fails its own node and no other.
+/// Nodes without a result failed; results without a node are ignored.
 pub fn match_provisioned(
     nodes: &[MechanismNode],
     results: &[Value],
@@ -27,34 +27,28 @@ pub fn match_provisioned(
         );
     }
     let mut machines = HashSet::new();
-    let mut matched = Vec::with_capacity(nodes.len());
-    for place in 0..nodes.len() {
-        matched.push(match results.get(place) {
-            None => Err(format!(
-                "no result for this node: {} came back for {} nodes",
-                results.len(),
-                nodes.len()
-            )),
-            Some(result) => check_result(result).and_then(|(result, machine)| {
-                if machines.insert(machine) {
-                    Ok(result.clone())
-                } else {
-                    Err(format!(
-                        "{} is the address of an earlier node in the same result",
-                        result["ipaddr"]
-                    ))
-                }
-            }),
-        });
-    }
-    matched
+    let mut take = |index| {
+        let (results_len, nodes_len) = (results.len(), nodes.len());
+        let result = results.get(index).ok_or_else(|| {
+            format!("no result for this node: {results_len} came back for {nodes_len} nodes")
+        })?;
+        let (result, machine) = check_result(result)?;
+        if machines.insert(machine) {
+            return Ok(result.clone());
+        }
+        let address = &result["ipaddr"];
+        Err(format!(
+            "{address} is the address of an earlier node in the same result"
+        ))
+    };
+    (0..nodes.len()).map(&mut take).collect()
 }
 
-/// Says for each node whether a result names it, and so whether it is taken down.
+/// Says for each node whether a result names it, which means that it is taken down.
 ///
 /// A result names the first node not yet named whose provisioning result has all its keys with the same values; it needs
-/// at least one. A result that no node matches in this way may also be an echo of the mechanism's input: an object whose
-/// `id` is the node's, and whose `hostname` and `ipaddr`, where given, are as well.
+/// at least one key. A result that matches no node in this way may also repeat the mechanism's input: an object with
+/// the node's `id`, and with its `hostname` and `ipaddr`, if they are given.
 pub fn match_deprovisioned(nodes: &[MechanismNode], results: &[Value]) -> Vec<bool> {
     let mut matched = vec![false; nodes.len()];
     for result in results {
@@ -63,11 +57,12 @@ pub fn match_deprovisioned(nodes: &[MechanismNode], results: &[Value]) -> Vec<bo
             continue;
         };
         let mut find = |names: fn(&Map<String, Value>, &MechanismNode) -> bool| {
-            let free = nodes
-                .iter()
-                .enumerate()
-                .position(|(place, node)| !matched[place] && names(keys, node));
-            free.map(|place| matched[place] = true).is_some()
+            let mut free = matched
+                .iter_mut()
+                .zip(nodes)
+                .filter(|(matched, _)| !**matched);
+            let found = free.find(|(_, node)| names(keys, node));
+            found.map(|(matched, _)| *matched = true).is_some()
         };
         if !find(names_provisioned) && !find(names_input) {
             warn!(%result, "no node matches a result of deprovisioning; ignored");
@@ -95,12 +90,12 @@ fn result_ssh_port(result: &NodeResult) -> Result<Option<u16>, String> {
     }
 }
 
-/// A result that can be used, and what tells its machine from others.
-fn check_result(result: &Value) -> Result<(&NodeResult, (String, u16)), String> {
-    let Value::Object(result) = result else {
+/// Returns a result that can be used, and what distinguishes its machine from others.
+fn check_result(value: &Value) -> Result<(&NodeResult, (String, u16)), String> {
+    let Value::Object(result) = value else {
         return Err(format!(
             "the result for this node is {}, not an object with an ipaddr",
-            brief(result)
+            brief(value)
         ));
     };
     let address = match result.get("ipaddr") {
@@ -113,11 +108,8 @@ fn check_result(result: &Value) -> Result<(&NodeResult, (String, u16)), String> 
             ));
         }
     };
-    // PostgreSQL takes it in no text and no document.
-    if result
-        .iter()
-        .any(|(key, value)| key.contains('\0') || has_nul(value))
-    {
+    // PostgreSQL stores it neither in text nor in JSON.
+    if has_nul(value) {
         return Err("the result for this node contains NUL characters".to_owned());
     }
     let port = result_ssh_port(result)?.unwrap_or(SSH_PORT);
@@ -132,7 +124,7 @@ fn is_ip_address(text: &str) -> bool {
     if text.parse::<IpAddr>().is_ok() {
         return true;
     }
-    // A link-local address with the interface that it is reached by.
+    // A link-local address with its interface.
     text.split_once('%').is_some_and(|(address, zone)| {
         address.parse::<Ipv6Addr>().is_ok()
             && !zone.is_empty()
@@ -142,7 +134,7 @@ fn is_ip_address(text: &str) -> bool {
     })
 }
 
-/// As a resolver would take it, and nothing that a command line could take for an option.
+/// Whether a resolver would accept it, and no command line could take it for an option.
 fn is_hostname(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label_ok = |label: &str| {
@@ -153,7 +145,7 @@ fn is_hostname(text: &str) -> bool {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
     };
-    // The last label of a name is never a number, that of a mistyped IP address is.
+    // The last label of a mistyped IP address is a number, that of a name never is.
     let numeric = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
     name.len() <= 253
         && name.split('.').all(label_ok)
@@ -175,12 +167,13 @@ fn names_provisioned(result: &Map<String, Value>, node: &MechanismNode) -> bool 
     let Some(Value::Object(provisioned)) = node.data.get("provision") else {
         return false;
     };
-    !result.is_empty()
-        && result.iter().all(|(key, value)| {
-            provisioned
-                .get(key)
-                .is_some_and(|known| is_equal(known, value))
-        })
+    !result.is_empty() && is_part(result, provisioned)
+}
+
+/// Whether another mapping has all members of this one.
+fn is_part(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+    let mut members = one.iter();
+    members.all(|(key, value)| other.get(key).is_some_and(|other| is_equal(value, other)))
 }
 
 fn names_input(result: &Map<String, Value>, node: &MechanismNode) -> bool {
@@ -197,32 +190,23 @@ fn names_input(result: &Map<String, Value>, node: &MechanismNode) -> bool {
         })
 }
 
-/// Equal as Python has it, which playbooks were matched by so far: `1`, `1.0` and `true` are the same.
+/// Whether values are equal as in Python, because the original compares so: `1`, `1.0` and `true` are the same.
 fn is_equal(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len()
-                && one
-                    .iter()
-                    .zip(other)
-                    .all(|(one, other)| is_equal(one, other))
+            let mut pairs = one.iter().zip(other);
+            one.len() == other.len() && pairs.all(|(one, other)| is_equal(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
-            one.len() == other.len()
-                && one
-                    .iter()
-                    .all(|(key, value)| other.get(key).is_some_and(|other| is_equal(value, other)))
+            one.len() == other.len() && is_part(one, other)
         }
-        (Value::Number(_) | Value::Bool(_), Value::Number(_) | Value::Bool(_)) => {
-            match (to_number(one), to_number(other)) {
-                (Some(one), Some(other)) => match (one.as_i128(), other.as_i128()) {
-                    (Some(one), Some(other)) => one == other,
-                    _ => one.as_f64() == other.as_f64(),
-                },
-                _ => false,
-            }
-        }
-        _ => one == other,
+        _ => match (to_number(one), to_number(other)) {
+            (Some(one), Some(other)) => match (one.as_i128(), other.as_i128()) {
+                (Some(one), Some(other)) => one == other,
+                _ => one.as_f64() == other.as_f64(),
+            },
+            _ => one == other,
+        },
     }
 }
 
@@ -234,15 +218,9 @@ fn to_number(value: &Value) -> Option<Number> {
     }
 }
 
-/// A value from outside in a message: on one line, and not for pages.
+/// A value from outside for a message: one short line.
 fn brief(value: &Value) -> String {
-    const MOST: usize = 80;
-    let text = value.to_string();
-    if text.chars().count() > MOST {
-        format!("{}…", text.chars().take(MOST).collect::<String>())
-    } else {
-        text
-    }
+    shorten(value.to_string(), 80)
 }
 
 #[cfg(test)]

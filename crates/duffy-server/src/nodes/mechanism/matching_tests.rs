@@ -1,4 +1,4 @@
-//! Tables of good and bad results, and what holds for all of them.
+//! Tables of good and bad results, and properties of all results.
 
 use proptest::prelude::*;
 use serde_json::json;

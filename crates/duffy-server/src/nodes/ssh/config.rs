@@ -17,19 +17,19 @@ use super::survey::{Class, Survey};
 use crate::process::{self, Spec};
 
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
-/// `Match exec` and name look-ups may take a while.
+/// `Match exec` and name lookups may take some time.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// More answers than this are not remembered.
+/// The number of answers that are remembered.
 const MEMORY: usize = 16 * 1024;
 
-/// What is known of ssh_config.
+/// Reads ssh_config, and remembers what it says.
 #[derive(Debug)]
 pub(super) struct ConfigReader {
     home: PathBuf,
     /// The files that count, with the directories of their relative paths.
     files: Vec<(PathBuf, PathBuf)>,
-    /// The `ssh` program, where there is one.
-    program: Option<PathBuf>,
+    /// The `ssh` program, if it is installed.
+    pub program: Option<PathBuf>,
     known: Mutex<Known>,
 }
 
@@ -47,12 +47,12 @@ impl ConfigReader {
         let user_directory = home.join(".ssh");
         let files = match config_file {
             Some(file) => {
-                if let Err(error) = std::fs::File::open(&file) {
-                    return Err(SshError::Config(format!(
+                std::fs::File::open(&file).map_err(|error| {
+                    SshError::Config(format!(
                         "cannot read the ssh_config {}: {error}; correct ssh.config-file",
                         file.display()
-                    )));
-                }
+                    ))
+                })?;
                 let file = std::path::absolute(&file).unwrap_or(file);
                 vec![(file, user_directory)]
             }
@@ -73,26 +73,17 @@ impl ConfigReader {
         })
     }
 
-    /// What ssh_config says about a host, as its files stand now.
+    /// What ssh_config says about a host now.
     pub async fn profile_for(&self, host: &str) -> Result<Arc<Profile>, SshError> {
-        let usual = || Arc::new(Profile::usual(&self.home));
-        let Some(program) = &self.program else {
-            return Ok(usual());
+        let (Some(program), Some(answer)) = (&self.program, self.recall(host)) else {
+            return Ok(Arc::new(Profile::usual(&self.home)));
         };
-        let Some(answer) = self.recall(host) else {
-            return Ok(usual());
-        };
-        let ask = || async {
-            // A file that is kept would be gone one day: temporary directories are cleaned up.
-            let question = write_question(&self.files)?;
-            let profile = ask(program, question.path(), host, &self.home).await?;
-            Ok::<_, SshError>(Arc::new(profile))
-        };
+        let ask = async || self.ask(program, host).await.map(Arc::new);
         answer.get_or_try_init(ask).await.cloned()
     }
 
-    /// The place of the answer for a host, new ones after the files have changed; none if nothing in them
-    /// matters.
+    /// The cell for the answer about a host, a new one if the files have changed. `None` if nothing in the
+    /// files matters.
     fn recall(&self, host: &str) -> Option<Answer> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.survey.is_stale() {
@@ -105,10 +96,47 @@ impl ConfigReader {
         }
         Some(Arc::clone(known.answers.entry(class).or_default()))
     }
+
+    /// Asks `ssh -G` about a host.
+    async fn ask(&self, program: &Path, host: &str) -> Result<Profile, SshError> {
+        // The first value of an option counts, so root is the user only where no file says otherwise. Plain
+        // `ssh -G` prints the service user's own name both where a file has it and where none has a name.
+        let includes = self
+            .files
+            .iter()
+            .map(|(file, _)| format!("Include \"{}\"\n", file.display()));
+        let text = includes.collect::<String>() + "Host *\n  User root\n";
+        // It is written each time, because temporary directories are cleaned up.
+        let question = write_temporary("duffy-ssh-config-", &text)?;
+        let spec = Spec {
+            deadline: DEADLINE,
+            grace: Duration::from_secs(1),
+            tail_lines: 5,
+            capture_stdout: 256 * 1024,
+            ..Spec::new(program)
+                .args(["-G", "-F"])
+                .args([question.path()])
+                .args(["--", host])
+        };
+        let output = process::run(spec, &CancellationToken::new())
+            .await
+            .map_err(|error| SshError::Program {
+                host: host.to_owned(),
+                reason: error.to_string(),
+            })?;
+        if !output.status.success() {
+            return Err(SshError::Config(format!(
+                "ssh cannot use its configuration for {host}: {}; correct ssh_config",
+                one_line(&output.tail)
+            )));
+        }
+        let printed = String::from_utf8_lossy(&output.stdout);
+        Ok(Profile::parse(&printed, host, &self.home))
+    }
 }
 
-/// The service user's home as `ssh` sees it: by the user database, not by `$HOME`.
-pub fn home_directory() -> Result<PathBuf, SshError> {
+/// The service user's home as `ssh` sees it: from the user database, not from `$HOME`.
+pub(super) fn home_directory() -> Result<PathBuf, SshError> {
     let uid = nix::unistd::getuid();
     let user = nix::unistd::User::from_uid(uid).ok().flatten();
     user.map(|user| user.dir)
@@ -120,17 +148,10 @@ pub fn home_directory() -> Result<PathBuf, SshError> {
         })
 }
 
-/// Makes the configuration to ask with: as the first word about an option counts, root is the user only
-/// where no file says otherwise, which plain `ssh -G` does not tell from the service user's own name.
-fn write_question(files: &[(PathBuf, PathBuf)]) -> Result<NamedTempFile, SshError> {
-    let mut lines: Vec<String> = files
-        .iter()
-        .map(|(file, _)| format!("Include \"{}\"\n", file.display()))
-        .collect();
-    lines.push("Host *\n  User root\n".to_owned());
-    let text = lines.concat();
+/// Writes a temporary file for the `ssh` program.
+pub(super) fn write_temporary(prefix: &str, text: &str) -> Result<NamedTempFile, SshError> {
     let written = tempfile::Builder::new()
-        .prefix("duffy-ssh-config-")
+        .prefix(prefix)
         .tempfile()
         .and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file));
     written.map_err(|error| {
@@ -139,36 +160,6 @@ fn write_question(files: &[(PathBuf, PathBuf)]) -> Result<NamedTempFile, SshErro
             std::env::temp_dir().display()
         ))
     })
-}
-
-async fn ask(
-    program: &Path,
-    question: &Path,
-    host: &str,
-    home: &Path,
-) -> Result<Profile, SshError> {
-    let spec = Spec::new(program)
-        .args(["-G", "-F"])
-        .arg(question)
-        .args(["--", host])
-        .deadline(DEADLINE)
-        .grace(Duration::from_secs(1))
-        .tail_lines(5)
-        .capture_stdout(256 * 1024);
-    let output = process::run(spec, &CancellationToken::new())
-        .await
-        .map_err(|error| SshError::Program {
-            host: host.to_owned(),
-            reason: error.to_string(),
-        })?;
-    if !output.status.success() {
-        return Err(SshError::Config(format!(
-            "ssh cannot use its configuration for {host}: {}; correct ssh_config",
-            one_line(&output.tail)
-        )));
-    }
-    let printed = String::from_utf8_lossy(&output.stdout);
-    Ok(Profile::parse(&printed, host, home))
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Why a node could not be given or relieved of keys.
+//! Why keys could not be put on a node or taken off it.
 
 use std::time::Duration;
 
-/// More than this of what a node says is left out of an error.
+/// How many characters of a node's text an error contains at most.
 const TEXT_LIMIT: usize = 600;
 
-/// Why a node could not be given or relieved of keys. Each message is one line.
+/// Why keys could not be put on a node or taken off it. Each message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
-    /// Settings, keys or ssh_config must be put right; other nodes will most likely fail as well.
+    /// Settings, keys or ssh_config must be corrected; other nodes will most likely fail as well.
     #[error("{0}")]
     Config(String),
     /// The name has no address.
@@ -28,7 +28,7 @@ pub enum SshError {
         reason: String,
     },
     /// The node did not answer in time.
-    #[error("{host} took more than {after:?} and was given up while {during}")]
+    #[error("{host} took more than {after:?}: timeout while {during}")]
     Timeout {
         /// Node.
         host: String,
@@ -54,12 +54,12 @@ pub enum SshError {
     Auth {
         /// Node.
         host: String,
-        /// User that Duffy tried to be.
+        /// User that Duffy tried to log in as.
         user: String,
         /// Identities that were tried.
         tried: String,
     },
-    /// The connection ended before the command did: it may have done its work or not.
+    /// The connection ended before the command did, which may have done its work or not.
     #[error("lost the connection to {host} while {during}: {reason}")]
     Lost {
         /// Node.
@@ -69,7 +69,7 @@ pub enum SshError {
         /// What is known of the cause.
         reason: String,
     },
-    /// The node could not replace its `authorized_keys`, which is as it was.
+    /// The node could not replace its `authorized_keys`, which is unchanged.
     #[error("{host}: {what} failed with {exit}: {stderr}")]
     Command {
         /// Node.
@@ -78,11 +78,11 @@ pub enum SshError {
         what: &'static str,
         /// Exit status or signal.
         exit: String,
-        /// The last that the command said, in one line.
+        /// The end of what the command wrote, in one line.
         stderr: String,
     },
-    /// Somebody else has worked on the node since, or so it says; it is as it was.
-    #[error("{host} has been worked on since: it has number {kept}, and this work {fence}")]
+    /// The node says that later work has been done on it; it is unchanged.
+    #[error("{host} has had later work: its number is {kept}, and this work has {fence}")]
     FencedOff {
         /// Node.
         host: String,
@@ -102,21 +102,18 @@ pub enum SshError {
 }
 
 impl SshError {
-    /// Whether nothing is wrong with the node: no connection to it was begun, for a reason that lies with Duffy itself
-    /// and is the same for any other node.
+    /// Whether the fault is Duffy's own and not the node's: no connection was begun, and other nodes would fail in the
+    /// same way.
     pub fn is_own_fault(&self) -> bool {
         matches!(self, SshError::Config(_) | SshError::Program { .. })
     }
 }
 
-/// Makes one line of what a node says, and leaves out the beginning if it is too long.
+/// Puts what a node says on one line, without its beginning if it is too long.
 pub(super) fn one_line(text: &str) -> String {
-    let lines: Vec<String> = text
-        .lines()
-        .map(|line| line.chars().filter(|c| !is_harmful(*c)).collect::<String>())
-        .map(|line| line.trim().to_owned())
-        .filter(|line| !line.is_empty())
-        .collect();
+    let harmless = |line: &str| line.chars().filter(|c| !is_harmful(*c)).collect::<String>();
+    let lines = text.lines().map(|line| harmless(line).trim().to_owned());
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
     let line = lines.join("; ");
     if line.is_empty() {
         return "it said nothing".to_owned();
@@ -130,7 +127,7 @@ pub(super) fn one_line(text: &str) -> String {
     }
 }
 
-/// Whether a character may do something to a terminal, or change the order of the text around it.
+/// Whether a character may control a terminal, or change the order of the text around it.
 fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

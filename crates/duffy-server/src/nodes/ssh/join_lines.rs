@@ -1,9 +1,9 @@
 //! Puts a shell script on one line, for `build.rs`. A node's login shell gets that line in single quotes.
 //!
-//! Comments and indentation go away, and `; ` or a space replaces each end of a line. What this cannot join, or
-//! what a login shell interprets between single quotes, is an error.
+//! It removes comments and indentation, and replaces each end of a line by `; ` or a space. A line that it cannot join,
+//! or that has what a login shell interprets between single quotes, is an error.
 
-/// The script on one line. An error begins with the number of the line.
+/// Returns the script on one line. An error begins with the number of the line.
 pub fn join_lines(script: &str) -> Result<String, String> {
     let (mut joined, mut joint) = (String::new(), "");
     for (number, line) in (1..).zip(script.lines()) {
@@ -53,7 +53,7 @@ fn find_fault(line: &str) -> Option<&'static str> {
         .find_map(|(found, fault)| found.then_some(fault))
 }
 
-/// Whether the command goes on in the next line, so that no `;` may follow.
+/// Whether the command continues in the next line, so that no `;` may follow.
 fn goes_on(line: &str) -> bool {
     let last = line.rsplit("; ").next();
     line.ends_with(['{', '(', '|'])

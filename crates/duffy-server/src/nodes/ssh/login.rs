@@ -1,180 +1,124 @@
-//! Logging in: the keys of files, then those of the agent.
+//! Logging in: first with the keys of files, then with those of the agent.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use russh::MethodKind;
-use russh::client::{AuthResult, Handle};
+use russh::client::{AuthResult, Handle, Handler};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKey};
 use tokio::net::UnixStream;
 
+use super::SshError;
+use super::destination::Destination;
 use super::error::one_line;
 use super::identities::Identity;
-use super::native::Verifier;
-use super::{Destination, SshError};
-
-/// The hash that the node wants with RSA keys; none is the SHA-1 of old.
-enum RsaHash {
-    Unknown,
-    Known(Option<HashAlg>),
-}
-
-/// A login under way: what was tried, and whether the node still listens.
-struct Login<'a> {
-    handle: &'a mut Handle<Verifier>,
-    user: &'a str,
-    rsa_hash: RsaHash,
-    tried: Vec<String>,
-    over: bool,
-}
-
-impl Login<'_> {
-    /// The hash to sign with, which only matters for RSA: the best that the node has announced.
-    async fn hash_for(&mut self, key: &PublicKey) -> Option<HashAlg> {
-        if !key.algorithm().is_rsa() {
-            return None;
-        }
-        if let RsaHash::Known(hash) = self.rsa_hash {
-            return hash;
-        }
-        let announced = self.handle.best_supported_rsa_hash().await;
-        let hash = announced.ok().flatten().unwrap_or(Some(HashAlg::Sha512));
-        self.rsa_hash = RsaHash::Known(hash);
-        hash
-    }
-
-    fn judge(&mut self, name: String, result: Result<AuthResult, String>) -> bool {
-        match result {
-            Ok(AuthResult::Success) => return true,
-            Ok(AuthResult::Failure {
-                remaining_methods,
-                partial_success,
-            }) => {
-                self.over = !remaining_methods.contains(&MethodKind::PublicKey);
-                self.tried.push(if partial_success {
-                    format!("{name} (accepted, but it wants more than a key)")
-                } else {
-                    name
-                });
-            }
-            Err(reason) => self.tried.push(format!("{name} ({reason})")),
-        }
-        // The node hangs up after too many tries.
-        self.over |= self.handle.is_closed();
-        false
-    }
-}
 
 /// Logs in with the first key that the node accepts.
-pub(super) async fn log_in(
-    handle: &mut Handle<Verifier>,
+pub(super) async fn log_in<H: Handler>(
+    handle: &mut Handle<H>,
     destination: &Destination<'_>,
-    identities: &[Arc<Identity>],
+    mut identities: Vec<Arc<Identity>>,
 ) -> Result<(), SshError> {
     let user = destination.profile.user.as_str();
     let mut agent = Agent::open(handle, destination).await;
-    let mut login = Login {
-        handle,
-        user,
-        rsa_hash: RsaHash::Unknown,
-        tried: Vec::new(),
-        over: false,
-    };
+    if let Some(agent) = &agent
+        && !destination.identities_only()
+    {
+        identities.extend(agent.list_others(&identities));
+    }
+    let mut rsa_hash = None;
+    let mut tried = Vec::new();
     for identity in identities {
-        let name = identity.path.display().to_string();
-        let hash = login.hash_for(&identity.public).await;
+        let (name, public) = (&identity.name, &identity.public);
+        let hash = match rsa_hash {
+            _ if !public.algorithm().is_rsa() => None,
+            Some(hash) => hash,
+            // The best one that the node has announced. `None` is SHA-1.
+            None => {
+                let announced = handle.best_supported_rsa_hash().await;
+                let best = announced.ok().flatten();
+                *rsa_hash.insert(best.unwrap_or(Some(HashAlg::Sha512)))
+            }
+        };
         let result = match (&identity.private, &mut agent) {
             (Some(private), _) => {
                 let key = PrivateKeyWithHashAlg::new(Arc::clone(private), hash);
-                let result = login.handle.authenticate_publickey(user, key).await;
+                let result = handle.authenticate_publickey(user, key).await;
                 result.map_err(|error| error.to_string())
             }
-            (None, Some(agent)) if agent.has(&identity.public) => {
-                agent.log_in(&mut login, &identity.public, hash).await
+            (None, Some(agent)) if agent.has(public) => {
+                let (public, signer) = (public.clone(), &mut agent.client);
+                let result = handle.authenticate_publickey_with(user, public, hash, signer);
+                result.await.map_err(|error| error.to_string())
             }
             (None, _) => {
-                login.tried.push(format!(
-                    "{name} (passed over: no agent has it, and it needs a passphrase)"
+                tried.push(format!(
+                    "{name} (skipped: no agent has it, and it needs a passphrase)"
                 ));
                 continue;
             }
         };
-        if login.judge(name, result) {
-            return Ok(());
+        // The node hangs up after too many tries.
+        let mut over = handle.is_closed();
+        match result {
+            Ok(AuthResult::Success) => return Ok(()),
+            Ok(AuthResult::Failure {
+                remaining_methods,
+                partial_success,
+            }) => {
+                over |= !remaining_methods.contains(&MethodKind::PublicKey);
+                tried.push(if partial_success {
+                    format!("{name} (accepted, but it wants more than a key)")
+                } else {
+                    name.clone()
+                });
+            }
+            Err(reason) => tried.push(format!("{name} ({reason})")),
         }
-        if login.over {
+        if over {
             break;
         }
     }
-    if let Some(agent) = &mut agent
-        && !destination.identities_only()
-    {
-        for (key, comment) in std::mem::take(&mut agent.keys) {
-            let known = |identity: &Arc<Identity>| identity.public.key_data() == key.key_data();
-            if identities.iter().any(known) {
-                continue;
-            }
-            if login.over {
-                break;
-            }
-            let hash = login.hash_for(&key).await;
-            let result = agent.log_in(&mut login, &key, hash).await;
-            if login.judge(format!("the agent's key {comment}"), result) {
-                return Ok(());
-            }
+    if tried.is_empty() {
+        if handle.is_closed() {
+            return Err(destination.lost("the node closed it"));
         }
+        let files = destination.list_identity_files();
+        tried.push(format!("no key, as there is none in {files} or an agent"));
     }
-    if login.tried.is_empty() && login.handle.is_closed() {
-        return Err(SshError::Lost {
-            host: destination.name(),
-            during: "logging in",
-            reason: "the node closed it".to_owned(),
-        });
-    }
-    let tried = if login.tried.is_empty() {
-        let files: Vec<_> = destination
-            .identity_files()
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        format!(
-            "no key, as there is none in {} or an agent",
-            files.join(", ")
-        )
-    } else {
-        login.tried.join(", ")
-    };
     Err(SshError::Auth {
-        host: destination.name(),
+        host: destination.target.name(),
         user: user.to_owned(),
-        tried: one_line(&tried),
+        tried: one_line(&tried.join(", ")),
     })
 }
 
-/// An agent that answers, and the keys that it has.
+/// A connection to an agent, and the agent's keys.
 struct Agent {
     client: AgentClient<UnixStream>,
     keys: Vec<(PublicKey, String)>,
 }
 
 impl Agent {
-    async fn open(handle: &Handle<Verifier>, destination: &Destination<'_>) -> Option<Self> {
-        let socket = destination.profile.agent.socket()?;
-        match Self::connect(handle, &socket).await {
-            Ok(agent) => Some(agent),
-            Err(error) => {
+    async fn open<H: Handler>(handle: &Handle<H>, destination: &Destination<'_>) -> Option<Self> {
+        let socket = destination.profile.agent.as_deref()?;
+        Self::connect(handle, socket)
+            .await
+            .inspect_err(|error| {
                 tracing::debug!(socket = %socket.display(), %error, "no SSH agent");
-                None
-            }
-        }
+            })
+            .ok()
     }
 
-    async fn connect(handle: &Handle<Verifier>, socket: &Path) -> Result<Self, russh::keys::Error> {
+    async fn connect<H: Handler>(
+        handle: &Handle<H>,
+        socket: &Path,
+    ) -> Result<Self, russh::keys::Error> {
         let mut client = AgentClient::connect_uds(socket).await?;
         if let Some(binding) = handle.agent_session_binding() {
-            // Older agents do not know of it; they have no keys that need it either.
+            // Older agents do not know this request, but they have no keys that need it either.
             let _ = client.bind_session(binding, false).await;
         }
         let keys = client
@@ -189,22 +133,24 @@ impl Agent {
         Ok(Self { client, keys })
     }
 
+    /// The keys that are not among these.
+    fn list_others(&self, known: &[Arc<Identity>]) -> Vec<Arc<Identity>> {
+        let is_known = |key: &PublicKey| {
+            let mut known = known.iter().map(|identity| identity.public.key_data());
+            known.any(|known| known == key.key_data())
+        };
+        let others = self.keys.iter().filter(|(key, _)| !is_known(key));
+        let identities = others.map(|(key, comment)| Identity {
+            name: format!("the agent's key {comment}"),
+            public: key.clone(),
+            private: None,
+        });
+        identities.map(Arc::new).collect()
+    }
+
     fn has(&self, wanted: &PublicKey) -> bool {
         self.keys
             .iter()
             .any(|(key, _)| key.key_data() == wanted.key_data())
-    }
-
-    async fn log_in(
-        &mut self,
-        login: &mut Login<'_>,
-        key: &PublicKey,
-        hash: Option<HashAlg>,
-    ) -> Result<AuthResult, String> {
-        login
-            .handle
-            .authenticate_publickey_with(login.user, key.clone(), hash, &mut self.client)
-            .await
-            .map_err(|error| error.to_string())
     }
 }

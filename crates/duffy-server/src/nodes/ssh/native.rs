@@ -1,7 +1,6 @@
 //! The client in this process.
 
 use std::net::{Shutdown, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,120 +10,79 @@ use russh::{AlgorithmKind, ChannelMsg, Disconnect, Preferred};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
+use super::SshError;
+use super::destination::{Destination, Finished};
 use super::error::one_line;
 use super::identities::KeyRing;
 use super::login::log_in;
 use super::profile::Family;
 use super::script::Script;
-use super::{Destination, SshError};
 
-/// What a node says on its error stream is kept up to this many bytes.
+/// How many of the last bytes of a node's error stream are kept.
 const STDERR_LIMIT: usize = 8 * 1024;
 /// How long a finished connection may take to close.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
-/// What is being done, to be named when it is given up.
-#[derive(Default)]
-struct Stage(AtomicUsize);
-
-impl Stage {
-    const NAMES: [&str; 4] = [
-        "connecting",
-        "agreeing on encryption",
-        "logging in",
-        "running the command",
-    ];
-
-    fn next(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn name(&self) -> &'static str {
-        let at = self.0.load(Ordering::Relaxed).min(Self::NAMES.len() - 1);
-        Self::NAMES[at]
-    }
-}
-
-/// Runs the script on the node within this time, and tells the beginning of its output.
+/// Runs the script on the node. A caller that drops the future closes the connection.
 pub(super) async fn run(
     keys: &KeyRing,
     destination: &Destination<'_>,
     script: &Script,
-    within: Duration,
-) -> Result<Vec<u8>, SshError> {
-    let stage = Stage::default();
-    match timeout(within, run_unhurried(keys, destination, script, &stage)).await {
-        Ok(result) => result,
-        Err(_) => Err(SshError::Timeout {
-            host: destination.name(),
-            after: destination.settings.timeout,
-            during: stage.name(),
-        }),
-    }
-}
-
-async fn run_unhurried(
-    keys: &KeyRing,
-    destination: &Destination<'_>,
-    script: &Script,
-    stage: &Stage,
-) -> Result<Vec<u8>, SshError> {
-    let lost = |error: &dyn std::fmt::Display| SshError::Lost {
-        host: destination.name(),
-        during: stage.name(),
-        reason: one_line(&error.to_string()),
+) -> Result<Finished, SshError> {
+    let stage = |name| {
+        destination.stage.send_replace(name);
     };
+    stage("connecting");
     let stream = connect(destination).await?;
-    stream.set_nodelay(true).map_err(|error| lost(&error))?;
-    let (stream, line) = Line::new(stream).map_err(|error| lost(&error))?;
+    let (stream, closer) = Closer::new(stream).map_err(|error| destination.lost(error))?;
 
-    stage.next();
+    stage("agreeing on encryption");
     let verifier = Verifier {
         expected: destination.host_keys.to_vec(),
         shown: Arc::default(),
     };
     let shown = Arc::clone(&verifier.shown);
     let config = Arc::new(client_config(destination));
+    let wrong_key = |reason| SshError::HostKey {
+        host: destination.target.name(),
+        reason,
+    };
     let mut handle = russh::client::connect_stream(config, stream, verifier)
         .await
         .map_err(|error| match error {
-            russh::Error::UnknownKey => SshError::HostKey {
-                host: destination.name(),
-                reason: format!(
-                    "its host key is {}",
-                    shown.lock().unwrap_or_else(PoisonError::into_inner)
-                ),
-            },
+            russh::Error::UnknownKey => {
+                let shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+                wrong_key(format!("its host key is {shown}"))
+            }
             russh::Error::NoCommonAlgo {
                 kind: AlgorithmKind::Key,
                 theirs,
                 ..
-            } if !destination.host_keys.is_empty() => SshError::HostKey {
-                host: destination.name(),
-                reason: format!(
-                    "it only has host keys of other kinds ({})",
-                    one_line(&theirs.join(", "))
-                ),
-            },
-            other => lost(&other),
+            } if !destination.host_keys.is_empty() => wrong_key(format!(
+                "it only has host keys of other kinds ({})",
+                one_line(&theirs.join(", "))
+            )),
+            other => destination.lost(other),
         })?;
 
-    stage.next();
+    stage("logging in");
     let identities = keys.load(destination.identity_files());
-    log_in(&mut handle, destination, &identities).await?;
+    log_in(&mut handle, destination, identities).await?;
 
-    stage.next();
-    let result = run_script(&handle, destination, script, &lost).await;
-    // The farewell is not worth waiting for.
+    stage("running the command");
+    let finished = run_script(&handle, script).await;
+    // The caller does not wait for the end of the connection.
     tokio::spawn(async move {
-        let farewell = async {
+        let disconnecting = async {
             let _ = handle.disconnect(Disconnect::ByApplication, "", "en").await;
             let _ = handle.await;
         };
-        let _ = timeout(CLOSE_GRACE, farewell).await;
-        drop(line);
+        let _ = timeout(CLOSE_GRACE, disconnecting).await;
+        drop(closer);
     });
-    result
+    finished
+        .map_err(|error| destination.lost(error))?
+        .ok_or_else(|| destination.lost("it was closed before the command had ended"))
 }
 
 /// Tries the addresses of the host one after the other.
@@ -148,7 +106,7 @@ async fn connect(destination: &Destination<'_>) -> Result<TcpStream, SshError> {
             Family::V6 => address.is_ipv6(),
         })
         .collect();
-    let mut last = None;
+    let mut last = resolve("it has none of the family that ssh_config asks for".to_owned());
     for address in addresses {
         let within = destination.settings.connect_timeout;
         let reason = match timeout(within, TcpStream::connect(address)).await {
@@ -156,32 +114,22 @@ async fn connect(destination: &Destination<'_>) -> Result<TcpStream, SshError> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {within:?}"),
         };
-        last = Some(SshError::Connect {
+        last = SshError::Connect {
             host: address.to_string(),
             reason,
-        });
+        };
     }
-    Err(last.unwrap_or_else(|| {
-        resolve("it has none of the family that ssh_config asks for".to_owned())
-    }))
+    Err(last)
 }
 
 fn client_config(destination: &Destination<'_>) -> Config {
     let mut preferred = Preferred::DEFAULT;
     if !destination.host_keys.is_empty() {
-        // Otherwise the node may show another of its keys than the one that was announced.
-        let announced = |algorithm: &Algorithm| {
-            destination
-                .host_keys
-                .iter()
-                .any(|key| kind_of(&key.algorithm()) == kind_of(algorithm))
-        };
-        let kinds: Vec<Algorithm> = preferred
-            .key
-            .iter()
-            .filter(|algorithm| announced(algorithm))
-            .cloned()
-            .collect();
+        // Otherwise the node may show another one of its keys, of a kind that was not announced.
+        let keys = destination.host_keys.iter();
+        let announced: Vec<_> = keys.map(|key| kind_of(&key.algorithm())).collect();
+        let mut kinds = preferred.key.into_owned();
+        kinds.retain(|algorithm| announced.contains(&kind_of(algorithm)));
         preferred.key = kinds.into();
     }
     Config {
@@ -200,10 +148,10 @@ fn kind_of(algorithm: &Algorithm) -> Algorithm {
     }
 }
 
-/// Lets in any host, or only those announced.
-pub(super) struct Verifier {
+/// Accepts any host key, or only those announced.
+struct Verifier {
     expected: Vec<PublicKey>,
-    /// The fingerprint of what was turned down.
+    /// The fingerprint of the key that was refused.
     shown: Arc<Mutex<String>>,
 }
 
@@ -219,11 +167,8 @@ impl Handler for Verifier {
         }
         let fingerprint = match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => {
-                if self
-                    .expected
-                    .iter()
-                    .any(|known| known.key_data() == key.key_data())
-                {
+                let mut expected = self.expected.iter();
+                if expected.any(|known| known.key_data() == key.key_data()) {
                     return Ok(true);
                 }
                 key.fingerprint(HashAlg::Sha256).to_string()
@@ -235,23 +180,16 @@ impl Handler for Verifier {
     }
 }
 
+/// Runs the script. `None` if the connection ends before the command does.
 async fn run_script(
     handle: &Handle<Verifier>,
-    destination: &Destination<'_>,
     script: &Script,
-    lost: &(dyn Fn(&dyn std::fmt::Display) -> SshError + Sync),
-) -> Result<Vec<u8>, SshError> {
-    let channel = handle
-        .channel_open_session()
-        .await
-        .map_err(|error| lost(&error))?;
-    channel
-        .exec(true, script.command.as_bytes())
-        .await
-        .map_err(|error| lost(&error))?;
+) -> Result<Option<Finished>, russh::Error> {
+    let channel = handle.channel_open_session().await?;
+    channel.exec(true, script.command.as_bytes()).await?;
     let (mut replies, requests) = channel.split();
     let feeding = async {
-        // If this breaks, the node's side ends too, and says more.
+        // If this fails, reading ends too, and its error says more.
         if !script.input.is_empty() {
             let _ = requests.data(&script.input[..]).await;
         }
@@ -261,7 +199,7 @@ async fn run_script(
     let mut stdout = Vec::new();
     let mut stderr = Vec::new();
     let reading = async {
-        let mut exit = None;
+        let mut status = None;
         while let Some(message) = replies.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
@@ -273,47 +211,41 @@ async fn run_script(
                     let excess = stderr.len().saturating_sub(STDERR_LIMIT);
                     stderr.drain(..excess);
                 }
-                ChannelMsg::ExitStatus { exit_status } => exit = Some(Ok(exit_status)),
+                ChannelMsg::ExitStatus { exit_status } => status = Some(Ok(exit_status)),
                 ChannelMsg::ExitSignal { signal_name, .. } => {
-                    exit = Some(Err(one_line(&format!("signal {signal_name:?}"))));
+                    status = Some(Err(one_line(&format!("signal {signal_name:?}"))));
                 }
                 ChannelMsg::Failure => return Some(Err("its server refusing commands".to_owned())),
                 _ => {}
             }
         }
-        exit
+        status
     };
-    let exit = tokio::select! {
-        exit = reading => exit,
+    let status = tokio::select! {
+        status = reading => status,
         () = feeding => None,
     };
-    let exit = match exit {
-        Some(Ok(0)) => return Ok(stdout),
-        Some(Ok(status)) => format!("status {status}"),
-        Some(Err(signal)) => signal,
-        None => return Err(lost(&"it was closed before the command had ended")),
-    };
-    Err(SshError::Command {
-        host: destination.name(),
-        what: script.what,
-        exit,
-        stderr: one_line(&String::from_utf8_lossy(&stderr)),
-    })
+    Ok(status.map(|status| Finished {
+        status,
+        stdout,
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }))
 }
 
-/// A second handle on the connection, which closes it when dropped: a caller that gives up leaves no task behind
+/// A second handle on the connection, which closes it when dropped. So a caller that gives up leaves no task behind
 /// that waits for the node.
-struct Line(std::net::TcpStream);
+struct Closer(std::net::TcpStream);
 
-impl Line {
+impl Closer {
     fn new(stream: TcpStream) -> std::io::Result<(TcpStream, Self)> {
+        stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
-        let line = Self(stream.try_clone()?);
-        Ok((TcpStream::from_std(stream)?, line))
+        let closer = Self(stream.try_clone()?);
+        Ok((TcpStream::from_std(stream)?, closer))
     }
 }
 
-impl Drop for Line {
+impl Drop for Closer {
     fn drop(&mut self) {
         let _ = self.0.shutdown(Shutdown::Both);
     }

@@ -1,24 +1,25 @@
 //! The client that is `/usr/bin/ssh`.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
+use super::SshError;
+use super::config::write_temporary;
+use super::destination::{Destination, Finished};
 use super::error::one_line;
 use super::script::Script;
-use super::{Destination, SshError};
 use crate::process::{self, ProcessError, Spec};
 
-/// The name under which announced host keys are looked up, whatever the node is called.
+/// The name under which announced host keys are looked up, for any node.
 const HOST_KEY_ALIAS: &str = "duffy-node";
 /// The exit status of `ssh` itself.
 const OWN_FAILURE: i32 = 255;
 
-/// Never a prompt, a terminal, or a forwarding, whatever ssh_config says; and no host key is remembered.
+/// No prompt, no terminal and no forwarding, whatever ssh_config says; and no host key is remembered.
 const OPTIONS: [&str; 19] = [
     "BatchMode=yes",
     "CheckHostIP=no",
@@ -41,62 +42,54 @@ const OPTIONS: [&str; 19] = [
     "VerifyHostKeyDNS=no",
 ];
 
-/// Runs the script on the node within this time, and tells the beginning of its output.
+/// Runs the script on the node within this time.
 pub(super) async fn run(
     program: &Path,
     destination: &Destination<'_>,
     script: &Script,
     within: Duration,
-) -> Result<Vec<u8>, SshError> {
+) -> Result<Finished, SshError> {
+    destination.stage.send_replace("running ssh");
     let known_hosts = write_known_hosts(destination)?;
-    let spec = Spec::new(program)
-        .args(arguments(
-            destination,
-            known_hosts.as_ref().map(NamedTempFile::path),
-        ))
-        .arg(script.command.as_str())
-        // Batch mode does not reach a jump host's own ssh, which would ask on the terminal.
-        .env("SSH_ASKPASS", "false")
-        .env("SSH_ASKPASS_REQUIRE", "force")
-        .stdin(script.input.clone())
-        .deadline(within)
-        .grace(Duration::from_secs(1))
-        .tail_lines(20)
-        .capture_stdout(script.output_limit);
+    let known_hosts_path = known_hosts.as_ref().map(NamedTempFile::path);
+    let spec = Spec {
+        stdin: Some(script.input.clone()),
+        deadline: within,
+        grace: Duration::from_secs(1),
+        tail_lines: 20,
+        capture_stdout: script.output_limit,
+        ..Spec::new(program)
+            .args(arguments(destination, known_hosts_path))
+            .args([&script.command])
+            // Batch mode does not reach a jump host's own ssh, which would ask on the terminal.
+            .env("SSH_ASKPASS", "false")
+            .env("SSH_ASKPASS_REQUIRE", "force")
+    };
     let output = process::run(spec, &CancellationToken::new())
         .await
         .map_err(|error| explain_no_output(destination, &error))?;
-    match output.status.code() {
-        Some(0) => Ok(output.stdout),
-        Some(OWN_FAILURE) => Err(explain(destination, &output.tail)),
-        code => Err(SshError::Command {
-            host: destination.name(),
-            what: script.what,
-            exit: code.map_or("a signal".to_owned(), |code| format!("status {code}")),
-            stderr: one_line(&output.tail),
-        }),
+    let code = output.status.code();
+    if code == Some(OWN_FAILURE) {
+        return Err(explain(destination, &output.tail));
     }
+    let status = code.and_then(|code| u32::try_from(code).ok());
+    Ok(Finished {
+        status: status.ok_or_else(|| "a signal".to_owned()),
+        stdout: output.stdout,
+        stderr: output.tail,
+    })
 }
 
-/// Tells what it means for the node that there is no output of `ssh`.
+/// Says what it means for the node that there is no output of `ssh`.
 fn explain_no_output(destination: &Destination<'_>, error: &ProcessError) -> SshError {
-    let host = destination.name();
-    let reason = one_line(&error.to_string());
     match error {
-        ProcessError::NotFound { .. } | ProcessError::Start { .. } => {
-            SshError::Program { host, reason }
-        }
-        ProcessError::Deadline { .. } => SshError::Timeout {
-            host,
-            after: destination.settings.timeout,
-            during: "running ssh",
+        ProcessError::NotFound { .. } | ProcessError::Start { .. } => SshError::Program {
+            host: destination.target.name(),
+            reason: one_line(&error.to_string()),
         },
+        ProcessError::Deadline { .. } => destination.timed_out(),
         // It was started: the command may have run.
-        ProcessError::Stopped { .. } | ProcessError::Io { .. } => SshError::Lost {
-            host,
-            during: "running ssh",
-            reason,
-        },
+        ProcessError::Stopped | ProcessError::Io { .. } => destination.lost(error),
     }
 }
 
@@ -145,22 +138,12 @@ fn write_known_hosts(destination: &Destination<'_>) -> Result<Option<NamedTempFi
         .filter_map(|key| key.to_openssh().ok())
         .map(|key| format!("{HOST_KEY_ALIAS} {key}\n"))
         .collect();
-    let text = lines.concat();
-    let written = tempfile::Builder::new()
-        .prefix("duffy-known-hosts-")
-        .tempfile()
-        .and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file));
-    written.map(Some).map_err(|error| {
-        SshError::Config(format!(
-            "cannot write a temporary file in {}: {error}",
-            std::env::temp_dir().display()
-        ))
-    })
+    write_temporary("duffy-known-hosts-", &lines.concat()).map(Some)
 }
 
-/// Tells from what `ssh` says why it failed.
+/// Says why `ssh` failed, by what it printed.
 fn explain(destination: &Destination<'_>, said: &str) -> SshError {
-    let host = destination.name();
+    let host = destination.target.name();
     let reason = one_line(said);
     let has = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
     if has(&["Could not resolve hostname"]) {
@@ -184,11 +167,7 @@ fn explain(destination: &Destination<'_>, said: &str) -> SshError {
             reason: "its host key is another one".to_owned(),
         }
     } else if has(&["Permission denied (", "Too many authentication failures"]) {
-        let files: Vec<String> = destination
-            .identity_files()
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let files = destination.list_identity_files();
         let agent = if destination.identities_only() {
             ""
         } else {
@@ -197,14 +176,10 @@ fn explain(destination: &Destination<'_>, said: &str) -> SshError {
         SshError::Auth {
             host,
             user: destination.profile.user.clone(),
-            tried: format!("{}{agent}", files.join(", ")),
+            tried: format!("{files}{agent}"),
         }
     } else {
-        SshError::Lost {
-            host,
-            during: "running ssh",
-            reason,
-        }
+        destination.lost(said)
     }
 }
 
@@ -212,7 +187,9 @@ fn explain(destination: &Destination<'_>, said: &str) -> SshError {
 mod tests {
     use std::io;
 
-    use super::super::{SshSettings, Target};
+    use duffy_config::Ssh as Settings;
+
+    use super::super::Target;
     use super::*;
     use crate::nodes::ssh::profile::Profile;
 
@@ -222,7 +199,8 @@ mod tests {
             target: &Target::default(),
             profile: &Profile::usual(Path::new("/")),
             host_keys: &[],
-            settings: &SshSettings::default(),
+            settings: &Settings::default(),
+            stage: &tokio::sync::watch::Sender::new("testing"),
         };
         let program = || "ssh".to_owned();
         let tail = String::new;
@@ -230,7 +208,7 @@ mod tests {
             (
                 ProcessError::NotFound {
                     program: program(),
-                    remedy: tail(),
+                    remedy: "",
                 },
                 true,
             ),
@@ -248,7 +226,7 @@ mod tests {
                 },
                 false,
             ),
-            (ProcessError::Stopped { tail: tail() }, false),
+            (ProcessError::Stopped, false),
             (
                 ProcessError::Deadline {
                     program: program(),

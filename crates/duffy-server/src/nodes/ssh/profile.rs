@@ -1,44 +1,31 @@
-//! What ssh_config says about one host, as far as it concerns us.
+//! What ssh_config says about one host, as far as it concerns Duffy.
 
 use std::path::{Path, PathBuf};
 
-/// The identities that are tried when nothing else is said, as far as our client can use them.
-const USUAL_IDENTITIES: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
+/// The options that Duffy's own client cannot honour.
+const OPENSSH_ONLY: [&str; 6] = [
+    "ProxyJump",
+    "ProxyCommand",
+    "CertificateFile",
+    "PKCS11Provider",
+    "BindAddress",
+    "BindInterface",
+];
 
-/// What ssh_config says about one host, as far as it concerns us.
+/// What ssh_config says about one host, as far as it concerns Duffy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Profile {
     pub user: String,
-    /// The host to connect to, if it is not the one that was asked for.
+    /// The host to connect to, if it is not the target's.
     pub host_name: Option<String>,
     pub port: u16,
     pub identity_files: Vec<PathBuf>,
     pub identities_only: bool,
-    pub agent: Agent,
+    /// The agent's socket, if an agent is used.
+    pub agent: Option<PathBuf>,
     pub family: Family,
-    /// The option that our own client cannot honour.
+    /// The first option that Duffy's own client cannot honour.
     pub needs_openssh: Option<&'static str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Agent {
-    /// The one that the environment variable names, which is usually `SSH_AUTH_SOCK`.
-    Variable(String),
-    Socket(PathBuf),
-    None,
-}
-
-impl Agent {
-    /// The agent's socket, if there is to be an agent at all.
-    pub fn socket(&self) -> Option<PathBuf> {
-        match self {
-            Self::Variable(name) => std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from),
-            Self::Socket(path) => Some(path.clone()),
-            Self::None => None,
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +36,15 @@ pub(super) enum Family {
 }
 
 impl Profile {
-    /// What holds where ssh_config says nothing: root, as ever with Duffy.
+    /// The values where ssh_config says nothing: the user is root, as it always was with Duffy.
     pub fn usual(home: &Path) -> Self {
-        let identity_files = USUAL_IDENTITIES
-            .iter()
-            .map(|name| home.join(".ssh").join(name))
-            .collect();
         Self {
             user: "root".to_owned(),
             host_name: None,
             port: 22,
-            identity_files,
+            identity_files: usual_identities(home),
             identities_only: false,
-            agent: Agent::Variable("SSH_AUTH_SOCK".to_owned()),
+            agent: path_in_variable("SSH_AUTH_SOCK"),
             family: Family::Any,
             needs_openssh: None,
         }
@@ -71,7 +54,6 @@ impl Profile {
     pub fn parse(printed: &str, host: &str, home: &Path) -> Self {
         let mut profile = Self::usual(home);
         profile.identity_files.clear();
-        let mut unusable: Option<&'static str> = None;
         for line in printed.lines() {
             let Some((key, value)) = line.split_once(' ') else {
                 continue;
@@ -87,7 +69,7 @@ impl Profile {
                     profile.identity_files.extend(path.map(PathBuf::from));
                 }
                 "identitiesonly" => profile.identities_only = value == "yes",
-                "identityagent" => profile.agent = parse_agent(value, host, &profile.user, home),
+                "identityagent" => profile.agent = find_agent(value, host, &profile.user, home),
                 "addressfamily" => {
                     profile.family = match value {
                         "inet" => Family::V4,
@@ -95,39 +77,48 @@ impl Profile {
                         _ => Family::Any,
                     }
                 }
-                "proxyjump" if !unset => unusable = unusable.or(Some("ProxyJump")),
-                "proxycommand" if !unset => unusable = unusable.or(Some("ProxyCommand")),
-                "certificatefile" if !unset => unusable = unusable.or(Some("CertificateFile")),
-                "pkcs11provider" if !unset => unusable = unusable.or(Some("PKCS11Provider")),
-                "bindaddress" if !unset => unusable = unusable.or(Some("BindAddress")),
-                "bindinterface" if !unset => unusable = unusable.or(Some("BindInterface")),
                 "hostbasedauthentication" if value == "yes" => {
-                    unusable = unusable.or(Some("HostbasedAuthentication"));
+                    profile
+                        .needs_openssh
+                        .get_or_insert("HostbasedAuthentication");
                 }
-                _ => {}
+                _ if unset => {}
+                _ => {
+                    let mut options = OPENSSH_ONLY.into_iter();
+                    let found = options.find(|option| option.eq_ignore_ascii_case(key));
+                    profile.needs_openssh = profile.needs_openssh.or(found);
+                }
             }
         }
-        profile.needs_openssh = unusable;
         profile
     }
 }
 
-fn parse_agent(value: &str, host: &str, user: &str, home: &Path) -> Agent {
-    if value.eq_ignore_ascii_case("none") {
-        Agent::None
-    } else if value == "SSH_AUTH_SOCK" {
-        Agent::Variable(value.to_owned())
-    } else if let Some(name) = value
+/// The identities that are tried where ssh_config names none, as far as Duffy's own client can use them.
+pub(super) fn usual_identities(home: &Path) -> Vec<PathBuf> {
+    let names = ["id_ed25519", "id_ecdsa", "id_rsa"];
+    names.map(|name| home.join(".ssh").join(name)).into()
+}
+
+fn path_in_variable(name: &str) -> Option<PathBuf> {
+    let value = std::env::var_os(name);
+    value.filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The agent's socket: `none`, an environment variable or a path.
+fn find_agent(value: &str, host: &str, user: &str, home: &Path) -> Option<PathBuf> {
+    let variable = value
         .strip_prefix('$')
-        .filter(|rest| !rest.starts_with('{'))
-    {
-        Agent::Variable(name.to_owned())
-    } else {
-        expand(value, host, user, home).map_or(Agent::None, |path| Agent::Socket(path.into()))
+        .filter(|name| !name.starts_with('{'));
+    match variable {
+        Some(name) => path_in_variable(name),
+        None if value == "SSH_AUTH_SOCK" => path_in_variable(value),
+        None if value.eq_ignore_ascii_case("none") => None,
+        None => expand(value, host, user, home).map(PathBuf::from),
     }
 }
 
-/// Expands what ssh_config allows in paths; nothing if we do not know how.
+/// Expands what ssh_config allows in paths. `None` for a token that Duffy does not know.
 fn expand(value: &str, host: &str, user: &str, home: &Path) -> Option<String> {
     let home = home.to_str()?;
     let value = match value.strip_prefix("~/") {
@@ -186,7 +177,7 @@ mod tests {
                 port: 2200,
                 identity_files: vec!["/home/d/.ssh/id_x".into(), "/keys/admin@node%".into()],
                 identities_only: true,
-                agent: Agent::None,
+                agent: None,
                 family: Family::V6,
                 needs_openssh: None,
             }
@@ -212,12 +203,12 @@ mod tests {
             let line = format!("identityagent {value}");
             Profile::parse(&line, "node", Path::new("/home/d")).agent
         };
-        assert_eq!(
-            agent("SSH_AUTH_SOCK"),
-            Agent::Variable("SSH_AUTH_SOCK".to_owned())
-        );
-        assert_eq!(agent("$OTHER"), Agent::Variable("OTHER".to_owned()));
-        assert_eq!(agent("~/a.sock"), Agent::Socket("/home/d/a.sock".into()));
-        assert_eq!(agent("none"), Agent::None);
+        let usual = Profile::usual(Path::new("/home/d")).agent;
+        assert_eq!(agent("SSH_AUTH_SOCK"), usual);
+        let path = std::env::var_os("PATH").unwrap();
+        assert_eq!(agent("$PATH"), Some(path.into()));
+        assert_eq!(agent("$DUFFY_NO_SUCH_VARIABLE"), None);
+        assert_eq!(agent("~/a.sock"), Some("/home/d/a.sock".into()));
+        assert_eq!(agent("none"), None);
     }
 }

@@ -1,10 +1,10 @@
 //! The commands that a node runs: they install, remove or read the tenants' keys.
 //!
-//! `authorized_keys.sh` is the script of all three, and explains how it works and what keeps late commands off. `build.rs`
+//! `authorized_keys.sh` is the script of all three, and explains how it works and how it stops late commands. `build.rs`
 //! puts it on one line.
 //!
-//! Root's login shell may be any, so the command is one line in single quotes, without what `csh` or `fish` interpret
-//! there: no single quote, exclamation mark or backslash.
+//! Root's login shell may be any shell, so the command is one line in single quotes, without what `csh` or `fish`
+//! interpret there: no single quote, exclamation mark or backslash.
 
 use super::SshError;
 
@@ -14,16 +14,16 @@ pub(super) const SEPARATOR: &str = "### DUFFY tenant credentials";
 /// Begins the line after [`SEPARATOR`] that has the number of the last work on the node.
 const FENCE: &str = "# duffy fence ";
 
-/// A number with more digits is not Duffy's, and too long for some shells to compare.
+/// A number with more digits is not Duffy's, and some shells cannot compare it.
 const FENCE_DIGITS: u32 = 18;
 
 const SCRIPT: &str = include_str!(concat!(env!("OUT_DIR"), "/authorized_keys.sh"));
 
 /// How the command exits when another one has replaced the file since it began.
-pub(super) const OVERTAKEN: &str = "status 67";
+pub(super) const OVERTAKEN: u32 = 67;
 
 /// How the command exits when the file has a higher number.
-pub(super) const FENCED_OFF: &str = "status 68";
+pub(super) const FENCED_OFF: u32 = 68;
 
 /// More than this of the file is not read.
 pub(super) const READ_LIMIT: usize = 1 << 20;
@@ -36,7 +36,7 @@ pub(super) struct Script {
     pub command: String,
     /// Its whole standard input.
     pub input: Vec<u8>,
-    /// How much of its standard output is of interest, in bytes.
+    /// How many bytes of its standard output are kept.
     pub output_limit: usize,
 }
 
@@ -63,7 +63,7 @@ impl Script {
         })
     }
 
-    /// Removes the tenants' part, but for the number, unless the node has a higher one than this.
+    /// Removes the tenants' part except the number, unless the node has a higher number than this.
     pub fn remove(fence: Option<i64>) -> Result<Self, SshError> {
         Ok(Self {
             what: "removing keys",
@@ -73,7 +73,7 @@ impl Script {
         })
     }
 
-    /// Prints the file, or as much of it as [`tenant_part`] needs to see that it is too long.
+    /// Prints the file, or one byte more than [`READ_LIMIT`] of a file that is too long.
     pub fn read() -> Self {
         Self {
             what: "reading keys",
@@ -100,7 +100,7 @@ pub(super) fn tenant_part(content: &str) -> Option<String> {
     (!keys.is_empty()).then_some(keys)
 }
 
-/// The number that the node has, in what a command said that was fenced off.
+/// The number that the node has, in the message of a command that was fenced off.
 pub(super) fn number_in(message: &str) -> Option<i64> {
     let (_, rest) = message.split_once(FENCE)?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -118,7 +118,7 @@ fn number(fence: Option<i64>) -> Result<String, SshError> {
     }
 }
 
-/// The command line; the script tells what the variables are for.
+/// The command line; the script says what the variables are for.
 fn command(work: &str, number: &str, size: usize) -> String {
     format!(
         "sh -c 'work={work} number={number} size={size} digits={FENCE_DIGITS} \

@@ -10,10 +10,10 @@ use super::*;
 use crate::process::{self, Output, Spec};
 
 async fn run(home: &Path, command: &str, input: &[u8]) -> Output {
-    let spec = Spec::new("/bin/sh")
-        .args(["-c", command])
-        .env("HOME", home)
-        .stdin(input);
+    let spec = Spec {
+        stdin: Some(input.to_owned()),
+        ..Spec::new("/bin/sh").args(["-c", command]).env("HOME", home)
+    };
     process::run(spec, &CancellationToken::new()).await.unwrap()
 }
 
@@ -222,7 +222,7 @@ async fn all_surroundings() -> Vec<Surroundings> {
             "busybox" if link("busybox", "busybox") => {
                 let install = Spec::new(programs.path().join("busybox"))
                     .args(["--install", "-s"])
-                    .arg(programs.path());
+                    .args([programs.path()]);
                 let installed = process::run(install, &CancellationToken::new()).await;
                 assert!(installed.unwrap().status.success());
                 only
@@ -247,12 +247,14 @@ async fn all_surroundings() -> Vec<Surroundings> {
 
 impl Surroundings {
     async fn run(&self, home: &Home, script: &Script) -> Output {
-        let spec = Spec::new("/bin/sh")
-            .args(["-c", &script.command])
-            .env("HOME", home.0.path())
-            .env("PATH", &self.path)
-            .capture_stdout(script.output_limit)
-            .stdin(script.input.clone());
+        let spec = Spec {
+            stdin: Some(script.input.clone()),
+            capture_stdout: script.output_limit,
+            ..Spec::new("/bin/sh")
+                .args(["-c", &script.command])
+                .env("HOME", home.0.path())
+                .env("PATH", &self.path)
+        };
         process::run(spec, &CancellationToken::new()).await.unwrap()
     }
 

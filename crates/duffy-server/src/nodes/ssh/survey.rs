@@ -1,19 +1,19 @@
-//! A quick look at ssh_config files: do they say anything that concerns us, and for which hosts?
+//! Finds out whether ssh_config files say anything that concerns Duffy, and for which hosts.
 //!
-//! What they mean is left to `ssh -G`. This only tells when it need not be asked: never, where the files
-//! say nothing that matters, and once for all hosts that the same `Host` lines fit.
+//! What the files mean is left to `ssh -G`. This only saves questions: there is none where the files
+//! say nothing that matters, and one for all hosts that match the same `Host` lines.
 
-use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// As deep as OpenSSH lets files include each other.
+/// How deeply OpenSSH lets files include each other.
 const DEPTH_LIMIT: usize = 16;
-/// More files than this are not looked at.
+/// How many files are read at most.
 const FILE_LIMIT: usize = 512;
 
-/// The options that change anything for us.
+/// The options that change anything for Duffy.
 const RELEVANT: [&str; 19] = [
     "addressfamily",
     "bindaddress",
@@ -39,17 +39,17 @@ const RELEVANT: [&str; 19] = [
 /// Which hosts are configured alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
-    /// Those that the `Host` lines, in order, fit and do not fit in this way.
+    /// The hosts that match and do not match the `Host` lines in this way, in the order of the lines.
     Lines(Vec<bool>),
     /// Only this host.
     Host(String),
 }
 
-/// What a look at the files has shown.
+/// What the files were found to say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Survey {
-    /// Files and directories that were looked at, and their state then; also those that were missing.
-    stamps: Vec<(PathBuf, Stamp)>,
+    /// Files and directories that were read, and their stamps then; also those that were missing.
+    stamps: Vec<(PathBuf, Option<Stamp>)>,
     /// The patterns of each `Host` line.
     host_lines: Vec<Vec<String>>,
     relevant: bool,
@@ -57,18 +57,20 @@ pub(super) struct Survey {
     by_host: bool,
 }
 
+/// A file's time of change and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp(Option<(SystemTime, u64)>);
+pub(super) struct Stamp(SystemTime, u64);
 
 impl Stamp {
-    fn of(path: &Path) -> Self {
-        let meta = fs::metadata(path).ok();
-        Self(meta.and_then(|meta| Some((meta.modified().ok()?, meta.len()))))
+    /// `None` if there is no such file.
+    pub fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self(meta.modified().ok()?, meta.len()))
     }
 }
 
 impl Survey {
-    /// Looks at these files and at what they include. Each comes with the directory of its relative paths.
+    /// Reads these files and what they include. Each comes with the directory of its relative paths.
     pub fn of(files: &[(PathBuf, PathBuf)], home: &Path) -> Self {
         let mut survey = Self::default();
         for (file, base) in files {
@@ -77,19 +79,19 @@ impl Survey {
         survey
     }
 
-    /// Whether any file has been changed since.
+    /// Whether any file has changed since.
     pub fn is_stale(&self) -> bool {
         self.stamps
             .iter()
             .any(|(path, stamp)| Stamp::of(path) != *stamp)
     }
 
-    /// The class of a host; none if nothing is configured that matters to us.
+    /// The class of a host. `None` if nothing is configured that matters to Duffy.
     pub fn class_of(&self, host: &str) -> Option<Class> {
         if !self.relevant {
             return None;
         }
-        // How case counts is left to ssh.
+        // Only ssh knows whether case matters.
         if self.by_host || host.contains(|c: char| c.is_ascii_uppercase()) {
             return Some(Class::Host(host.to_owned()));
         }
@@ -141,22 +143,16 @@ impl Survey {
             Some(rest) => home.join(rest),
             None => base.join(pattern),
         };
-        let (Some(directory), Some(name)) = (
-            pattern.parent(),
-            pattern.file_name().and_then(|name| name.to_str()),
-        ) else {
+        let name = pattern.file_name().and_then(OsStr::to_str);
+        let parts = pattern.parent().zip(name).filter(|(directory, name)| {
+            let directory = directory.to_string_lossy();
+            !directory.contains(['*', '?', '[', '$', '%']) && !name.contains(['[', '$', '%'])
+        });
+        let Some((directory, name)) = parts else {
+            // More than is expanded here.
             self.give_up();
             return;
         };
-        // More than we expand ourselves: leave all to ssh.
-        if directory
-            .to_string_lossy()
-            .contains(['*', '?', '[', '$', '%'])
-            || name.contains(['[', '$', '%'])
-        {
-            self.give_up();
-            return;
-        }
         if !name.contains(['*', '?']) {
             self.read(&pattern, base, home, depth + 1);
             return;
@@ -164,7 +160,7 @@ impl Survey {
         self.stamps
             .push((directory.to_owned(), Stamp::of(directory)));
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-        let names: HashSet<PathBuf> = entries
+        let mut files: Vec<PathBuf> = entries
             .filter(|entry| {
                 let entry = entry.file_name();
                 let entry = entry.to_string_lossy();
@@ -172,20 +168,20 @@ impl Survey {
             })
             .map(|entry| entry.path())
             .collect();
-        let mut names: Vec<PathBuf> = names.into_iter().collect();
-        names.sort();
-        for file in names {
+        files.sort();
+        for file in files {
             self.read(&file, base, home, depth + 1);
         }
     }
 
+    /// Leaves everything to ssh.
     fn give_up(&mut self) {
         self.relevant = true;
         self.by_host = true;
     }
 }
 
-/// Whether a value has a token in it that differs from host to host.
+/// Whether a value contains a token that differs from host to host.
 fn depends_on_host(value: &str) -> bool {
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
@@ -199,51 +195,37 @@ fn depends_on_host(value: &str) -> bool {
 /// Splits a line into words as OpenSSH does: blanks, one `=` after the keyword, double quotes, comments.
 fn split_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
-    let mut word = String::new();
-    let mut in_word = false;
+    let mut word: Option<String> = None;
     let mut quoted = false;
     for c in line.trim().chars() {
-        let separates =
-            c.is_whitespace() || (c == '=' && (words.is_empty() || (words.len() == 1 && !in_word)));
+        let separates = c.is_whitespace()
+            || (c == '=' && (words.is_empty() || (words.len() == 1 && word.is_none())));
         match c {
             '"' => {
                 quoted = !quoted;
-                in_word = true;
+                word.get_or_insert_default();
             }
-            _ if quoted => word.push(c),
-            '#' if !in_word => break,
-            _ if separates => {
-                if in_word {
-                    words.push(std::mem::take(&mut word));
-                    in_word = false;
-                }
-            }
-            _ => {
-                word.push(c);
-                in_word = true;
-            }
+            _ if quoted => word.get_or_insert_default().push(c),
+            '#' if word.is_none() => break,
+            _ if separates => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
         }
     }
-    if in_word {
-        words.push(word);
-    }
+    words.extend(word);
     words
 }
 
-/// Whether a host fits a `Host` line: any of its patterns, and none of those with a `!`.
+/// Whether a host matches a `Host` line: any of its patterns, and none of those with a `!`.
 fn fits_list(host: &str, patterns: &[String]) -> bool {
-    let mut any = false;
-    for pattern in patterns {
-        match pattern.strip_prefix('!') {
-            Some(pattern) if fits(host, pattern) => return false,
-            Some(_) => {}
-            None => any |= fits(host, pattern),
-        }
-    }
-    any
+    let mut matching = patterns
+        .iter()
+        .map(|pattern| (pattern.strip_prefix('!'), pattern))
+        .filter(|(negated, pattern)| fits(host, negated.unwrap_or(pattern)))
+        .peekable();
+    matching.peek().is_some() && matching.all(|(negated, _)| negated.is_none())
 }
 
-/// Whether a text fits a pattern with `*` and `?`, in time that grows with their product at most.
+/// Whether a text matches a pattern with `*` and `?`, in time that grows with their product at most.
 fn fits(text: &str, pattern: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let pattern: Vec<char> = pattern.chars().collect();

@@ -1,4 +1,4 @@
-//! A server that keeps to the protocol as far as it must, and lies in what it says.
+//! A server that follows the protocol as far as it must, and lies in what it says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,27 +16,27 @@ use tokio::task::JoinHandle;
 use super::raw::EVIL;
 use crate::sshd::make_key;
 
-/// How it lies.
+/// How the server lies.
 #[derive(Clone, Debug)]
 pub enum Lie {
-    /// Lets nobody in, and says much about it first.
+    /// Refuses every login, with a long banner before.
     Banner,
     CloseAtLogin,
     CloseAtChannel,
     RefuseChannel,
     CloseAtCommand,
     RefuseCommand,
-    /// Takes the command and says no more.
+    /// Accepts the command, and then sends nothing.
     Silence,
-    /// Takes no input.
+    /// Reads no input.
     NoWindow,
-    /// Says the same for ever: on standard output, or of this kind of extended data.
+    /// Sends the same for ever: on standard output, or as extended data of this kind.
     Endless(Option<u32>, &'static [u8]),
     /// Ends the command without a status.
     NoStatus,
-    /// Ends it with this on standard error, and this status.
+    /// Ends the command with this status, and this text on standard error.
     Exit(u32, String),
-    /// Ends it by a signal of this name, with a message.
+    /// Ends the command by a signal of this name, with a message.
     Signal(String),
 }
 

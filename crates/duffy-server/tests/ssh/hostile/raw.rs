@@ -1,4 +1,4 @@
-//! What a server can say before anything is encrypted, written by hand.
+//! What a server can send before anything is encrypted, written by hand.
 
 use std::net::SocketAddr;
 
@@ -6,21 +6,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Escape sequences and line breaks, in text that a terminal would obey.
+/// Text with escape sequences and line breaks, which a terminal would interpret.
 pub const EVIL: &str = "\x1b]0;evil\x07\x1b[2J\r\nfake line\u{9b}31m\u{202e}";
 
-/// What comes after the first words.
+/// What the server does after the first bytes.
 #[derive(Clone)]
 pub enum Then {
-    /// The same, for ever.
+    /// Sends the same for ever.
     Repeat(Vec<u8>),
-    /// Nothing; the connection stays.
+    /// Sends nothing, and keeps the connection open.
     Hang,
-    /// The end of the connection.
+    /// Closes the connection.
     Close,
 }
 
-/// A server that says the same to everybody.
+/// A server that sends the same to every client.
 pub struct RawServer {
     pub address: SocketAddr,
     accepting: JoinHandle<()>,
@@ -45,7 +45,7 @@ impl Drop for RawServer {
     }
 }
 
-/// Ends when the client has gone.
+/// Ends when the client closes the connection.
 async fn talk(mut stream: TcpStream, first: Vec<u8>, then: Then) {
     let (mut reader, mut writer) = stream.split();
     let talking = async {
@@ -110,7 +110,7 @@ pub fn kex_init(exchange: &str, host_key: &str) -> Vec<u8> {
     packet(&[&[20], &[7; 16][..], &lists, &[0; 5]].concat())
 }
 
-/// A good one.
+/// A valid one.
 pub fn usual_kex_init() -> Vec<u8> {
     kex_init("curve25519-sha256,ecdh-sha2-nistp256", "ssh-ed25519")
 }

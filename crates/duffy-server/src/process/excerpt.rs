@@ -1,10 +1,11 @@
-//! The last lines of a program's output, in bounded memory and fit for a log or a database column.
+//! The beginning and the last lines of a program's output, in bounded memory. The lines can go into a log or a
+//! database column.
 
 use std::collections::VecDeque;
 
 /// Bytes of one line that are kept; the rest of a longer line is dropped.
 const LINE_BYTES: usize = 2_000;
-/// Bytes of all lines together that are kept.
+/// Bytes that are kept of all lines together.
 const TOTAL_BYTES: usize = 64 * 1024;
 
 /// Which of the two streams a chunk came from: their half lines are kept apart.
@@ -14,35 +15,37 @@ pub(super) enum Stream {
     Err = 1,
 }
 
-/// Keeps the last lines of two streams in the order in which they were read.
-#[derive(Debug)]
-pub(super) struct Tail {
-    limit: usize,
+/// The first bytes of standard output, and the last lines of two streams in the order in which they were read.
+#[derive(Debug, Default)]
+pub(super) struct Excerpt {
+    first_bytes: usize,
+    beginning: Vec<u8>,
+    last_lines: usize,
     lines: VecDeque<String>,
+    /// In `lines`.
     bytes: usize,
     partial: [Vec<u8>; 2],
-    seen: u64,
+    /// Bytes read so far, kept or not.
+    pub(super) seen: u64,
 }
 
-impl Tail {
-    pub(super) fn new(limit: usize) -> Self {
+impl Excerpt {
+    /// Keeps this many bytes and lines.
+    pub(super) fn new(first_bytes: usize, last_lines: usize) -> Self {
         Self {
-            limit,
-            lines: VecDeque::new(),
-            bytes: 0,
-            partial: [Vec::new(), Vec::new()],
-            seen: 0,
+            first_bytes,
+            last_lines,
+            ..Self::default()
         }
     }
 
-    /// Bytes taken in so far, kept or not.
-    pub(super) fn seen(&self) -> u64 {
-        self.seen
-    }
-
-    /// Takes in the next bytes of a stream.
+    /// Reads the next bytes of a stream.
     pub(super) fn push(&mut self, stream: Stream, chunk: &[u8]) {
         self.seen += chunk.len() as u64;
+        if let Stream::Out = stream {
+            let room = self.first_bytes.saturating_sub(self.beginning.len());
+            self.beginning.extend(chunk.iter().take(room));
+        }
         for piece in chunk.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             let (text, ended) = match piece.split_last() {
                 Some((b'\n' | b'\r', text)) => (text, true),
@@ -58,26 +61,23 @@ impl Tail {
         }
     }
 
-    /// The lines, without a newline at the end. Half lines count as lines.
-    pub(super) fn into_text(mut self) -> String {
+    /// The first bytes, and the last lines without a newline at the end. Half lines count as lines.
+    pub(super) fn into_parts(mut self) -> (Vec<u8>, String) {
         for partial in std::mem::take(&mut self.partial) {
             self.keep(&partial);
         }
-        Vec::from(self.lines).join("\n")
+        (self.beginning, Vec::from(self.lines).join("\n"))
     }
 
     fn keep(&mut self, line: &[u8]) {
         let line = clean_line(line);
-        if line.is_empty() || self.limit == 0 {
+        if line.is_empty() {
             return;
         }
         self.bytes += line.len();
         self.lines.push_back(line);
-        while self.lines.len() > self.limit || self.bytes > TOTAL_BYTES {
-            let Some(dropped) = self.lines.pop_front() else {
-                break;
-            };
-            self.bytes -= dropped.len();
+        while self.lines.len() > self.last_lines || self.bytes > TOTAL_BYTES {
+            self.bytes -= self.lines.pop_front().map_or(0, |dropped| dropped.len());
         }
     }
 }
@@ -114,11 +114,11 @@ mod tests {
     use super::*;
 
     fn tail_of(limit: usize, chunks: &[(Stream, &[u8])]) -> String {
-        let mut tail = Tail::new(limit);
+        let mut excerpt = Excerpt::new(0, limit);
         for (stream, chunk) in chunks {
-            tail.push(*stream, chunk);
+            excerpt.push(*stream, chunk);
         }
-        tail.into_text()
+        excerpt.into_parts().1
     }
 
     #[test]
@@ -173,14 +173,15 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut tail = Tail::new(1_000_000);
+        let mut excerpt = Excerpt::new(5_000, 1_000_000);
         for _ in 0..5_000 {
-            tail.push(Stream::Out, &[b'x'; 999]);
-            tail.push(Stream::Err, b"0123456789\n");
+            excerpt.push(Stream::Out, &[b'x'; 999]);
+            excerpt.push(Stream::Err, b"0123456789\n");
         }
-        assert!(tail.partial[0].len() <= LINE_BYTES);
-        assert!(tail.bytes <= TOTAL_BYTES);
-        assert_eq!(tail.seen(), 5_000 * 1_010);
+        assert!(excerpt.partial[0].len() <= LINE_BYTES);
+        assert!(excerpt.bytes <= TOTAL_BYTES);
+        assert_eq!(excerpt.beginning, [b'x'; 5_000]);
+        assert_eq!(excerpt.seen, 5_000 * 1_010);
     }
 
     #[test]

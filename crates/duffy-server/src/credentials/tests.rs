@@ -1,10 +1,6 @@
 //! Keys are checked rightly, by bcrypt once at most, and within limits.
 
-use std::num::NonZeroU32;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use super::limiter::{Limiter, Rate, Rates};
+use super::limiter::quota;
 use super::*;
 
 const KEY: &str = "a8b9899d-b128-59a1-aa86-754920b7f5ed";
@@ -13,10 +9,7 @@ fn attempt<'a>(name: &'a str, key: &'a str, stored: Option<&'a StoredKey>) -> At
     Attempt {
         name,
         key,
-        stored: stored.map(|stored| Stored {
-            hash: stored.hash.as_str(),
-            digest: stored.digest.as_deref(),
-        }),
+        stored,
         peer: Some([192, 0, 2, 1].into()),
     }
 }
@@ -30,18 +23,10 @@ fn runs(credentials: &Credentials) -> usize {
     credentials.inner.gate.runs.load(Ordering::Relaxed)
 }
 
-/// With room for so many checks and failures of one tenant, and no more in the time of a test.
+/// Allows this many checks and failures of one tenant, and no more in the time of a test.
 fn limited(checks: u32) -> Credentials {
-    let rate = |burst| Rate {
-        burst: NonZeroU32::new(burst).unwrap(),
-        period: Duration::from_hours(1),
-    };
-    let limiter = || {
-        Limiter::new(Rates {
-            peer: rate(2 * checks),
-            tenant: rate(checks),
-        })
-    };
+    let each_hour = |burst| quota(burst, Duration::from_hours(1));
+    let limiter = || Limiter::new(each_hour(2 * checks), each_hour(checks));
     let mut credentials = Credentials::with_cost(4);
     let inner = Arc::get_mut(&mut credentials.inner).unwrap();
     (inner.checks, inner.failures) = (limiter(), limiter());
@@ -223,7 +208,7 @@ async fn a_hundred_clients_with_one_key_cost_one_check() {
     assert_eq!(verdicts.iter().filter(verified).count(), 99);
     assert!(matches!(verdicts[0], Verdict::VerifiedByHash { .. }));
     assert_eq!(runs(&credentials) - before, 1);
-    assert!(credentials.inner.running.is_empty());
+    assert!(credentials.inner.running.lock().is_empty());
 }
 
 #[tokio::test]
@@ -242,5 +227,5 @@ async fn a_client_that_goes_away_leaves_the_check_to_the_next() {
     drop(busy);
     let verdict = second.await.unwrap();
     assert!(matches!(verdict, Verdict::VerifiedByHash { .. }));
-    assert!(credentials.inner.running.is_empty());
+    assert!(credentials.inner.running.lock().is_empty());
 }

@@ -11,8 +11,8 @@ use duffy_web::RequestInfo;
 
 use super::error::ApiError;
 use crate::context::Ctx;
-use crate::credentials::{Attempt, Stored, Verdict};
-use crate::db::tenants::{TenantRow, find_tenant_by_name};
+use crate::credentials::{Attempt, Verdict};
+use crate::db::tenants::{StoredKey, TenantRow, find_tenant_by_name};
 use crate::lifecycle::tenants::remember_digest;
 
 /// The tenant that asks; without credentials the request is refused.
@@ -51,21 +51,24 @@ async fn authenticate(
     parts: &Parts,
     (name, key): &(String, String),
 ) -> Result<TenantRow, ApiError> {
-    // No tenant can have such a name, and the database takes none.
+    // No tenant has such a name, and the database refuses it.
     let tenant = if name.contains('\0') {
         None
     } else {
         find_tenant_by_name(&ctx.db, name).await?
     };
-    let info = parts.extensions.get::<RequestInfo>();
+    let stored = tenant.as_ref().map(|tenant| StoredKey {
+        hash: tenant.api_key.clone(),
+        digest: tenant.api_key_digest.clone(),
+    });
     let attempt = Attempt {
         name,
         key,
-        stored: tenant.as_ref().map(|tenant| Stored {
-            hash: tenant.api_key.as_str(),
-            digest: tenant.api_key_digest.as_deref(),
-        }),
-        peer: info.and_then(|info| info.client),
+        stored: stored.as_ref(),
+        peer: parts
+            .extensions
+            .get()
+            .and_then(|info: &RequestInfo| info.client),
     };
     match ctx.credentials.verify(attempt).await? {
         Verdict::Verified => {}

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::auth::Authenticated;
 use super::error::ApiError;
-use super::validate::{Errors, Form, Read, Unreadable, path_id, query_number, read_body};
+use super::validate::{Errors, Form, Read, path_id, query_number, read_body};
 use crate::context::Ctx;
 use crate::db::tenants::TenantRow;
 use crate::lifecycle::history::Page;
@@ -74,31 +74,22 @@ impl<S: Sync> FromRequestParts<S> for HistoryOf {
 }
 
 impl HistoryOf {
-    /// The row's number and the page; errors in all of them are told.
+    /// The row's number and the page. Errors in all of them are reported together.
     pub fn read(&self) -> Result<(i64, Page), ApiError> {
-        let mut errors = Errors::new();
-        let id = path_id(&self.owner, &mut errors);
+        let mut errors = Errors::default();
+        let id = errors.record(path_id(&self.owner));
+        let mut number = |name: &str, range| {
+            // If a parameter is there twice, the last one counts.
+            let (_, text) = self.query.iter().rfind(|(key, _)| key == name)?;
+            errors.record(query_number(name, text, range))
+        };
         let mut page = Page::default();
-        // Of a parameter that is there twice the last one counts.
-        if let Some(text) = self.parameter("limit") {
-            let limits = 1..=i64::from(Page::MAX_LIMIT);
-            if let Ok(limit) = query_number("limit", text, &limits, &mut errors) {
-                page.limit = u32::try_from(limit).unwrap_or(Page::MAX_LIMIT);
-            }
+        if let Some(limit) = number("limit", 1..=i64::from(Page::MAX_LIMIT)) {
+            page.limit = u32::try_from(limit).unwrap_or(Page::MAX_LIMIT);
         }
-        if let Some(text) = self.parameter("after")
-            && let Ok(after) = query_number("after", text, &(0..=i64::MAX), &mut errors)
-        {
-            page.after = after;
-        }
-        let id = errors.finish(id).map_err(ApiError::Invalid)?;
+        page.after = number("after", 0..=i64::MAX).unwrap_or(page.after);
+        let id = errors.finish(id.flatten())?;
         Ok((id.ok_or(ApiError::NotFound)?, page))
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        let mut pairs = self.query.iter().rev();
-        let found = pairs.find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
     }
 }
 
@@ -115,7 +106,7 @@ pub struct BodyReceiver {
 
 /// A body, or why it was not received. An extension of its request.
 #[derive(Debug, Clone)]
-struct Received(Arc<Result<Bytes, Refused>>, LargeBodyPermit);
+struct Received(Result<Bytes, ApiError>, LargeBodyPermit);
 
 /// The permit of a large body. The reply can be as large, and holds the permit until there is memory to send it.
 pub type LargeBodyPermit = Option<Arc<OwnedSemaphorePermit>>;
@@ -124,30 +115,6 @@ pub type LargeBodyPermit = Option<Arc<OwnedSemaphorePermit>>;
 pub fn large_body_permit(request: &Request) -> LargeBodyPermit {
     let received: &Received = request.extensions().get()?;
     received.1.clone()
-}
-
-/// Why a body was not received.
-#[derive(Debug, Clone, Copy)]
-enum Refused {
-    TooLarge,
-    TooLate,
-    TooMany,
-    BrokenOff,
-}
-
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::TooLarge => ApiError::BodyTooLarge,
-            Refused::TooLate => ApiError::BodyTimeout,
-            Refused::TooMany => ApiError::Unavailable {
-                detail: "Too many large bodies are being received",
-                retry_after: BODY_DEADLINE,
-            },
-            // The client broke off: nobody reads this.
-            Refused::BrokenOff => ApiError::UnreadableBody,
-        }
-    }
 }
 
 impl BodyReceiver {
@@ -167,8 +134,9 @@ impl BodyReceiver {
         let (mut parts, body) = request.into_parts();
         let mut permit = None;
         let received = self.collect(&parts.headers, body, &mut permit).await;
-        let received = Received(Arc::new(received), permit.map(Arc::new));
-        parts.extensions.insert(received);
+        parts
+            .extensions
+            .insert(Received(received, permit.map(Arc::new)));
         Request::from_parts(parts, HttpBody::empty())
     }
 
@@ -177,47 +145,48 @@ impl BodyReceiver {
         headers: &HeaderMap,
         mut body: HttpBody,
         permit: &mut Option<OwnedSemaphorePermit>,
-    ) -> Result<Bytes, Refused> {
+    ) -> Result<Bytes, ApiError> {
         let deadline = Instant::now() + BODY_DEADLINE;
         let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > MAX_BODY as u64) {
-            return Err(Refused::TooLarge);
+            return Err(ApiError::BodyTooLarge);
         }
         let mut bytes = BytesMut::new();
         loop {
             let frame = timeout_at(deadline, body.frame()).await;
-            let Some(frame) = frame.map_err(|_| Refused::TooLate)? else {
+            let Some(frame) = frame.map_err(|_| ApiError::BodyTimeout)? else {
                 return Ok(bytes.freeze());
             };
-            let frame = frame.map_err(|_| Refused::BrokenOff)?;
+            // The client broke off: nobody reads this error.
+            let frame = frame.map_err(|_| ApiError::UnreadableBody)?;
             let Some(data) = frame.data_ref() else {
                 continue;
             };
             let length = bytes.len() + data.len();
             if length > MAX_BODY {
-                return Err(Refused::TooLarge);
+                return Err(ApiError::BodyTooLarge);
             }
             if length > SMALL_BODY && permit.is_none() {
-                let taken = timeout_at(deadline, Arc::clone(&self.large).acquire_owned()).await;
-                let taken = taken.map_err(|_| Refused::TooMany)?;
-                *permit = Some(taken.map_err(|_| Refused::TooMany)?);
+                let free = timeout_at(deadline, Arc::clone(&self.large).acquire_owned()).await;
+                let busy = "Too many large bodies are being received";
+                let free = free.map_err(|_| ApiError::Unavailable(busy, BODY_DEADLINE))?;
+                *permit = free.ok();
             }
             bytes.extend_from_slice(data);
         }
     }
 }
 
-/// A request that changes something: who asks, and for what.
+/// A request that changes something: its tenant, and what it asks for.
 ///
-/// The body is read first, then the credentials are checked, then errors in the fields are reported: in this order the
-/// original finds what is wrong.
+/// The body is read first, then the credentials are checked, then errors in the fields are reported, in the order of the
+/// original.
 #[derive(Debug)]
 pub struct Submission<T> {
     tenant: TenantRow,
-    value: Read<T>,
-    errors: Errors,
+    form: Read<T>,
 }
 
 impl<T: Form + Send> FromRequest<Ctx> for Submission<T> {
@@ -225,57 +194,44 @@ impl<T: Form + Send> FromRequest<Ctx> for Submission<T> {
 
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, ApiError> {
         let (mut parts, _) = request.into_parts();
-        let (value, errors) = read_form(&parts)?;
+        let form = read_form(&mut parts)?;
         let Authenticated(tenant) = Authenticated::from_request_parts(&mut parts, ctx).await?;
-        Ok(Self {
-            tenant,
-            value,
-            errors,
-        })
+        Ok(Self { tenant, form })
     }
 }
 
 /// Reads the fields of a body. The tree of the body, which takes many times the memory of its text, is gone after that.
-fn read_form<T: Form>(parts: &Parts) -> Result<(Read<T>, Errors), ApiError> {
-    let received: Option<&Received> = parts.extensions.get();
-    let received = received.ok_or(ApiError::UnreadableBody)?;
-    let bytes = received.0.as_ref().as_ref().map_err(|refused| *refused)?;
+fn read_form<T: Form>(parts: &mut Parts) -> Result<Read<T>, ApiError> {
+    let received = parts.extensions.remove();
+    let Received(bytes, _) = received.ok_or(ApiError::UnreadableBody)?;
     let content_type = parts.headers.get(CONTENT_TYPE);
     let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let body = read_body(content_type.as_deref(), bytes).map_err(|error| match error {
-        Unreadable::Json(error) => ApiError::Invalid(vec![*error]),
-        Unreadable::Encoding => ApiError::UnreadableBody,
-    })?;
-    let mut errors = Errors::new();
-    let value = T::read(&body, &mut errors);
-    Ok((value, errors))
+    let body = read_body(content_type.as_deref(), &bytes?)?;
+    Ok(T::from_body(&body))
 }
 
 impl<T> Submission<T> {
-    /// The tenant that asks, and for what.
+    /// The tenant, and what it asks for.
     pub fn read(self) -> Result<(TenantRow, T), ApiError> {
-        let value = self.errors.finish(self.value).map_err(ApiError::Invalid)?;
-        Ok((self.tenant, value))
+        Ok((self.tenant, self.form?))
     }
 
     /// The same with the row's number in the path. Errors in both are reported together.
     pub fn read_for(self, id: &LastSegment) -> Result<(TenantRow, i64, T), ApiError> {
-        let mut errors = Errors::new();
-        let id = path_id(&id.0, &mut errors);
-        errors.append(self.errors);
-        let both = id.and_then(|id| Ok((id, self.value?)));
-        let (id, value) = errors.finish(both).map_err(ApiError::Invalid)?;
-        Ok((self.tenant, id.ok_or(ApiError::NotFound)?, value))
+        let mut errors = Errors::default();
+        let id = errors.record(path_id(&id.0));
+        let form = errors.record(self.form);
+        match errors.finish((id.flatten(), form))? {
+            (Some(id), Some(form)) => Ok((self.tenant, id, form)),
+            _ => Err(ApiError::NotFound),
+        }
     }
 }
 
 impl LastSegment {
-    /// The row's number; one that no row can have is not found.
+    /// The row's number. One that no row can have is not found.
     pub fn id(&self) -> Result<i64, ApiError> {
-        let mut errors = Errors::new();
-        let id = path_id(&self.0, &mut errors);
-        let id = errors.finish(id).map_err(ApiError::Invalid)?;
-        id.ok_or(ApiError::NotFound)
+        path_id(&self.0)?.ok_or(ApiError::NotFound)
     }
 }
 

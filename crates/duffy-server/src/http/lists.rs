@@ -49,9 +49,6 @@ impl From<ListError<ApiError>> for ApiError {
             ListError::Busy => "Too many lists are being made",
             ListError::FailedForAnother => "The list could not be made",
         };
-        ApiError::Unavailable {
-            detail,
-            retry_after: Duration::from_secs(1),
-        }
+        ApiError::Unavailable(detail, Duration::from_secs(1))
     }
 }

@@ -90,11 +90,8 @@ pub async fn handle(
         let permit = Arc::clone(&limits.sessions).acquire_owned();
         let Ok(permit) = tokio::time::timeout(limits.session_queue, permit).await else {
             tracing::warn!("too many sessions are being requested, one is refused");
-            return ApiError::Unavailable {
-                detail: "Too many sessions are being requested",
-                retry_after: limits.session_queue,
-            }
-            .into_response();
+            let detail = "Too many sessions are being requested";
+            return ApiError::Unavailable(detail, limits.session_queue).into_response();
         };
         Some(permit)
     } else {
@@ -121,11 +118,8 @@ pub async fn handle(
         }
         Err(_) => {
             tracing::error!("the request takes too long, its client gets an error");
-            ApiError::Unavailable {
-                detail: "The request took too long",
-                retry_after: Duration::from_secs(1),
-            }
-            .into_response()
+            let detail = "The request took too long";
+            ApiError::Unavailable(detail, Duration::from_secs(1)).into_response()
         }
     }
 }

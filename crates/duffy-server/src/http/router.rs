@@ -96,8 +96,8 @@ fn closed((schemas, paths, route): UtoipaMethodRouter<Ctx>) -> UtoipaMethodRoute
         .collect();
     let allow = HeaderValue::try_from(methods.join(", "))
         .unwrap_or_else(|_| HeaderValue::from_static("GET"));
-    let head = ApiErrorHandler(allow.clone());
-    let route = refusing(route, allow).head(async move || head.refuse());
+    let head = allow.clone();
+    let route = refusing(route, allow).head(async move || ApiError::MethodNotAllowed(head));
     (schemas, paths, route)
 }
 
@@ -105,20 +105,7 @@ fn refusing<S: Clone + Send + Sync + 'static>(
     route: MethodRouter<S>,
     allow: HeaderValue,
 ) -> MethodRouter<S> {
-    let handler = ApiErrorHandler(allow);
-    route.fallback(async move || handler.refuse())
-}
-
-/// Answers what is not allowed.
-#[derive(Clone)]
-struct ApiErrorHandler(HeaderValue);
-
-impl ApiErrorHandler {
-    fn refuse(&self) -> ApiError {
-        ApiError::MethodNotAllowed {
-            allow: self.0.clone(),
-        }
-    }
+    route.fallback(async move || ApiError::MethodNotAllowed(allow))
 }
 
 /// Whether the server can do its work: 200 when the database answers.

@@ -10,7 +10,7 @@ use duffy_api::{
 };
 use duffy_web::SharedBytes;
 
-use super::auth::{Authenticated, MaybeAuthenticated};
+use super::auth::Authenticated;
 use super::error::ApiError;
 use super::grant;
 use super::input::{HistoryOf, LastSegment, Submission, idempotency_key};
@@ -38,8 +38,9 @@ pub const PATH: &str = "/api/v1/sessions";
 pub async fn list_sessions(
     State(ctx): State<Ctx>,
     Extension(lists): Extension<Lists>,
-    MaybeAuthenticated(tenant): MaybeAuthenticated,
+    tenant: Option<Authenticated>,
 ) -> Result<SharedBytes, ApiError> {
+    let tenant = tenant.map(|Authenticated(tenant)| tenant);
     let only = tenant
         .filter(|tenant| !tenant.is_admin)
         .map(|tenant| tenant.id);

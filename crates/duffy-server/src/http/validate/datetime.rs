@@ -3,8 +3,8 @@
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
 
+use super::errors::{NOT_A_DATETIME, Read, datetime_parsing};
 use super::json::Json;
-use super::problem::Problem;
 
 const TOO_SHORT: &str = "input is too short";
 const EXTRA: &str = "unexpected extra characters at the end of the input";
@@ -13,12 +13,13 @@ const EXTRA: &str = "unexpected extra characters at the end of the input";
 const MILLISECONDS_FROM: i128 = 20_000_000_000;
 
 /// A point of time. Without a time zone it is UTC.
-pub fn datetime(value: &Json) -> Result<DateTime<Utc>, Problem> {
-    match value {
-        Json::Text(text) => parse(text).map_err(Problem::DatetimeParsing),
-        Json::BrokenText(_) => Err(Problem::DatetimeParsing("invalid character in year")),
-        _ => Err(Problem::NotADatetime),
-    }
+pub fn datetime(value: &Json) -> Read<DateTime<Utc>> {
+    let parsed = match value {
+        Json::Text(text) => parse(text),
+        Json::BrokenText(_) => Err("invalid character in year"),
+        _ => return Err(NOT_A_DATETIME.of(value)),
+    };
+    parsed.map_err(|why| datetime_parsing(why).of(value))
 }
 
 fn parse(text: &str) -> Result<DateTime<Utc>, &'static str> {

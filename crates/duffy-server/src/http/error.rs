@@ -18,7 +18,7 @@ use crate::lifecycle::nodes::NodeError;
 use crate::lifecycle::request::error::SessionError;
 use crate::lifecycle::tenants::TenantError;
 
-/// What asks for credentials.
+/// Asks the client for credentials.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"duffy\"");
 
 /// When to retry after a fault that passes by itself.
@@ -33,7 +33,7 @@ pub enum ApiError {
     /// 401: no credentials were given.
     #[error("Not authenticated")]
     NotAuthenticated,
-    /// 401: what was given are no credentials.
+    /// 401: the header with the credentials is malformed.
     #[error("Invalid authentication credentials")]
     InvalidCredentials,
     /// 401: the credentials are wrong.
@@ -54,22 +54,22 @@ pub enum ApiError {
     /// 408: the body was not received in time.
     #[error("The body was not received in time")]
     BodyTimeout,
-    /// 409: it exists already.
+    /// 409: the name or address is taken.
     #[error("{0}")]
     Conflict(String),
     /// 413: the body is too large.
     #[error("The body is larger than 1 MiB")]
     BodyTooLarge,
-    /// 422: fields that do not fit.
+    /// 422: fields are invalid.
     #[error("{}", Detail::Fields(.0.clone()))]
     Invalid(Vec<FieldError>),
-    /// 422: it cannot be done.
+    /// 422: the request cannot be fulfilled.
     #[error("{0}")]
     Unprocessable(String),
     /// 429: too many wrong keys, and how long to wait.
     #[error("Too many failed authentications: wait as long as Retry-After says")]
     TooManyFailures(Duration),
-    /// 500: our fault; the cause has been logged.
+    /// 500: a fault of the server. The cause is in the log.
     #[error("Internal Server Error")]
     Internal,
     /// 503: temporarily unavailable: why, and when to retry.
@@ -142,7 +142,10 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Unavailable(_) | DbError::Conflict(_) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "no database");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the database is not available"
+                );
                 ApiError::Unavailable("The database is not available", SOON)
             }
             other => ApiError::internal(&other),
@@ -179,11 +182,17 @@ impl From<SessionError> for ApiError {
                 duffy_config::python::text_repr(&pool)
             )),
             SessionError::ContextualizingFailed { .. } => {
-                tracing::error!(error = &error as &dyn std::error::Error, "no session");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the session is not granted"
+                );
                 ApiError::Unavailable("contextualization of nodes failed", Duration::ZERO)
             }
             SessionError::LeaseLost { .. } => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "no session");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the session is not granted"
+                );
                 ApiError::Unavailable(
                     "The session was ended before its nodes were ready",
                     Duration::ZERO,

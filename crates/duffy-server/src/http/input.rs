@@ -1,5 +1,4 @@
-//! What handlers are handed of a request: the row's number in the path, the page of a list that is
-//! asked for, and the body.
+//! Extractors: the row's number in the path, the page of a history, and the body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +27,10 @@ const MAX_BODY: usize = 1024 * 1024;
 /// Most bytes of a body that needs no permit.
 const SMALL_BODY: usize = 16 * 1024;
 
-/// Most bodies at once that are larger.
+/// Most larger bodies that are received at the same time.
 const LARGE_BODIES: usize = 16;
 
-/// Time in which a body has to come.
+/// Longest time for receiving a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The last part of the path, decoded.
@@ -51,12 +50,14 @@ impl<S: Sync> FromRequestParts<S> for LastSegment {
     }
 }
 
-/// Whose history is asked for, and which part of it: the last part of the path but one, and the
-/// parameters `after` and `limit`.
+/// A row and the page of its history. The row's number is the last part of the path but one, the page is in the parameters
+/// `after` and `limit`. Errors in all of them are reported together.
 #[derive(Debug)]
 pub struct HistoryOf {
-    owner: String,
-    query: Vec<(String, String)>,
+    /// The number of the row.
+    pub id: i64,
+    /// The page.
+    pub page: Page,
 }
 
 impl<S: Sync> FromRequestParts<S> for HistoryOf {
@@ -65,22 +66,13 @@ impl<S: Sync> FromRequestParts<S> for HistoryOf {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let owner = parts.uri.path().rsplit('/').nth(1).unwrap_or_default();
         // Every query can be read as pairs of texts.
-        let Query(query) = Query::try_from_uri(&parts.uri).unwrap_or_default();
-        Ok(Self {
-            owner: percent_decoded(owner),
-            query,
-        })
-    }
-}
-
-impl HistoryOf {
-    /// The row's number and the page. Errors in all of them are reported together.
-    pub fn read(&self) -> Result<(i64, Page), ApiError> {
+        let query: Query<Vec<(String, String)>> =
+            Query::try_from_uri(&parts.uri).unwrap_or_default();
         let mut errors = Errors::default();
-        let id = errors.record(path_id(&self.owner));
+        let id = errors.record(path_id(&percent_decoded(owner)));
         let mut number = |name: &str, range| {
             // If a parameter is there twice, the last one counts.
-            let (_, text) = self.query.iter().rfind(|(key, _)| key == name)?;
+            let (_, text) = query.iter().rfind(|(key, _)| key == name)?;
             errors.record(query_number(name, text, range))
         };
         let mut page = Page::default();
@@ -88,8 +80,8 @@ impl HistoryOf {
             page.limit = u32::try_from(limit).unwrap_or(Page::MAX_LIMIT);
         }
         page.after = number("after", 0..=i64::MAX).unwrap_or(page.after);
-        let id = errors.finish(id.flatten())?;
-        Ok((id.ok_or(ApiError::NotFound)?, page))
+        let id = errors.finish(id.flatten())?.ok_or(ApiError::NotFound)?;
+        Ok(Self { id, page })
     }
 }
 
@@ -235,31 +227,27 @@ impl LastSegment {
     }
 }
 
-/// By which a repeated request is known.
+/// The header that identifies a repeated request.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Longest key, in characters.
+/// Longest key of a request, in characters.
 const MAX_KEY: usize = 255;
 
-/// The key by which a repeated request is known, if it has one.
+/// Reads the key that identifies a repeated request, if there is one.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else {
+    let Some(key) = values.next() else {
         return Ok(None);
     };
-    let key = value.to_str().ok().filter(|key| {
-        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        (1..=MAX_KEY).contains(&key.len()) && visible
-    });
-    match (key, values.next()) {
-        (Some(key), None) => Ok(Some(key.to_owned())),
-        (_, Some(_)) => Err(ApiError::Unprocessable(
-            "there is more than one Idempotency-Key".into(),
-        )),
-        (None, None) => Err(ApiError::Unprocessable(format!(
-            "an Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters"
-        ))),
-    }
+    let is_visible = key.as_bytes().iter().all(u8::is_ascii_graphic);
+    let why = match key.to_str() {
+        _ if values.next().is_some() => "there is more than one Idempotency-Key".into(),
+        Ok(key) if is_visible && (1..=MAX_KEY).contains(&key.len()) => {
+            return Ok(Some(key.to_owned()));
+        }
+        _ => format!("an Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters"),
+    };
+    Err(ApiError::Unprocessable(why))
 }
 
 #[cfg(test)]

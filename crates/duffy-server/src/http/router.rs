@@ -1,4 +1,4 @@
-//! Every route, on one page.
+//! Every route.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ fn endpoints() -> OpenApiRouter<Ctx> {
         )))
 }
 
-/// The web API: endpoints, documentation and health, with what is done around each request.
+/// The web API: endpoints, documentation and health, with limits around each request.
 pub fn router(ctx: Ctx) -> Router {
     let config = Arc::clone(&ctx.config);
     let is_trusted = move |address| {
@@ -79,7 +79,7 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
     endpoints().into_openapi()
 }
 
-/// Refuses other methods than those described, also `HEAD`, as in the original.
+/// Refuses methods that are not described, `HEAD` too, as in the original.
 fn closed((schemas, paths, route): UtoipaMethodRouter<Ctx>) -> UtoipaMethodRouter<Ctx> {
     let described = |item: &PathItem| {
         [

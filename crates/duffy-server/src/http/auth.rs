@@ -33,60 +33,49 @@ impl OptionalFromRequestParts<Ctx> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Option<Self>, ApiError> {
-        let Some(credentials) = credentials(&parts.headers)? else {
+        let Some((name, key)) = credentials(&parts.headers)? else {
             return Ok(None);
         };
-        let tenant = authenticate(ctx, parts, &credentials).await?;
-        Ok(Some(Self(tenant)))
-    }
-}
-
-async fn authenticate(
-    ctx: &Ctx,
-    parts: &Parts,
-    (name, key): &(String, String),
-) -> Result<TenantRow, ApiError> {
-    // No tenant has such a name, and the database refuses it.
-    let tenant = if name.contains('\0') {
-        None
-    } else {
-        find_tenant_by_name(&ctx.db, name).await?
-    };
-    let stored = tenant.as_ref().map(|tenant| StoredKey {
-        hash: tenant.api_key.clone(),
-        digest: tenant.api_key_digest.clone(),
-    });
-    let attempt = Attempt {
-        name,
-        key,
-        stored: stored.as_ref(),
-        peer: parts
-            .extensions
-            .get()
-            .and_then(|info: &RequestInfo| info.client),
-    };
-    match ctx.credentials.verify(attempt).await? {
-        Verdict::Verified => {}
-        Verdict::VerifiedByHash { digest } => {
-            if let Some(tenant) = &tenant {
-                remember_digest(ctx, tenant, &digest).await;
+        // No tenant has such a name, and the database refuses it.
+        let tenant = if name.contains('\0') {
+            None
+        } else {
+            find_tenant_by_name(&ctx.db, &name).await?
+        };
+        let stored = tenant.as_ref().map(|tenant| StoredKey {
+            hash: tenant.api_key.clone(),
+            digest: tenant.api_key_digest.clone(),
+        });
+        let info = parts.extensions.get::<RequestInfo>();
+        let attempt = Attempt {
+            name: &name,
+            key: &key,
+            stored: stored.as_ref(),
+            peer: info.and_then(|info| info.client),
+        };
+        match ctx.credentials.verify(attempt).await? {
+            Verdict::Verified => {}
+            Verdict::VerifiedByHash { digest } => {
+                if let Some(tenant) = &tenant {
+                    remember_digest(ctx, tenant, &digest).await;
+                }
+            }
+            Verdict::Refused => {
+                tracing::info!(peer = ?attempt.peer, "wrong credentials");
+                return Err(ApiError::Unauthorized);
+            }
+            Verdict::TooManyFailures { retry_after } => {
+                tracing::warn!(peer = ?attempt.peer, "too many wrong credentials");
+                return Err(ApiError::TooManyFailures(retry_after));
             }
         }
-        Verdict::Refused => {
-            tracing::info!(peer = ?attempt.peer, "wrong credentials");
-            return Err(ApiError::Unauthorized);
+        let tenant = tenant.ok_or(ApiError::Unauthorized)?;
+        tracing::Span::current().record("tenant.name", &tenant.name);
+        if tenant.retired_at.is_some() {
+            return Err(ApiError::Forbidden);
         }
-        Verdict::TooManyFailures { retry_after } => {
-            tracing::warn!(peer = ?attempt.peer, "too many wrong credentials");
-            return Err(ApiError::TooManyFailures(retry_after));
-        }
+        Ok(Some(Self(tenant)))
     }
-    let tenant = tenant.ok_or(ApiError::Unauthorized)?;
-    tracing::Span::current().record("tenant.name", &tenant.name);
-    if tenant.retired_at.is_some() {
-        return Err(ApiError::Forbidden);
-    }
-    Ok(tenant)
 }
 
 /// Base64 with or without its padding.

@@ -17,18 +17,18 @@ pub fn check(request: &Request) -> Result<(), ApiError> {
         return Ok(());
     }
     let headers = request.headers();
-    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    let sites: Vec<_> = headers.get_all(SEC_FETCH_SITE).iter().collect();
     let mut origins = headers.get_all(ORIGIN).iter();
-    if sites.any(|site| site != "same-origin" && site != "none") {
+    if sites
+        .iter()
+        .any(|site| *site != "same-origin" && *site != "none")
+    {
         return Err(refusal(
             "its Sec-Fetch-Site is neither same-origin nor none",
         ));
     }
     // A proxy may have changed Host. What the browser says is enough.
-    if headers
-        .get(SEC_FETCH_SITE)
-        .is_some_and(|site| site == "same-origin")
-    {
+    if sites.first().is_some_and(|site| *site == "same-origin") {
         return Ok(());
     }
     let own = own_authority(request);

@@ -3,6 +3,7 @@
 //! A reply says what the client can change. Causes within the server go to the log, under the
 //! request's id.
 
+use std::error::Error;
 use std::time::Duration;
 
 use axum::Json;
@@ -79,7 +80,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// 500, with the cause in the log.
-    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn internal(cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = cause, "the request failed");
         ApiError::Internal
     }
@@ -142,10 +143,7 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Unavailable(_) | DbError::Conflict(_) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the database is not available"
-                );
+                tracing::error!(error = &error as &dyn Error, "database unavailable");
                 ApiError::Unavailable("The database is not available", SOON)
             }
             other => ApiError::internal(&other),
@@ -182,17 +180,11 @@ impl From<SessionError> for ApiError {
                 duffy_config::python::text_repr(&pool)
             )),
             SessionError::ContextualizingFailed { .. } => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "the session is not granted"
-                );
+                tracing::error!(error = &error as &dyn Error, "session not granted");
                 ApiError::Unavailable("contextualization of nodes failed", Duration::ZERO)
             }
             SessionError::LeaseLost { .. } => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the session is not granted"
-                );
+                tracing::warn!(error = &error as &dyn Error, "session not granted");
                 ApiError::Unavailable(
                     "The session was ended before its nodes were ready",
                     Duration::ZERO,

@@ -98,16 +98,10 @@ pub struct BodyReceiver {
 
 /// A body, or why it was not received. An extension of its request.
 #[derive(Debug, Clone)]
-struct Received(Result<Bytes, ApiError>, LargeBodyPermit);
+struct Received(Result<Bytes, ApiError>);
 
 /// The permit of a large body. The reply can be as large, and holds the permit until there is memory to send it.
-pub type LargeBodyPermit = Option<Arc<OwnedSemaphorePermit>>;
-
-/// The permit of a request's body.
-pub fn large_body_permit(request: &Request) -> LargeBodyPermit {
-    let received: &Received = request.extensions().get()?;
-    received.1.clone()
-}
+pub type LargeBodyPermit = Option<OwnedSemaphorePermit>;
 
 impl BodyReceiver {
     /// No bodies received yet.
@@ -119,24 +113,22 @@ impl BodyReceiver {
 
     /// Receives the body of a request that may have one. A handler learns of a failure when it reads the body. The request holds
     /// no other permits before the body is received.
-    pub async fn receive(&self, request: Request) -> Request {
+    pub async fn receive(&self, request: Request) -> (Request, LargeBodyPermit) {
         if ![Method::POST, Method::PUT].contains(request.method()) {
-            return request;
+            return (request, None);
         }
         let (mut parts, body) = request.into_parts();
         let mut permit = None;
         let received = self.collect(&parts.headers, body, &mut permit).await;
-        parts
-            .extensions
-            .insert(Received(received, permit.map(Arc::new)));
-        Request::from_parts(parts, HttpBody::empty())
+        parts.extensions.insert(Received(received));
+        (Request::from_parts(parts, HttpBody::empty()), permit)
     }
 
     async fn collect(
         &self,
         headers: &HeaderMap,
         mut body: HttpBody,
-        permit: &mut Option<OwnedSemaphorePermit>,
+        permit: &mut LargeBodyPermit,
     ) -> Result<Bytes, ApiError> {
         let deadline = Instant::now() + BODY_DEADLINE;
         let announced = headers
@@ -195,7 +187,7 @@ impl<T: Form + Send> FromRequest<Ctx> for Submission<T> {
 /// Reads the fields of a body. The tree of the body, which takes many times the memory of its text, is gone after that.
 fn read_form<T: Form>(parts: &mut Parts) -> Result<Read<T>, ApiError> {
     let received = parts.extensions.remove();
-    let Received(bytes, _) = received.ok_or(ApiError::UnreadableBody)?;
+    let Received(bytes) = received.ok_or(ApiError::UnreadableBody)?;
     let content_type = parts.headers.get(CONTENT_TYPE);
     let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
     let body = read_body(content_type.as_deref(), &bytes?)?;

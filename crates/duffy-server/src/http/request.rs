@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::error::ApiError;
-use super::input::{BodyReceiver, LargeBodyPermit, large_body_permit};
+use super::input::{BodyReceiver, LargeBodyPermit};
 use super::{cross_site, sessions};
 use crate::actor;
 
@@ -85,7 +85,7 @@ pub async fn handle(
         tracing::warn!("a request from a page of another site is refused");
         return refused.into_response();
     }
-    let request = limits.bodies.receive(request).await;
+    let (request, body_permit) = limits.bodies.receive(request).await;
     let session_permit = if is_for_session {
         let permit = Arc::clone(&limits.sessions).acquire_owned();
         let Ok(permit) = tokio::time::timeout(limits.session_queue, permit).await else {
@@ -98,7 +98,6 @@ pub async fn handle(
         None
     };
     let permit = Arc::clone(&limits.running).acquire_owned().await;
-    let body_permit = large_body_permit(&request);
     let name = format!("request {}", info.id);
     let work = async move {
         let mut reply = next.run(request).await;

@@ -95,12 +95,11 @@ pub async fn create_tenant(
     if !tenant.is_admin {
         return Err(ApiError::Forbidden);
     }
-    let keys = create.ssh_key.clone();
     let reply = TenantCreateResult {
         action: Action::Post,
         tenant: tenants::create_tenant(&ctx, create).await?,
     };
-    warn_of_useless_keys(&reply.tenant.name, &keys);
+    warn_of_useless_keys(&reply.tenant.name, &reply.tenant.ssh_key);
     Ok((StatusCode::CREATED, Json(reply)))
 }
 

@@ -15,7 +15,7 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// A value that is an object.
+    /// Refuses a value that is not an object.
     pub fn new(value: &'a Json) -> Read<Self> {
         let errors = Errors::default();
         match value {
@@ -34,9 +34,9 @@ impl<'a> Object<'a> {
 
     /// Reads a member that can be left out, but is not `null`.
     pub fn given<T>(&mut self, name: &str, read: impl FnOnce(&Json) -> Read<T>) -> Option<T> {
-        let result = read(self.value.member(name)?);
-        self.errors
-            .record(result.map_err(|errors| errors.within(name)))
+        let member = read(self.value.member(name)?);
+        let member = member.map_err(|errors| errors.within(name));
+        self.errors.record(member)
     }
 
     /// Reads a member that can be left out or `null`, which mean the same.
@@ -71,14 +71,12 @@ pub fn list<T>(value: &Json, read: impl Fn(&Json) -> Read<T>) -> Read<Vec<T>> {
     let Json::List(items) = value else {
         return Err(NOT_A_LIST.of(value));
     };
-    collect(
-        (0..)
-            .zip(items)
-            .map(|(index, item)| (Loc::Index(index), read(item))),
-    )
+    let items = (0..).zip(items);
+    collect(items.map(|(index, item)| (Loc::Index(index), read(item))))
 }
 
-/// Collects parts of a value, each read at its step. Stops when there are enough errors.
+/// Collects the parts of a value, each with its step in the path. Stops when there are as many
+/// errors as fit in a reply.
 pub fn collect<T>(parts: impl Iterator<Item = (Loc, Read<T>)>) -> Read<Vec<T>> {
     let mut errors = Errors::default();
     let mut values = Vec::new();

@@ -1,4 +1,4 @@
-//! Which members each request has, and what is read from the path and the query.
+//! The members of each request, and what is read from the path and the query.
 
 use std::ops::RangeInclusive;
 
@@ -37,7 +37,7 @@ pub fn query_number(name: &str, text: &str, range: RangeInclusive<i64>) -> Read<
 pub enum TenantChange {
     /// New keys, quota or lifetimes.
     Update(TenantUpdate),
-    /// Retire it (`false`), or take it back (`true`).
+    /// Retire it (`false`), or reactivate it (`true`).
     SetActive(bool),
 }
 
@@ -74,13 +74,9 @@ impl Form for SessionChange {
 
 /// A point of time or an offset.
 fn new_expiry(value: &Json) -> Read<NewExpiry> {
-    either(
-        value,
-        ("datetime", |value| datetime(value).map(NewExpiry::At)),
-        ("function-wrap[validate()]", |value| {
-            offset(value).map(NewExpiry::By)
-        }),
-    )
+    let at = |value: &Json| datetime(value).map(NewExpiry::At);
+    let by = |value: &Json| offset(value).map(NewExpiry::By);
+    either(value, ("datetime", at), ("function-wrap[validate()]", by))
 }
 
 impl Form for TenantCreate {
@@ -119,8 +115,9 @@ impl Form for TenantChange {
     }
 }
 
-/// A body that has the members of both forms is the one of which it has more. With one member of each, it is the
-/// one that needs no coercion, otherwise an update.
+/// Whether a body with the members of both forms is not an update. It is the form of which it has
+/// more members. With one member of each, it is the form that needs no coercion, otherwise an
+/// update.
 fn suits_retiring_better(body: &Json) -> bool {
     let present = UPDATABLE.map(|name| Some((name, body.member(name)?)));
     let coerced = match present.iter().flatten().collect::<Vec<_>>()[..] {
@@ -166,13 +163,9 @@ fn tenant_update(value: &Json) -> Read<TenantChange> {
 }
 
 fn api_key(value: &Json) -> Read<ApiKeyUpdate> {
-    either(
-        value,
-        ("uuid", |value| uuid(value).map(ApiKeyUpdate::Set)),
-        ("literal['reset']", |value| {
-            literal(value, "reset").map(|()| ApiKeyUpdate::Reset)
-        }),
-    )
+    let set = |value: &Json| uuid(value).map(ApiKeyUpdate::Set);
+    let reset = |value: &Json| literal(value, "reset").map(|()| ApiKeyUpdate::Reset);
+    either(value, ("uuid", set), ("literal['reset']", reset))
 }
 
 impl Form for NodeCreate {

@@ -13,7 +13,7 @@ pub enum SshKeysError {
     #[error("line {0} of the SSH key has a control character")]
     ControlCharacter(usize),
     /// The line that Duffy itself writes to find the keys again.
-    #[error("line {0} of the SSH key is the one that Duffy separates tenants' keys by")]
+    #[error("line {0} of the SSH key has the marker that Duffy writes before tenants' keys")]
     Separator(usize),
 }
 

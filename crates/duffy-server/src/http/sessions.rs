@@ -181,7 +181,7 @@ async fn give_back(ctx: Ctx, id: i64, promise: Option<Promise>) {
         tracing::error!(
             session.id = id,
             error = &error as &dyn std::error::Error,
-            "cannot retire a session that nobody took"
+            "cannot retire a session whose reply nobody received"
         );
     }
 }

@@ -162,7 +162,7 @@ fn warn_of_useless_keys(name: &str, keys: &str) {
         tracing::warn!(
             tenant.name = name,
             ?lines,
-            "these lines of the tenant's SSH key are no OpenSSH public keys"
+            "these lines of the tenant's SSH key are not OpenSSH public keys"
         );
     }
 }

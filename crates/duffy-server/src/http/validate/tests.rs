@@ -47,7 +47,7 @@ fn run(reader: &str, body: &[u8], content_type: Option<&str>) -> Outcome {
     }
 }
 
-/// Kind, place and words of each error; words that are `null` are not compared.
+/// Compares type, path and message of each error. A message that is `null` is not compared.
 fn same_errors(expected: &Value, found: &[FieldError]) -> bool {
     let expected = expected.as_array().unwrap();
     expected.len() == found.len()
@@ -73,7 +73,7 @@ fn every_body_is_judged_as_the_original_judges_it() {
             Some(given) => given.as_str(),
         };
         let found = run(case["reader"].as_str().unwrap(), &body, content_type);
-        // "ours" says where the original fails, or takes what cannot work.
+        // "ours" is there where the original fails, or accepts what cannot work.
         let expected = case.get("ours").unwrap_or(&case["original"]);
         let same = match &found {
             Outcome::Value(_) => expected == "valid",
@@ -187,7 +187,7 @@ fn tenant_changes_are_read() {
     }
 }
 
-/// Bodies that fit both forms, and which of them the original takes.
+/// Bodies that fit both forms, and the form that the original reads.
 #[test]
 fn a_body_of_both_forms_is_one_of_them() {
     let key = "11111111-2222-4333-8444-555555555555";
@@ -345,7 +345,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Whatever comes, there is a value or there are errors.
+    /// Each body gives a value or errors.
     #[test]
     fn any_body_gives_a_value_or_errors(body in any_json()) {
         for reader in READERS {
@@ -369,7 +369,7 @@ proptest! {
     #[test]
     fn anything_like_json_is_read_or_refused(text in r#"[\[\]{}",:0-9eE.\\ualtrufsn\-+NI \n]{0,40}"#) {
         let ours = json::parse(&text);
-        // What is JSON to the strict parser is so to ours, and means the same.
+        // What the strict parser accepts, ours accepts with the same value.
         if let Ok(strict) = serde_json::from_str::<Value>(&text) {
             prop_assert_eq!(Value::from(&ours.unwrap()), strict);
         }

@@ -3,9 +3,11 @@
 #![no_main]
 
 use chrono::TimeDelta;
+use duffy_api::TenantCreate;
 use duffy_api::duration::{display, from_seconds, parse_lifetime, parse_offset, to_seconds};
 use duffy_config::yaml;
-use duffy_server::http::validate::{Errors, read_body, session_change, tenant_create};
+use duffy_server::http::validate::{Form, read_body};
+use duffy_server::lifecycle::sessions::SessionChange;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
@@ -41,8 +43,8 @@ fuzz_target!(|text: &str| {
             r#"{{"expires_at": {time}, "session_lifetime": {time}, "session_lifetime_max": {time}}}"#
         );
         if let Ok(body) = read_body(None, body.as_bytes()) {
-            let _ = session_change(&body, &mut Errors::new());
-            let _ = tenant_create(&body, &mut Errors::new());
+            let _ = SessionChange::from_body(&body);
+            let _ = TenantCreate::from_body(&body);
         }
     }
     let _ = yaml::parse(text, "fuzz.yaml");

@@ -2,10 +2,10 @@
 //! can be stored and read back.
 #![no_main]
 
-use duffy_server::http::validate::{
-    Body, Errors, Read, Unreadable, node_create, path_id, read_body, session_change,
-    session_create, tenant_change, tenant_create,
-};
+use duffy_api::{FieldError, NodeCreate, SessionCreate, TenantCreate};
+use duffy_server::http::error::ApiError;
+use duffy_server::http::validate::{Form, Json, TenantChange, path_id, read_body};
+use duffy_server::lifecycle::sessions::SessionChange;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
@@ -17,17 +17,15 @@ const CONTENT_TYPES: [Option<&str>; 4] = [
 ];
 
 /// Reads a request. Errors are there when there is none, and can be sent.
-fn read<T>(body: &Body, read: impl FnOnce(&Body, &mut Errors) -> Read<T>) -> Option<T> {
-    let mut errors = Errors::new();
-    let value = read(body, &mut errors);
-    match errors.finish(value) {
-        Ok(value) => Some(value),
-        Err(errors) => {
-            assert!(!errors.is_empty());
-            assert!(serde_json::to_string(&errors).is_ok());
-            None
-        }
-    }
+fn read<T: Form>(body: &Json) -> Option<T> {
+    T::from_body(body)
+        .map_err(|errors| check_errors(&errors.into_fields()))
+        .ok()
+}
+
+fn check_errors(errors: &[FieldError]) {
+    assert!(!errors.is_empty());
+    assert!(serde_json::to_string(errors).is_ok());
 }
 
 fn check_text(text: &str) {
@@ -63,30 +61,27 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _ = path_id(text, &mut Errors::new());
+        let _ = path_id(text);
     }
     let content_type = CONTENT_TYPES[usize::from(*kind) % CONTENT_TYPES.len()];
     let body = match read_body(content_type, bytes) {
         Ok(body) => body,
-        Err(Unreadable::Json(error)) => {
-            assert!(serde_json::to_string(&error).is_ok());
-            return;
-        }
-        Err(Unreadable::Encoding) => return,
+        Err(ApiError::Invalid(errors)) => return check_errors(&errors),
+        Err(_) => return,
     };
-    if let Some(session) = read(&body, session_create) {
+    if let Some(session) = read::<SessionCreate>(&body) {
         for spec in session.nodes_specs {
             assert!(spec.quantity > 0);
             check_text(&spec.pool);
         }
     }
-    read(&body, session_change);
-    if let Some(tenant) = read(&body, tenant_create) {
+    read::<SessionChange>(&body);
+    if let Some(tenant) = read::<TenantCreate>(&body) {
         check_text(&tenant.name);
         check_text(&tenant.ssh_key);
     }
-    read(&body, tenant_change);
-    if let Some(node) = read(&body, node_create) {
+    read::<TenantChange>(&body);
+    if let Some(node) = read::<NodeCreate>(&body) {
         check_text(&node.hostname);
         check_text(&node.ipaddr);
         check_text(node.comment.as_deref().unwrap_or_default());

@@ -1,13 +1,13 @@
-//! The web API: all that knows HTTP.
+//! The web API. Only this module knows HTTP.
 //!
 //! `router` has every route, `validate` turns bodies into requests, `error` turns errors into
-//! replies. Handlers are thin: they read, ask who is asking, call the lifecycle and answer.
+//! replies. Handlers are thin: they read a request, check its credentials, call `lifecycle` and
+//! reply.
 
 mod auth;
 mod cross_site;
 mod docs;
 pub mod error;
-mod grant;
 mod input;
 mod lists;
 mod nodes;

@@ -1,12 +1,13 @@
 //! Digests of API keys, by which a key is checked without bcrypt.
 //!
 //! A digest is bound to the stored bcrypt hash: it begins with a tag of that hash, and the hash is the secret of its HMAC.
-//! When another program changes the hash alone, the digest fits no more, and bcrypt decides.
+//! When another program changes the hash alone, the digest no longer fits it, and bcrypt decides.
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
-/// How many digits of the tag are kept. It tells hashes apart, and keeps nothing secret.
+/// How many digits of the tag are kept. The tag distinguishes hashes; it protects nothing.
 const TAG: usize = 16;
 
 /// The digest of a key whose hash is stored: `1:`, the tag of the hash, `:`, the HMAC-SHA-256 of the key.
@@ -32,10 +33,8 @@ pub(super) fn fits(digest: &str, hash: &str) -> bool {
     digest.starts_with(&prefix) && digest.len() == prefix.len() + 2 * Sha256::output_size()
 }
 
-/// Whether a digest that fits its hash is the key's. Takes the same time whichever the key is.
+/// Whether a digest that fits its hash is the key's. Takes the same time for each key.
 pub(super) fn is_of(stored: &str, hash: &str, key: &str) -> bool {
-    use subtle::ConstantTimeEq;
-
     digest(hash, key).as_bytes().ct_eq(stored.as_bytes()).into()
 }
 

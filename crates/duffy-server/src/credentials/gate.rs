@@ -1,23 +1,23 @@
-//! Runs bcrypt on threads of its own, as many at a time as there are cores.
+//! Runs bcrypt on threads of its own, at most one for each core.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Semaphore;
 
-/// bcrypt ignores what is beyond; longer keys are refused instead.
+/// bcrypt ignores bytes beyond this; longer keys are refused instead.
 const MAX_KEY: usize = 72;
 
-/// Most checks that wait for a core; at four a second and core the last one waits a minute.
+/// Most checks that wait for a core. At four a second and core, the last one waits a minute.
 const MAX_WAITING: usize = 256;
 
 /// Why a key could not be hashed or checked.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The key has more bytes than bcrypt looks at, or a NUL.
+    /// The key has more bytes than bcrypt reads, or a NUL.
     #[error("an API key has at most {MAX_KEY} bytes and no NUL: use a UUID")]
     UnfitKey,
-    /// More checks wait already than can be made in reasonable time.
+    /// Too many checks wait already.
     #[error("too many API keys are being checked: try again later")]
     Busy,
     /// bcrypt failed.
@@ -49,7 +49,7 @@ impl Gate {
         }
     }
 
-    /// Whether a key could have been hashed at all.
+    /// Whether bcrypt can hash a key.
     pub(super) fn fits(key: &str) -> bool {
         key.len() <= MAX_KEY && !key.contains('\0')
     }
@@ -65,7 +65,7 @@ impl Gate {
         Ok(hash.format_for_version(bcrypt::Version::TwoB))
     }
 
-    /// Whether the key is the one that was hashed. A stored text that is no hash fits no key.
+    /// Whether the key is the one that was hashed. No key fits a stored text that is not a hash.
     pub(super) async fn verify(&self, key: String, hash: String) -> Result<bool, CredentialsError> {
         self.run(move || bcrypt::verify(key, &hash).unwrap_or(false))
             .await
@@ -82,14 +82,14 @@ impl Gate {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, CredentialsError> {
-        let _place = Place::take(&self.waiting)?;
+        let _slot = QueueSlot::take(&self.waiting)?;
         let core = Arc::clone(&self.cores)
             .acquire_owned()
             .await
             .map_err(|_| CredentialsError::ThreadLost)?;
         #[cfg(test)]
         self.runs.fetch_add(1, Ordering::Relaxed);
-        // The thread cannot be stopped: it keeps its core when the caller is gone.
+        // The thread cannot be stopped: it keeps its core even when the caller has gone.
         tokio::task::spawn_blocking(move || {
             let result = work();
             drop(core);
@@ -100,20 +100,20 @@ impl Gate {
     }
 }
 
-/// A place in the queue, given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
+/// One of [`MAX_WAITING`] slots in the queue, given back when dropped.
+struct QueueSlot<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> QueueSlot<'a> {
     fn take(waiting: &'a AtomicUsize) -> Result<Self, CredentialsError> {
-        let place = Self(waiting);
+        let slot = Self(waiting);
         if waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             return Err(CredentialsError::Busy);
         }
-        Ok(place)
+        Ok(slot)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
 //! Limits how many checks of keys by bcrypt a peer gets, and how many wrong keys it may send.
 //!
-//! Counted per peer and tenant, and per peer: somebody elsewhere who floods a tenant's name locks the tenant out nowhere
-//! else, and a flood of one name takes little from other names at the same address.
+//! Counts per peer and tenant, and per peer: a flood of a tenant's name from elsewhere does not lock the tenant out at
+//! its own address, and a flood of one name takes little from other names at the same address.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -14,44 +14,6 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 /// After how many checks buckets that are full again are forgotten.
 const SWEEP_EVERY: u32 = 1_000;
 
-/// So many at once, then one each period.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rate {
-    pub(super) burst: NonZeroU32,
-    pub(super) period: Duration,
-}
-
-/// How many checks are allowed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
-    /// To one peer, for all tenants together (a proxy is one peer).
-    pub(super) peer: Rate,
-    /// To one peer for one tenant.
-    pub(super) tenant: Rate,
-}
-
-const fn burst(number: u32) -> NonZeroU32 {
-    match NonZeroU32::new(number) {
-        Some(number) => number,
-        None => NonZeroU32::MIN,
-    }
-}
-
-impl Default for Rates {
-    fn default() -> Self {
-        Self {
-            peer: Rate {
-                burst: burst(200),
-                period: Duration::from_millis(500),
-            },
-            tenant: Rate {
-                burst: burst(30),
-                period: Duration::from_secs(2),
-            },
-        }
-    }
-}
-
 pub(super) struct Limiter {
     clock: DefaultClock,
     peers: DefaultKeyedRateLimiter<Option<IpAddr>>,
@@ -60,32 +22,43 @@ pub(super) struct Limiter {
     checks: AtomicU32,
 }
 
-fn quota(rate: Rate) -> Quota {
-    Quota::with_period(rate.period)
+/// This many checks at the same time, then one each period.
+pub(super) fn quota(burst: u32, period: Duration) -> Quota {
+    let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+    let quota = Quota::with_period(period);
+    quota
         .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
-        .allow_burst(rate.burst)
+        .allow_burst(burst)
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        let peer = quota(200, Duration::from_millis(500));
+        Self::new(peer, quota(30, Duration::from_secs(2)))
+    }
 }
 
 impl Limiter {
-    pub(super) fn new(rates: Rates) -> Self {
+    /// Limits checks for one peer, for all tenants together (a proxy is one peer), and those for one tenant among them.
+    pub(super) fn new(peer: Quota, tenant: Quota) -> Self {
         Self {
             clock: DefaultClock::default(),
-            peers: RateLimiter::keyed(quota(rates.peer)),
-            tenants: RateLimiter::keyed(quota(rates.tenant)),
+            peers: RateLimiter::keyed(peer),
+            tenants: RateLimiter::keyed(tenant),
             hasher: std::hash::RandomState::new(),
             checks: AtomicU32::new(0),
         }
     }
 
-    /// Counts a check, or says how long to wait for the next one.
+    /// Counts a check, or returns how long to wait for the next one.
     pub(super) fn check(&self, peer: Option<IpAddr>, name: &str) -> Result<(), Duration> {
-        // The name first: what is refused to it is taken from no other name.
+        // The name first: a check that is refused to it takes nothing from other names.
         self.check_reserved(peer, name)?;
         let checked = self.peers.check_key(&peer.map(network));
         checked.map_err(|not_until| not_until.wait_time_from(self.clock.now()))
     }
 
-    /// The same for a name that need not share with others of the same address.
+    /// The same for a name that does not share the limit of its address with other names.
     pub(super) fn check_reserved(&self, peer: Option<IpAddr>, name: &str) -> Result<(), Duration> {
         if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.peers.retain_recent();
@@ -97,7 +70,7 @@ impl Limiter {
     }
 }
 
-/// A client that has one address of an IPv6 network has all of them.
+/// The network of a peer: a client that has one address of an IPv6 network has all of them.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() & !u128::from(u64::MAX)).into()),
@@ -111,16 +84,8 @@ mod tests {
 
     #[test]
     fn one_tenant_from_one_peer_is_limited_and_others_are_not() {
-        let limiter = Limiter::new(Rates {
-            peer: Rate {
-                burst: burst(5),
-                period: Duration::from_hours(1),
-            },
-            tenant: Rate {
-                burst: burst(2),
-                period: Duration::from_hours(1),
-            },
-        });
+        let each_hour = |burst| quota(burst, Duration::from_hours(1));
+        let limiter = Limiter::new(each_hour(5), each_hour(2));
         let peer = |text: &str| Some(text.parse().unwrap());
         let first = peer("2001:db8::1");
         assert!(limiter.check(first, "a").is_ok());

@@ -6,19 +6,19 @@ use base64::engine::general_purpose::STANDARD;
 /// The line after which Duffy keeps a tenant's keys in a node's `authorized_keys`.
 const SEPARATOR: &str = "### DUFFY tenant credentials";
 
-/// Why a text cannot be put into an `authorized_keys` file.
+/// Why Duffy does not write a text into an `authorized_keys` file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SshKeysError {
-    /// A character that would break the line, or hide part of it.
+    /// A character that breaks the line or hides a part of it.
     #[error("line {0} of the SSH key has a control character")]
     ControlCharacter(usize),
-    /// A line that Duffy itself writes to find the keys again.
-    #[error("line {0} of the SSH key is the one that Duffy separates tenants' keys by")]
+    /// The line that Duffy itself writes to find the keys again.
+    #[error("line {0} of the SSH key has the marker that Duffy writes before tenants' keys")]
     Separator(usize),
 }
 
-/// Checks a tenant's SSH public keys, a line each. What is no OpenSSH key passes, as in the
-/// original; what could harm the file does not.
+/// Checks a tenant's SSH public keys, a line each. A line that is not an OpenSSH key passes, as in
+/// the original; a line that could harm the file does not.
 pub fn check_ssh_keys(keys: &str) -> Result<(), SshKeysError> {
     for (number, line) in (1..).zip(keys.split('\n')) {
         let line = line.strip_suffix('\r').unwrap_or(line);
@@ -33,8 +33,8 @@ pub fn check_ssh_keys(keys: &str) -> Result<(), SshKeysError> {
     Ok(())
 }
 
-/// The numbers of the lines that are no OpenSSH public keys, so that nobody can log in by them. Empty lines and
-/// comments are not counted; 1 when there is no key at all.
+/// Returns the numbers of the lines that are not OpenSSH public keys: nobody can log in with them. Skips empty lines
+/// and comments. Returns 1 when there is no key at all.
 pub fn lines_without_key(keys: &str) -> Vec<usize> {
     let lines = (1..).zip(keys.lines().map(str::trim));
     let mut lines = lines
@@ -49,7 +49,7 @@ pub fn lines_without_key(keys: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Whether it is a type and a key of this type in base64, whichever types there are.
+/// Whether a text is a type and a key of this type in base64; any type is accepted.
 fn is_public_key(text: &str) -> bool {
     let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
     let (Some(kind), Some(key)) = (words.next(), words.next()) else {
@@ -65,7 +65,7 @@ fn is_public_key(text: &str) -> bool {
     rest.len() > length && &rest[..length] == kind.as_bytes()
 }
 
-/// What follows the options that a line may begin with; these end at a blank outside of quotes.
+/// Returns what follows the options that a line can begin with. They end at a blank outside of quotes.
 fn after_options(line: &str) -> &str {
     let mut quoted = false;
     let mut escaped = false;

@@ -1,10 +1,6 @@
-//! Keys are checked rightly, by bcrypt once at most, and within limits.
+//! Keys are checked correctly, by bcrypt at most once, and within limits.
 
-use std::num::NonZeroU32;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use super::limiter::{Limiter, Rate, Rates};
+use super::limiter::quota;
 use super::*;
 
 const KEY: &str = "a8b9899d-b128-59a1-aa86-754920b7f5ed";
@@ -13,10 +9,7 @@ fn attempt<'a>(name: &'a str, key: &'a str, stored: Option<&'a StoredKey>) -> At
     Attempt {
         name,
         key,
-        stored: stored.map(|stored| Stored {
-            hash: stored.hash.as_str(),
-            digest: stored.digest.as_deref(),
-        }),
+        stored,
         peer: Some([192, 0, 2, 1].into()),
     }
 }
@@ -30,18 +23,10 @@ fn runs(credentials: &Credentials) -> usize {
     credentials.inner.gate.runs.load(Ordering::Relaxed)
 }
 
-/// With room for so many checks and failures of one tenant, and no more in the time of a test.
+/// Allows this many checks and failures of one tenant, and no more in the time of a test.
 fn limited(checks: u32) -> Credentials {
-    let rate = |burst| Rate {
-        burst: NonZeroU32::new(burst).unwrap(),
-        period: Duration::from_hours(1),
-    };
-    let limiter = || {
-        Limiter::new(Rates {
-            peer: rate(2 * checks),
-            tenant: rate(checks),
-        })
-    };
+    let each_hour = |burst| quota(burst, Duration::from_hours(1));
+    let limiter = || Limiter::new(each_hour(2 * checks), each_hour(checks));
     let mut credentials = Credentials::with_cost(4);
     let inner = Arc::get_mut(&mut credentials.inner).unwrap();
     (inner.checks, inner.failures) = (limiter(), limiter());
@@ -86,7 +71,7 @@ async fn a_key_with_a_digest_never_costs_bcrypt() {
 
 #[tokio::test]
 async fn a_hash_of_the_original_costs_bcrypt_until_its_key_is_verified() {
-    // By Python's bcrypt, of the key above.
+    // Made of the key above by Python's bcrypt.
     let hash = "$2b$06$YthXLtAkit974vvP9KTjAuCtINQ.CZfKoixv4So3KUgXwge/TPHDG";
     let credentials = Credentials::with_cost(4);
     let mut stored = StoredKey::from(hash);
@@ -182,13 +167,13 @@ async fn a_flood_of_checks_by_bcrypt_runs_into_the_limit_and_leaves_others_alone
     // Others at the same address.
     let elsewhere = attempt("other", "other", Some(&other));
     assert!(verified(verdict(&credentials, elsewhere).await));
-    // The same tenant at another one.
+    // The same tenant at another address.
     let moved = Attempt {
         peer: Some([192, 0, 2, 2].into()),
         ..attempt("tenant", KEY, Some(&stored))
     };
     assert!(verified(verdict(&credentials, moved).await));
-    // Many names take all that the address has, but for names whose keys were verified before.
+    // Many names use up the limit of the address, except for names whose keys were verified before.
     for name in ["a", "b", "c"] {
         for guess in &guesses {
             verdict(&credentials, attempt(name, guess, Some(&stored))).await;
@@ -209,7 +194,7 @@ async fn a_hundred_clients_with_one_key_cost_one_check() {
     let credentials = limited(1);
     let stored = hash_alone(&credentials, KEY).await;
     let before = runs(&credentials);
-    // Else the check may have ended before the last one asks.
+    // Otherwise the check may end before the last client asks.
     let busy = credentials.inner.gate.keep_busy();
     let mut clients: Vec<_> = (0..100)
         .map(|_| Box::pin(credentials.verify(attempt("tenant", KEY, Some(&stored)))))
@@ -223,7 +208,7 @@ async fn a_hundred_clients_with_one_key_cost_one_check() {
     assert_eq!(verdicts.iter().filter(verified).count(), 99);
     assert!(matches!(verdicts[0], Verdict::VerifiedByHash { .. }));
     assert_eq!(runs(&credentials) - before, 1);
-    assert!(credentials.inner.running.is_empty());
+    assert!(credentials.inner.running.lock().is_empty());
 }
 
 #[tokio::test]
@@ -231,7 +216,7 @@ async fn a_client_that_goes_away_leaves_the_check_to_the_next() {
     let credentials = Credentials::with_cost(4);
     let stored = hash_alone(&credentials, KEY).await;
     let good = attempt("tenant", KEY, Some(&stored));
-    // Else the check may have ended when it is looked at.
+    // Otherwise the check may end before the second client waits.
     let busy = credentials.inner.gate.keep_busy();
     let first = credentials.verify(good);
     let mut first = Box::pin(first);
@@ -242,5 +227,5 @@ async fn a_client_that_goes_away_leaves_the_check_to_the_next() {
     drop(busy);
     let verdict = second.await.unwrap();
     assert!(matches!(verdict, Verdict::VerifiedByHash { .. }));
-    assert!(credentials.inner.running.is_empty());
+    assert!(credentials.inner.running.lock().is_empty());
 }

@@ -1,6 +1,6 @@
-//! Who asks: HTTP Basic with the tenant's name and its API key.
+//! Authentication: HTTP Basic with the tenant's name and its API key.
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
@@ -11,87 +11,74 @@ use duffy_web::RequestInfo;
 
 use super::error::ApiError;
 use crate::context::Ctx;
-use crate::credentials::{Attempt, Stored, Verdict};
-use crate::db::tenants::{TenantRow, find_tenant_by_name};
+use crate::credentials::{Attempt, Verdict};
+use crate::db::tenants::{StoredKey, TenantRow, find_tenant_by_name};
 use crate::lifecycle::tenants::remember_digest;
 
-/// The tenant that asks; without credentials the request is refused.
+/// The tenant that sends the request. A request without credentials is refused; as an
+/// `Option`, it is `None`. Wrong credentials are always refused.
 #[derive(Debug)]
 pub struct Authenticated(pub TenantRow);
-
-/// The tenant that asks, if it says who it is; wrong credentials are refused all the same.
-#[derive(Debug)]
-pub struct MaybeAuthenticated(pub Option<TenantRow>);
 
 impl FromRequestParts<Ctx> for Authenticated {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, ApiError> {
-        let credentials = credentials(&parts.headers)?.ok_or(ApiError::NotAuthenticated)?;
-        authenticate(ctx, parts, &credentials).await.map(Self)
+        let tenant = <Self as OptionalFromRequestParts<Ctx>>::from_request_parts(parts, ctx);
+        tenant.await?.ok_or(ApiError::NotAuthenticated)
     }
 }
 
-impl FromRequestParts<Ctx> for MaybeAuthenticated {
+impl OptionalFromRequestParts<Ctx> for Authenticated {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Self, ApiError> {
-        match credentials(&parts.headers)? {
-            None => Ok(Self(None)),
-            Some(credentials) => {
-                let tenant = authenticate(ctx, parts, &credentials).await?;
-                Ok(Self(Some(tenant)))
+    async fn from_request_parts(parts: &mut Parts, ctx: &Ctx) -> Result<Option<Self>, ApiError> {
+        let Some((name, key)) = credentials(&parts.headers)? else {
+            return Ok(None);
+        };
+        // No tenant has such a name, and the database refuses it.
+        let tenant = if name.contains('\0') {
+            None
+        } else {
+            find_tenant_by_name(&ctx.db, &name).await?
+        };
+        let stored = tenant.as_ref().map(|tenant| StoredKey {
+            hash: tenant.api_key.clone(),
+            digest: tenant.api_key_digest.clone(),
+        });
+        let info = parts.extensions.get::<RequestInfo>();
+        let attempt = Attempt {
+            name: &name,
+            key: &key,
+            stored: stored.as_ref(),
+            peer: info.and_then(|info| info.client),
+        };
+        match ctx.credentials.verify(attempt).await? {
+            Verdict::Verified => {}
+            Verdict::VerifiedByHash { digest } => {
+                if let Some(tenant) = &tenant {
+                    remember_digest(ctx, tenant, &digest).await;
+                }
+            }
+            Verdict::Refused => {
+                tracing::info!(peer = ?attempt.peer, "wrong credentials");
+                return Err(ApiError::Unauthorized);
+            }
+            Verdict::TooManyFailures { retry_after } => {
+                tracing::warn!(peer = ?attempt.peer, "too many wrong credentials");
+                return Err(ApiError::TooManyFailures(retry_after));
             }
         }
+        let tenant = tenant.ok_or(ApiError::Unauthorized)?;
+        tracing::Span::current().record("tenant.name", &tenant.name);
+        if tenant.retired_at.is_some() {
+            return Err(ApiError::Forbidden);
+        }
+        Ok(Some(Self(tenant)))
     }
 }
 
-async fn authenticate(
-    ctx: &Ctx,
-    parts: &Parts,
-    (name, key): &(String, String),
-) -> Result<TenantRow, ApiError> {
-    // No tenant can have such a name, and the database takes none.
-    let tenant = if name.contains('\0') {
-        None
-    } else {
-        find_tenant_by_name(&ctx.db, name).await?
-    };
-    let info = parts.extensions.get::<RequestInfo>();
-    let attempt = Attempt {
-        name,
-        key,
-        stored: tenant.as_ref().map(|tenant| Stored {
-            hash: tenant.api_key.as_str(),
-            digest: tenant.api_key_digest.as_deref(),
-        }),
-        peer: info.and_then(|info| info.client),
-    };
-    match ctx.credentials.verify(attempt).await? {
-        Verdict::Verified => {}
-        Verdict::VerifiedByHash { digest } => {
-            if let Some(tenant) = &tenant {
-                remember_digest(ctx, tenant, &digest).await;
-            }
-        }
-        Verdict::Refused => {
-            tracing::info!(peer = ?attempt.peer, "wrong credentials");
-            return Err(ApiError::Unauthorized);
-        }
-        Verdict::TooManyFailures { retry_after } => {
-            tracing::warn!(peer = ?attempt.peer, "too many wrong credentials");
-            return Err(ApiError::TooManyFailures { retry_after });
-        }
-    }
-    let tenant = tenant.ok_or(ApiError::Unauthorized)?;
-    tracing::Span::current().record("tenant.name", &tenant.name);
-    if tenant.retired_at.is_some() {
-        return Err(ApiError::Forbidden);
-    }
-    Ok(tenant)
-}
-
-/// Base64 that does without its padding.
+/// Base64 with or without its padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -99,7 +86,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Name and key from the header; `None` when there is no such header, or one of another scheme.
+/// Reads name and key from the header. `None` when there is no such header, or one of another scheme.
 fn credentials(headers: &HeaderMap) -> Result<Option<(String, String)>, ApiError> {
     let Some(header) = headers.get(AUTHORIZATION) else {
         return Ok(None);

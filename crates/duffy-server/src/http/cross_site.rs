@@ -1,4 +1,4 @@
-//! Requests that a page of another site makes a browser send, with the credentials that the browser remembers.
+//! Refuses requests that a page of another site makes a browser send, with the credentials that the browser remembers.
 
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
@@ -7,7 +7,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri};
 
 use super::error::ApiError;
 
-/// How the page is related to this site, as browsers say it; no page can set it.
+/// Browsers say here how the page's site relates to this one. No page can set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses a request that may change something and comes from a page of another site. Other clients than browsers send
@@ -17,18 +17,18 @@ pub fn check(request: &Request) -> Result<(), ApiError> {
         return Ok(());
     }
     let headers = request.headers();
-    let mut sites = headers.get_all(SEC_FETCH_SITE).iter();
+    let sites: Vec<_> = headers.get_all(SEC_FETCH_SITE).iter().collect();
     let mut origins = headers.get_all(ORIGIN).iter();
-    if sites.any(|site| site != "same-origin" && site != "none") {
+    if sites
+        .iter()
+        .any(|site| *site != "same-origin" && *site != "none")
+    {
         return Err(refusal(
             "its Sec-Fetch-Site is neither same-origin nor none",
         ));
     }
-    // A proxy may have sent another Host. What the browser says of itself is enough.
-    if headers
-        .get(SEC_FETCH_SITE)
-        .is_some_and(|site| site == "same-origin")
-    {
+    // A proxy may have changed Host. What the browser says is enough.
+    if sites.first().is_some_and(|site| *site == "same-origin") {
         return Ok(());
     }
     let own = own_authority(request);
@@ -44,14 +44,14 @@ fn refusal(cause: &str) -> ApiError {
     ))
 }
 
-/// The host that the request was sent to: in HTTP/2 part of the URI.
+/// The host that the request was sent to. In HTTP/2 it is part of the URI.
 fn own_authority(request: &Request) -> Option<Authority> {
     let of_uri = request.uri().authority().cloned();
     of_uri.or_else(|| request.headers().get(HOST)?.to_str().ok()?.parse().ok())
 }
 
-/// Whether an origin is of this host. A proxy may speak TLS for us, so both schemes can be ours; it is the scheme of the
-/// origin that says which port is meant where none is named.
+/// Whether an origin is this host. A proxy may handle TLS, so both schemes can be ours. The scheme of the origin gives
+/// the port where none is named.
 fn is_of(origin: &HeaderValue, own: &Authority) -> bool {
     let origin = origin.to_str().ok();
     let Some(origin) = origin.and_then(|origin| origin.parse::<Uri>().ok()) else {

@@ -1,39 +1,25 @@
-//! The pages that show the API's description, without anything from another host.
+//! The pages that show the API's description. They load nothing from other hosts.
 
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::routing::MethodRouter;
 use duffy_web::docs::{Docs, HTML, SCRIPT, STYLE};
 
-/// Loads nothing from other hosts, whatever the pages' scripts try.
+/// Allows nothing from other hosts, whatever the pages' scripts try.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
      img-src 'self' data:; font-src 'self' data:; connect-src 'self'; worker-src blob:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-const REDOC: &str = r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Duffy - ReDoc</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="redoc/page.css">
-</head>
-<body>
-<redoc spec-url="openapi.json"></redoc>
-<script src="redoc/redoc.standalone.js"></script>
-</body>
-</html>
-"#;
+const REDOC: &str = include_str!("../../assets/redoc/index.html");
 
 const PAGE_STYLE: &str = "body { margin: 0; padding: 0; }\n";
 
 /// Version 2.5.4 without its logo, which another host serves.
 const REDOC_SCRIPT: &[u8] = include_bytes!("../../assets/redoc/redoc.standalone.js");
 
-/// The pages, their files, and the description. `close` says what becomes of other methods than `GET` and `HEAD`.
+/// The pages, their files, and the description. `close` refuses other methods than `GET` and `HEAD`.
 pub fn routes<S: Clone + Send + Sync + 'static>(
     document: &utoipa::openapi::OpenApi,
     close: impl Fn(MethodRouter<S>) -> MethodRouter<S>,

@@ -1,79 +1,86 @@
-//! Every reply that is an error, made in one place.
+//! Makes every reply that is an error.
 //!
-//! A reply says what the client can do something about. Causes within the server go to the log,
-//! where the request's id leads to them.
+//! A reply says what the client can change. Causes within the server go to the log, under the
+//! request's id.
 
+use std::error::Error;
 use std::time::Duration;
 
 use axum::Json;
 use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use duffy_api::{Detail, ErrorReply, FieldError};
 
+use super::validate::Errors;
 use crate::credentials::CredentialsError;
 use crate::db::DbError;
 use crate::lifecycle::nodes::NodeError;
 use crate::lifecycle::request::error::SessionError;
 use crate::lifecycle::tenants::TenantError;
 
-/// What asks for credentials.
+/// Asks the client for credentials.
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"duffy\"");
 
-/// When to come again after something that passes by itself.
+/// When to retry after a fault that passes by itself.
 const SOON: Duration = Duration::from_secs(1);
 
-/// Why a request is not granted.
-#[derive(Debug)]
+/// Why a request is not granted. The text is the reply's `detail`.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ApiError {
     /// 400: the body cannot be decoded.
+    #[error("There was an error parsing the body")]
     UnreadableBody,
     /// 401: no credentials were given.
+    #[error("Not authenticated")]
     NotAuthenticated,
-    /// 401: what was given are no credentials.
+    /// 401: the header with the credentials is malformed.
+    #[error("Invalid authentication credentials")]
     InvalidCredentials,
     /// 401: the credentials are wrong.
+    #[error("Unauthorized")]
     Unauthorized,
     /// 403: not for this tenant.
+    #[error("Forbidden")]
     Forbidden,
     /// 403: not for this tenant, and why.
+    #[error("{0}")]
     ForbiddenBecause(String),
     /// 404: there is no such thing.
+    #[error("Not Found")]
     NotFound,
-    /// 405: not with this method.
-    MethodNotAllowed {
-        /// With which ones.
-        allow: HeaderValue,
-    },
-    /// 408: the body did not come in time.
+    /// 405: not with this method, but with those that the header `Allow` names.
+    #[error("Method Not Allowed")]
+    MethodNotAllowed(HeaderValue),
+    /// 408: the body was not received in time.
+    #[error("The body was not received in time")]
     BodyTimeout,
-    /// 409: it exists already.
+    /// 409: the name or address is taken.
+    #[error("{0}")]
     Conflict(String),
     /// 413: the body is too large.
+    #[error("The body is larger than 1 MiB")]
     BodyTooLarge,
-    /// 422: fields that do not fit.
+    /// 422: fields are invalid.
+    #[error("{}", Detail::Fields(.0.clone()))]
     Invalid(Vec<FieldError>),
-    /// 422: it cannot be done.
+    /// 422: the request cannot be fulfilled.
+    #[error("{0}")]
     Unprocessable(String),
-    /// 429: too many wrong keys.
-    TooManyFailures {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// 500: our fault; the cause has been logged.
+    /// 429: too many wrong keys, and how long to wait.
+    #[error("Too many failed authentications: wait as long as Retry-After says")]
+    TooManyFailures(Duration),
+    /// 500: a fault of the server. The cause is in the log.
+    #[error("Internal Server Error")]
     Internal,
-    /// 503: temporarily unavailable.
-    Unavailable {
-        /// What is in the way.
-        detail: &'static str,
-        /// When to try again.
-        retry_after: Duration,
-    },
+    /// 503: temporarily unavailable: why, and when to retry.
+    #[error("{0}")]
+    Unavailable(&'static str, Duration),
 }
 
 impl ApiError {
     /// 500, with the cause in the log.
-    pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
+    pub fn internal(cause: &(dyn Error + 'static)) -> Self {
         tracing::error!(error = cause, "the request failed");
         ApiError::Internal
     }
@@ -86,76 +93,49 @@ impl ApiError {
             }
             ApiError::Forbidden | ApiError::ForbiddenBecause(_) => StatusCode::FORBIDDEN,
             ApiError::NotFound => StatusCode::NOT_FOUND,
-            ApiError::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             ApiError::Conflict(_) => StatusCode::CONFLICT,
             ApiError::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::Invalid(_) | ApiError::Unprocessable(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ApiError::TooManyFailures { .. } => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::TooManyFailures(_) => StatusCode::TOO_MANY_REQUESTS,
             ApiError::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            ApiError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
-    fn detail(self) -> Detail {
-        let text = match self {
-            ApiError::UnreadableBody => "There was an error parsing the body",
-            ApiError::NotAuthenticated => "Not authenticated",
-            ApiError::InvalidCredentials => "Invalid authentication credentials",
-            ApiError::Unauthorized => "Unauthorized",
-            ApiError::Forbidden => "Forbidden",
-            ApiError::NotFound => "Not Found",
-            ApiError::MethodNotAllowed { .. } => "Method Not Allowed",
-            ApiError::BodyTimeout => "The body was not received in time",
-            ApiError::BodyTooLarge => "The body is larger than 1 MiB",
-            ApiError::TooManyFailures { .. } => {
-                "Too many failed authentications: wait as long as Retry-After says"
+    /// The header that belongs to the status. The original sends no challenge with
+    /// [`ApiError::Unauthorized`], and clients compare.
+    fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            ApiError::NotAuthenticated | ApiError::InvalidCredentials => {
+                Some((WWW_AUTHENTICATE, CHALLENGE))
             }
-            ApiError::Internal => "Internal Server Error",
-            ApiError::Unavailable { detail, .. } => detail,
-            ApiError::ForbiddenBecause(detail)
-            | ApiError::Conflict(detail)
-            | ApiError::Unprocessable(detail) => return Detail::Text(detail),
-            ApiError::Invalid(fields) => return Detail::Fields(fields),
-        };
-        Detail::Text(text.to_owned())
+            ApiError::MethodNotAllowed(allow) => Some((ALLOW, allow.clone())),
+            ApiError::TooManyFailures(wait) | ApiError::Unavailable(_, wait) => {
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                Some((RETRY_AFTER, HeaderValue::from(seconds)))
+            }
+            _ => None,
+        }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let header = match &self {
-            ApiError::NotAuthenticated | ApiError::InvalidCredentials => {
-                Some((WWW_AUTHENTICATE, CHALLENGE))
-            }
-            ApiError::MethodNotAllowed { allow } => Some((ALLOW, allow.clone())),
-            ApiError::TooManyFailures { retry_after }
-            | ApiError::Unavailable { retry_after, .. } => {
-                let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
-                Some((RETRY_AFTER, HeaderValue::from(seconds)))
-            }
-            ApiError::UnreadableBody
-            // The original sends no challenge with this one, and clients compare.
-            | ApiError::Unauthorized
-            | ApiError::Forbidden
-            | ApiError::ForbiddenBecause(_)
-            | ApiError::NotFound
-            | ApiError::BodyTimeout
-            | ApiError::Conflict(_)
-            | ApiError::BodyTooLarge
-            | ApiError::Invalid(_)
-            | ApiError::Unprocessable(_)
-            | ApiError::Internal => None,
+        let (status, header) = (self.status(), self.header());
+        let detail = match self {
+            ApiError::Invalid(fields) => Detail::Fields(fields),
+            other => Detail::Text(other.to_string()),
         };
-        let status = self.status();
-        let body = ErrorReply {
-            detail: self.detail(),
-        };
-        let mut reply = (status, Json(body)).into_response();
-        if let Some((name, value)) = header {
-            reply.headers_mut().insert(name, value);
-        }
-        reply
+        let body = Json(ErrorReply { detail });
+        (status, HeaderMap::from_iter(header), body).into_response()
+    }
+}
+
+impl From<Errors> for ApiError {
+    fn from(errors: Errors) -> Self {
+        ApiError::Invalid(errors.into_fields())
     }
 }
 
@@ -163,11 +143,8 @@ impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Unavailable(_) | DbError::Conflict(_) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "no database");
-                ApiError::Unavailable {
-                    detail: "The database is not available",
-                    retry_after: SOON,
-                }
+                tracing::error!(error = &error as &dyn Error, "database unavailable");
+                ApiError::Unavailable("The database is not available", SOON)
             }
             other => ApiError::internal(&other),
         }
@@ -177,10 +154,9 @@ impl From<DbError> for ApiError {
 impl From<CredentialsError> for ApiError {
     fn from(error: CredentialsError) -> Self {
         match error {
-            CredentialsError::Busy => ApiError::Unavailable {
-                detail: "Too many API keys are being checked",
-                retry_after: SOON,
-            },
+            CredentialsError::Busy => {
+                ApiError::Unavailable("Too many API keys are being checked", SOON)
+            }
             CredentialsError::UnfitKey
             | CredentialsError::Bcrypt(_)
             | CredentialsError::ThreadLost => ApiError::internal(&error),
@@ -204,30 +180,24 @@ impl From<SessionError> for ApiError {
                 duffy_config::python::text_repr(&pool)
             )),
             SessionError::ContextualizingFailed { .. } => {
-                tracing::error!(error = &error as &dyn std::error::Error, "no session");
-                ApiError::Unavailable {
-                    detail: "contextualization of nodes failed",
-                    retry_after: Duration::ZERO,
-                }
+                tracing::error!(error = &error as &dyn Error, "session not granted");
+                ApiError::Unavailable("contextualization of nodes failed", Duration::ZERO)
             }
             SessionError::LeaseLost { .. } => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "no session");
-                ApiError::Unavailable {
-                    detail: "The session was ended before its nodes were ready",
-                    retry_after: Duration::ZERO,
-                }
+                tracing::warn!(error = &error as &dyn Error, "session not granted");
+                ApiError::Unavailable(
+                    "The session was ended before its nodes were ready",
+                    Duration::ZERO,
+                )
             }
             SessionError::OtherRequest => ApiError::Unprocessable(
                 "this Idempotency-Key came with another request before: choose another key".into(),
             ),
-            SessionError::FirstStillRuns => ApiError::Unavailable {
-                detail: "The first request with this Idempotency-Key is still running",
-                retry_after: SOON,
-            },
-            SessionError::Stopping => ApiError::Unavailable {
-                detail: "The server is stopping",
-                retry_after: SOON,
-            },
+            SessionError::FirstStillRuns => ApiError::Unavailable(
+                "The first request with this Idempotency-Key is still running",
+                SOON,
+            ),
+            SessionError::Stopping => ApiError::Unavailable("The server is stopping", SOON),
             SessionError::Db(error) => error.into(),
         }
     }
@@ -281,10 +251,7 @@ mod tests {
 
     #[tokio::test]
     async fn waits_are_rounded_up_and_challenges_sent() {
-        let reply = ApiError::TooManyFailures {
-            retry_after: Duration::from_millis(1200),
-        }
-        .into_response();
+        let reply = ApiError::TooManyFailures(Duration::from_millis(1200)).into_response();
         assert_eq!(reply.status(), 429);
         assert_eq!(header(&reply, RETRY_AFTER), Some("2"));
         let reply = ApiError::NotAuthenticated.into_response();

@@ -1,5 +1,4 @@
-//! What handlers are handed of a request: the row's number in the path, the page of a list that is
-//! asked for, and the body.
+//! Extractors: the row's number in the path, the page of a history, and the body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::auth::Authenticated;
 use super::error::ApiError;
-use super::validate::{Errors, Form, Read, Unreadable, path_id, query_number, read_body};
+use super::validate::{Errors, Form, Read, path_id, query_number, read_body};
 use crate::context::Ctx;
 use crate::db::tenants::TenantRow;
 use crate::lifecycle::history::Page;
@@ -28,10 +27,10 @@ const MAX_BODY: usize = 1024 * 1024;
 /// Most bytes of a body that needs no permit.
 const SMALL_BODY: usize = 16 * 1024;
 
-/// Most bodies at once that are larger.
+/// Most larger bodies that are received at the same time.
 const LARGE_BODIES: usize = 16;
 
-/// Time in which a body has to come.
+/// Longest time for receiving a body.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The last part of the path, decoded.
@@ -51,12 +50,14 @@ impl<S: Sync> FromRequestParts<S> for LastSegment {
     }
 }
 
-/// Whose history is asked for, and which part of it: the last part of the path but one, and the
-/// parameters `after` and `limit`.
+/// A row and the page of its history. The row's number is the last part of the path but one, the page is in the parameters
+/// `after` and `limit`. Errors in all of them are reported together.
 #[derive(Debug)]
 pub struct HistoryOf {
-    owner: String,
-    query: Vec<(String, String)>,
+    /// The number of the row.
+    pub id: i64,
+    /// The page.
+    pub page: Page,
 }
 
 impl<S: Sync> FromRequestParts<S> for HistoryOf {
@@ -65,40 +66,22 @@ impl<S: Sync> FromRequestParts<S> for HistoryOf {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let owner = parts.uri.path().rsplit('/').nth(1).unwrap_or_default();
         // Every query can be read as pairs of texts.
-        let Query(query) = Query::try_from_uri(&parts.uri).unwrap_or_default();
-        Ok(Self {
-            owner: percent_decoded(owner),
-            query,
-        })
-    }
-}
-
-impl HistoryOf {
-    /// The row's number and the page; errors in all of them are told.
-    pub fn read(&self) -> Result<(i64, Page), ApiError> {
-        let mut errors = Errors::new();
-        let id = path_id(&self.owner, &mut errors);
+        let query: Query<Vec<(String, String)>> =
+            Query::try_from_uri(&parts.uri).unwrap_or_default();
+        let mut errors = Errors::default();
+        let id = errors.record(path_id(&percent_decoded(owner)));
+        let mut number = |name: &str, range| {
+            // If a parameter is there twice, the last one counts.
+            let (_, text) = query.iter().rfind(|(key, _)| key == name)?;
+            errors.record(query_number(name, text, range))
+        };
         let mut page = Page::default();
-        // Of a parameter that is there twice the last one counts.
-        if let Some(text) = self.parameter("limit") {
-            let limits = 1..=i64::from(Page::MAX_LIMIT);
-            if let Ok(limit) = query_number("limit", text, &limits, &mut errors) {
-                page.limit = u32::try_from(limit).unwrap_or(Page::MAX_LIMIT);
-            }
+        if let Some(limit) = number("limit", 1..=i64::from(Page::MAX_LIMIT)) {
+            page.limit = u32::try_from(limit).unwrap_or(Page::MAX_LIMIT);
         }
-        if let Some(text) = self.parameter("after")
-            && let Ok(after) = query_number("after", text, &(0..=i64::MAX), &mut errors)
-        {
-            page.after = after;
-        }
-        let id = errors.finish(id).map_err(ApiError::Invalid)?;
-        Ok((id.ok_or(ApiError::NotFound)?, page))
-    }
-
-    fn parameter(&self, name: &str) -> Option<&str> {
-        let mut pairs = self.query.iter().rev();
-        let found = pairs.find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
+        page.after = number("after", 0..=i64::MAX).unwrap_or(page.after);
+        let id = errors.finish(id.flatten())?.ok_or(ApiError::NotFound)?;
+        Ok(Self { id, page })
     }
 }
 
@@ -115,40 +98,10 @@ pub struct BodyReceiver {
 
 /// A body, or why it was not received. An extension of its request.
 #[derive(Debug, Clone)]
-struct Received(Arc<Result<Bytes, Refused>>, LargeBodyPermit);
+struct Received(Result<Bytes, ApiError>);
 
 /// The permit of a large body. The reply can be as large, and holds the permit until there is memory to send it.
-pub type LargeBodyPermit = Option<Arc<OwnedSemaphorePermit>>;
-
-/// The permit of a request's body.
-pub fn large_body_permit(request: &Request) -> LargeBodyPermit {
-    let received: &Received = request.extensions().get()?;
-    received.1.clone()
-}
-
-/// Why a body was not received.
-#[derive(Debug, Clone, Copy)]
-enum Refused {
-    TooLarge,
-    TooLate,
-    TooMany,
-    BrokenOff,
-}
-
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::TooLarge => ApiError::BodyTooLarge,
-            Refused::TooLate => ApiError::BodyTimeout,
-            Refused::TooMany => ApiError::Unavailable {
-                detail: "Too many large bodies are being received",
-                retry_after: BODY_DEADLINE,
-            },
-            // The client broke off: nobody reads this.
-            Refused::BrokenOff => ApiError::UnreadableBody,
-        }
-    }
-}
+pub type LargeBodyPermit = Option<OwnedSemaphorePermit>;
 
 impl BodyReceiver {
     /// No bodies received yet.
@@ -160,64 +113,64 @@ impl BodyReceiver {
 
     /// Receives the body of a request that may have one. A handler learns of a failure when it reads the body. The request holds
     /// no other permits before the body is received.
-    pub async fn receive(&self, request: Request) -> Request {
+    pub async fn receive(&self, request: Request) -> (Request, LargeBodyPermit) {
         if ![Method::POST, Method::PUT].contains(request.method()) {
-            return request;
+            return (request, None);
         }
         let (mut parts, body) = request.into_parts();
         let mut permit = None;
         let received = self.collect(&parts.headers, body, &mut permit).await;
-        let received = Received(Arc::new(received), permit.map(Arc::new));
-        parts.extensions.insert(received);
-        Request::from_parts(parts, HttpBody::empty())
+        parts.extensions.insert(Received(received));
+        (Request::from_parts(parts, HttpBody::empty()), permit)
     }
 
     async fn collect(
         &self,
         headers: &HeaderMap,
         mut body: HttpBody,
-        permit: &mut Option<OwnedSemaphorePermit>,
-    ) -> Result<Bytes, Refused> {
+        permit: &mut LargeBodyPermit,
+    ) -> Result<Bytes, ApiError> {
         let deadline = Instant::now() + BODY_DEADLINE;
         let announced = headers
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|length| length > MAX_BODY as u64) {
-            return Err(Refused::TooLarge);
+            return Err(ApiError::BodyTooLarge);
         }
         let mut bytes = BytesMut::new();
         loop {
             let frame = timeout_at(deadline, body.frame()).await;
-            let Some(frame) = frame.map_err(|_| Refused::TooLate)? else {
+            let Some(frame) = frame.map_err(|_| ApiError::BodyTimeout)? else {
                 return Ok(bytes.freeze());
             };
-            let frame = frame.map_err(|_| Refused::BrokenOff)?;
+            // The client broke off: nobody reads this error.
+            let frame = frame.map_err(|_| ApiError::UnreadableBody)?;
             let Some(data) = frame.data_ref() else {
                 continue;
             };
             let length = bytes.len() + data.len();
             if length > MAX_BODY {
-                return Err(Refused::TooLarge);
+                return Err(ApiError::BodyTooLarge);
             }
             if length > SMALL_BODY && permit.is_none() {
-                let taken = timeout_at(deadline, Arc::clone(&self.large).acquire_owned()).await;
-                let taken = taken.map_err(|_| Refused::TooMany)?;
-                *permit = Some(taken.map_err(|_| Refused::TooMany)?);
+                let free = timeout_at(deadline, Arc::clone(&self.large).acquire_owned()).await;
+                let busy = "Too many large bodies are being received";
+                let free = free.map_err(|_| ApiError::Unavailable(busy, BODY_DEADLINE))?;
+                *permit = free.ok();
             }
             bytes.extend_from_slice(data);
         }
     }
 }
 
-/// A request that changes something: who asks, and for what.
+/// A request that changes something: its tenant, and what it asks for.
 ///
-/// The body is read first, then the credentials are checked, then errors in the fields are reported: in this order the
-/// original finds what is wrong.
+/// The body is read first, then the credentials are checked, then errors in the fields are reported, in the order of the
+/// original.
 #[derive(Debug)]
 pub struct Submission<T> {
     tenant: TenantRow,
-    value: Read<T>,
-    errors: Errors,
+    form: Read<T>,
 }
 
 impl<T: Form + Send> FromRequest<Ctx> for Submission<T> {
@@ -225,85 +178,68 @@ impl<T: Form + Send> FromRequest<Ctx> for Submission<T> {
 
     async fn from_request(request: Request, ctx: &Ctx) -> Result<Self, ApiError> {
         let (mut parts, _) = request.into_parts();
-        let (value, errors) = read_form(&parts)?;
+        let form = read_form(&mut parts)?;
         let Authenticated(tenant) = Authenticated::from_request_parts(&mut parts, ctx).await?;
-        Ok(Self {
-            tenant,
-            value,
-            errors,
-        })
+        Ok(Self { tenant, form })
     }
 }
 
 /// Reads the fields of a body. The tree of the body, which takes many times the memory of its text, is gone after that.
-fn read_form<T: Form>(parts: &Parts) -> Result<(Read<T>, Errors), ApiError> {
-    let received: Option<&Received> = parts.extensions.get();
-    let received = received.ok_or(ApiError::UnreadableBody)?;
-    let bytes = received.0.as_ref().as_ref().map_err(|refused| *refused)?;
+fn read_form<T: Form>(parts: &mut Parts) -> Result<Read<T>, ApiError> {
+    let received = parts.extensions.remove();
+    let Received(bytes) = received.ok_or(ApiError::UnreadableBody)?;
     let content_type = parts.headers.get(CONTENT_TYPE);
     let content_type = content_type.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let body = read_body(content_type.as_deref(), bytes).map_err(|error| match error {
-        Unreadable::Json(error) => ApiError::Invalid(vec![*error]),
-        Unreadable::Encoding => ApiError::UnreadableBody,
-    })?;
-    let mut errors = Errors::new();
-    let value = T::read(&body, &mut errors);
-    Ok((value, errors))
+    let body = read_body(content_type.as_deref(), &bytes?)?;
+    Ok(T::from_body(&body))
 }
 
 impl<T> Submission<T> {
-    /// The tenant that asks, and for what.
+    /// The tenant, and what it asks for.
     pub fn read(self) -> Result<(TenantRow, T), ApiError> {
-        let value = self.errors.finish(self.value).map_err(ApiError::Invalid)?;
-        Ok((self.tenant, value))
+        Ok((self.tenant, self.form?))
     }
 
     /// The same with the row's number in the path. Errors in both are reported together.
     pub fn read_for(self, id: &LastSegment) -> Result<(TenantRow, i64, T), ApiError> {
-        let mut errors = Errors::new();
-        let id = path_id(&id.0, &mut errors);
-        errors.append(self.errors);
-        let both = id.and_then(|id| Ok((id, self.value?)));
-        let (id, value) = errors.finish(both).map_err(ApiError::Invalid)?;
-        Ok((self.tenant, id.ok_or(ApiError::NotFound)?, value))
+        let mut errors = Errors::default();
+        let id = errors.record(path_id(&id.0));
+        let form = errors.record(self.form);
+        match errors.finish((id.flatten(), form))? {
+            (Some(id), Some(form)) => Ok((self.tenant, id, form)),
+            _ => Err(ApiError::NotFound),
+        }
     }
 }
 
 impl LastSegment {
-    /// The row's number; one that no row can have is not found.
+    /// The row's number. One that no row can have is not found.
     pub fn id(&self) -> Result<i64, ApiError> {
-        let mut errors = Errors::new();
-        let id = path_id(&self.0, &mut errors);
-        let id = errors.finish(id).map_err(ApiError::Invalid)?;
-        id.ok_or(ApiError::NotFound)
+        path_id(&self.0)?.ok_or(ApiError::NotFound)
     }
 }
 
-/// By which a repeated request is known.
+/// The header that identifies a repeated request.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// Longest key, in characters.
+/// Longest key of a request, in characters.
 const MAX_KEY: usize = 255;
 
-/// The key by which a repeated request is known, if it has one.
+/// Reads the key that identifies a repeated request, if there is one.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else {
+    let Some(key) = values.next() else {
         return Ok(None);
     };
-    let key = value.to_str().ok().filter(|key| {
-        let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-        (1..=MAX_KEY).contains(&key.len()) && visible
-    });
-    match (key, values.next()) {
-        (Some(key), None) => Ok(Some(key.to_owned())),
-        (_, Some(_)) => Err(ApiError::Unprocessable(
-            "there is more than one Idempotency-Key".into(),
-        )),
-        (None, None) => Err(ApiError::Unprocessable(format!(
-            "an Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters"
-        ))),
-    }
+    let is_visible = key.as_bytes().iter().all(u8::is_ascii_graphic);
+    let why = match key.to_str() {
+        _ if values.next().is_some() => "there is more than one Idempotency-Key".into(),
+        Ok(key) if is_visible && (1..=MAX_KEY).contains(&key.len()) => {
+            return Ok(Some(key.to_owned()));
+        }
+        _ => format!("an Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters"),
+    };
+    Err(ApiError::Unprocessable(why))
 }
 
 #[cfg(test)]

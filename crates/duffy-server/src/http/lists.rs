@@ -1,4 +1,4 @@
-//! Lists, which can be large: a limited number is made at once, and requests for the same list share one.
+//! Lists, which can be large: a limited number is made at the same time, and requests for the same list share one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::error::ApiError;
 
-/// Most lists that are made at once.
+/// Most lists that are made at the same time.
 const AT_ONCE: usize = 2;
 
 /// How long a request waits until its list is made.
 const QUEUE: Duration = Duration::from_secs(15);
 
-/// Which list.
+/// A list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum List {
     /// The nodes in use.
@@ -34,7 +34,7 @@ pub fn new() -> Lists {
     Arc::new(duffy_web::Lists::new(AT_ONCE, QUEUE))
 }
 
-/// What `read` gives, in JSON.
+/// Writes what `read` returns in JSON.
 pub async fn written<T: Serialize>(
     read: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<Bytes, ApiError> {
@@ -49,9 +49,6 @@ impl From<ListError<ApiError>> for ApiError {
             ListError::Busy => "Too many lists are being made",
             ListError::FailedForAnother => "The list could not be made",
         };
-        ApiError::Unavailable {
-            detail,
-            retry_after: Duration::from_secs(1),
-        }
+        ApiError::Unavailable(detail, Duration::from_secs(1))
     }
 }

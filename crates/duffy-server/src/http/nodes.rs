@@ -17,7 +17,7 @@ use crate::lifecycle::{history, nodes, views};
 
 /// List the nodes in use.
 ///
-/// Those in use: retired ones are left out.
+/// Retired nodes are left out.
 #[utoipa::path(
     get, path = "/api/v1/nodes", tag = "nodes",
     operation_id = "get_all_nodes_api_v1_nodes_get",
@@ -72,16 +72,17 @@ pub async fn show_node(
 
 /// List what happened to a node.
 ///
-/// Oldest first. A tenant sees what belongs to its own sessions, without `actor` and `detail`.
+/// Oldest events first. A tenant sees the events of its own sessions, without `actor` and
+/// `detail`.
 #[utoipa::path(
     get, path = "/api/v1/nodes/{id}/events", tag = "nodes",
     operation_id = "get_node_events_api_v1_nodes__id__events_get",
     params(
         ("id" = i64, Path, description = "Number of the node"),
-        ("limit" = Option<u32>, Query, description = "How many events at most",
+        ("limit" = Option<u32>, Query, description = "Maximum number of events",
             minimum = 1, maximum = 10000, example = 1000),
         ("after" = Option<i64>, Query, minimum = 0,
-            description = "Only later ones than the event of this number: for the next page, that of the last one seen"),
+            description = "Only events after the one with this number: for the next page, the last one seen"),
     ),
     responses((status = 200, description = "The events", body = EventResultCollection),
         AuthErrors, NotFoundError, InputErrors, ServerErrors),
@@ -91,9 +92,8 @@ pub async fn list_node_events(
     State(ctx): State<Ctx>,
     Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
-    of: HistoryOf,
+    HistoryOf { id, page }: HistoryOf,
 ) -> Result<SharedBytes, ApiError> {
-    let (id, page) = of.read()?;
     let only = (!tenant.is_admin).then_some(tenant.id);
     let read = async {
         let events = history::list_node_events(&ctx, id, only, page).await?;
@@ -107,7 +107,7 @@ pub async fn list_node_events(
 
 /// Register a node.
 ///
-/// For administrators: registers a machine that pools with `reuse-nodes` can pick.
+/// For administrators. Pools with `reuse-nodes` can pick the node.
 #[utoipa::path(
     post, path = "/api/v1/nodes", tag = "nodes",
     operation_id = "create_node_api_v1_nodes_post",

@@ -1,5 +1,7 @@
-//! The API's description for programs and for people; the endpoints describe themselves where
-//! they stand, the rest is here.
+//! The API's description for programs and for people. Each endpoint is described beside its
+//! handler, everything else here.
+
+#![expect(dead_code, reason = "types that describe requests and replies")]
 
 use duffy_api::{Detail, ErrorReply};
 use utoipa::openapi::schema::AnyOfBuilder;
@@ -7,7 +9,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
 
-/// What is not about one endpoint.
+/// The parts of the description that belong to no endpoint.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -18,7 +20,7 @@ use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
     ),
     tags(
         (name = "sessions", description = "Machines lent for a time"),
-        (name = "pools", description = "Alike machines, kept ready to be lent"),
+        (name = "pools", description = "Machines of one kind, kept ready to be lent"),
         (name = "nodes", description = "The machines themselves"),
         (name = "tenants", description = "Who may borrow machines"),
     ),
@@ -45,14 +47,13 @@ pub fn frame() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// Replies to who may not ask this.
+/// Replies to a request that is not permitted.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "describes replies, is none")]
 pub enum AuthErrors {
-    /// Credentials are needed, or they are wrong
+    /// The credentials are missing or wrong
     #[response(status = 401, example = json!({"detail": "Not authenticated"}))]
     Unauthorized(ErrorReply),
-    /// The tenant is retired, or this is not for it, or its quota is exceeded
+    /// The tenant is retired, lacks the permission, or exceeds its quota
     #[response(status = 403, example = json!({"detail": "Forbidden"}))]
     Forbidden(ErrorReply),
     /// Too many wrong keys: wait as long as `Retry-After` says
@@ -60,30 +61,28 @@ pub enum AuthErrors {
     TooManyFailures(ErrorReply),
 }
 
-/// Replies to input that does not fit.
+/// Replies to invalid input.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "describes replies, is none")]
 pub enum InputErrors {
     /// The body cannot be decoded
     #[response(status = 400)]
     Unreadable(ErrorReply),
-    /// The body did not come in time
+    /// The body was not received in time
     #[response(status = 408)]
     TooSlow(ErrorReply),
     /// The body is larger than 1 MiB
     #[response(status = 413)]
     TooLarge(ErrorReply),
-    /// A text that says what cannot be done, or a list of the fields that do not fit
+    /// A text that says why the request cannot be fulfilled, or a list of the invalid fields
     #[response(status = 422, example = json!({"detail": [{
         "type": "missing", "loc": ["body", "nodes_specs"], "msg": "Field required", "input": {}
     }]}))]
     Unprocessable(ValidationReply),
 }
 
-/// The reply to input that does not fit.
+/// The reply to invalid input.
 #[derive(ToSchema)]
 #[schema(as = HTTPValidationError)]
-#[expect(dead_code, reason = "describes a reply, is none")]
 pub struct ValidationReply {
     /// What is wrong.
     detail: Detail,
@@ -93,26 +92,20 @@ pub struct ValidationReply {
 #[derive(IntoResponses)]
 #[response(status = 404, description = "There is no such thing",
     example = json!({"detail": "Not Found"}))]
-#[expect(dead_code, reason = "describes a reply, is none")]
 pub struct NotFoundError(ErrorReply);
 
-/// The reply when there is one already.
+/// The reply when a name or address is taken.
 #[derive(IntoResponses)]
-#[response(
-    status = 409,
-    description = "There is one with this name or address already"
-)]
-#[expect(dead_code, reason = "describes a reply, is none")]
+#[response(status = 409, description = "The name or address is taken")]
 pub struct ConflictError(ErrorReply);
 
-/// Replies when it is not the client's fault.
+/// Replies to faults of the server.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "describes replies, is none")]
 pub enum ServerErrors {
-    /// Our fault; the log says more under the reply's `X-Request-Id`
+    /// A fault of the server; the log has details under the reply's `X-Request-Id`
     #[response(status = 500, example = json!({"detail": "Internal Server Error"}))]
     Internal(ErrorReply),
-    /// Not now: try again after as many seconds as `Retry-After` says
+    /// Temporarily unavailable: retry after the seconds in `Retry-After`
     #[response(status = 503)]
     Unavailable(ErrorReply),
 }
@@ -122,7 +115,6 @@ pub enum ServerErrors {
 #[derive(ToSchema)]
 #[schema(examples("6h", "1d12h", 3600))]
 #[serde(untagged)]
-#[expect(dead_code, reason = "describes input, is none")]
 enum Lifetime {
     /// With units.
     Text(String),
@@ -133,7 +125,6 @@ enum Lifetime {
 /// A tenant to create.
 #[derive(ToSchema)]
 #[schema(as = TenantCreateModel)]
-#[expect(dead_code, reason = "describes input, is none")]
 pub struct TenantCreateBody {
     /// Unique name.
     name: String,
@@ -156,12 +147,11 @@ pub struct TenantCreateBody {
 /// What to change about a tenant; at least one member.
 #[derive(ToSchema)]
 #[schema(as = TenantUpdateModel)]
-#[expect(dead_code, reason = "describes input, is none")]
 pub struct TenantUpdateBody {
     /// New SSH public keys, a line each.
     #[schema(required = false)]
     ssh_key: Option<String>,
-    /// A UUID to be the new API key, or `reset` to be given one.
+    /// The new API key, a UUID, or `reset` for a random one.
     #[schema(required = false)]
     api_key: Option<String>,
     /// How many nodes it may hold at once; `null` for the default.
@@ -175,19 +165,18 @@ pub struct TenantUpdateBody {
     session_lifetime_max: Option<Lifetime>,
 }
 
-/// Whether a tenant is to be active.
+/// Retires or reactivates a tenant.
 #[derive(ToSchema)]
 #[schema(as = TenantRetireModel)]
-#[expect(dead_code, reason = "describes input, is none")]
 pub struct TenantRetireBody {
-    /// `false` retires it, `true` takes it back.
+    /// `false` retires it, `true` reactivates it.
     active: bool,
 }
 
 /// What to change about a tenant: its keys, quota or lifetimes, or whether it is active.
 pub struct TenantChangeBody;
 
-// By hand: the derived form says "exactly one of", and a body can be both.
+// By hand: the derived form says "exactly one of", but a body can match both.
 impl PartialSchema for TenantChangeBody {
     fn schema() -> RefOr<Schema> {
         AnyOfBuilder::new()

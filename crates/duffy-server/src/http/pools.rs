@@ -38,7 +38,7 @@ pub async fn show_pool(
 ) -> Result<Json<PoolResult>, ApiError> {
     match views::find_pool(&ctx, &name).await? {
         PoolView::Unknown => Err(ApiError::NotFound),
-        // One that others extend, and that has no nodes of its own.
+        // Other pools extend it; it has no nodes of its own.
         PoolView::Unfilled => Err(ApiError::Unprocessable("Unprocessable Entity".into())),
         PoolView::Pool(pool) => Ok(Json(PoolResult {
             action: Action::Get,

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::error::ApiError;
-use super::input::{BodyReceiver, LargeBodyPermit, large_body_permit};
+use super::input::{BodyReceiver, LargeBodyPermit};
 use super::{cross_site, sessions};
 use crate::actor;
 
@@ -85,23 +85,19 @@ pub async fn handle(
         tracing::warn!("a request from a page of another site is refused");
         return refused.into_response();
     }
-    let request = limits.bodies.receive(request).await;
+    let (request, body_permit) = limits.bodies.receive(request).await;
     let session_permit = if is_for_session {
         let permit = Arc::clone(&limits.sessions).acquire_owned();
         let Ok(permit) = tokio::time::timeout(limits.session_queue, permit).await else {
             tracing::warn!("too many sessions are being requested, one is refused");
-            return ApiError::Unavailable {
-                detail: "Too many sessions are being requested",
-                retry_after: limits.session_queue,
-            }
-            .into_response();
+            let detail = "Too many sessions are being requested";
+            return ApiError::Unavailable(detail, limits.session_queue).into_response();
         };
         Some(permit)
     } else {
         None
     };
     let permit = Arc::clone(&limits.running).acquire_owned().await;
-    let body_permit = large_body_permit(&request);
     let name = format!("request {}", info.id);
     let work = async move {
         let mut reply = next.run(request).await;
@@ -121,11 +117,8 @@ pub async fn handle(
         }
         Err(_) => {
             tracing::error!("the request takes too long, its client gets an error");
-            ApiError::Unavailable {
-                detail: "The request took too long",
-                retry_after: Duration::from_secs(1),
-            }
-            .into_response()
+            let detail = "The request took too long";
+            ApiError::Unavailable(detail, Duration::from_secs(1)).into_response()
         }
     }
 }

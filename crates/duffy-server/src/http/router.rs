@@ -1,4 +1,4 @@
-//! Every route, on one page.
+//! Every route.
 
 use std::sync::Arc;
 
@@ -21,32 +21,26 @@ use crate::db::tenants::find_tenant_by_name;
 
 /// The endpoints of the API, with their description.
 fn endpoints() -> OpenApiRouter<Ctx> {
-    OpenApiRouter::with_openapi(openapi::frame())
-        .routes(closed(routes!(
-            sessions::list_sessions,
-            sessions::create_session
-        )))
-        .routes(closed(routes!(
-            sessions::show_session,
-            sessions::update_session
-        )))
-        .routes(closed(routes!(sessions::list_session_events)))
-        .routes(closed(routes!(pools::list_pools)))
-        .routes(closed(routes!(pools::show_pool)))
-        .routes(closed(routes!(nodes::list_nodes, nodes::create_node)))
-        .routes(closed(routes!(nodes::show_node)))
-        .routes(closed(routes!(nodes::list_node_events)))
-        .routes(closed(routes!(
-            tenants::list_tenants,
-            tenants::create_tenant
-        )))
-        .routes(closed(routes!(
-            tenants::show_tenant,
-            tenants::update_tenant
-        )))
+    let endpoints = [
+        routes!(sessions::list_sessions, sessions::create_session),
+        routes!(sessions::show_session, sessions::update_session),
+        routes!(sessions::list_session_events),
+        routes!(pools::list_pools),
+        routes!(pools::show_pool),
+        routes!(nodes::list_nodes, nodes::create_node),
+        routes!(nodes::show_node),
+        routes!(nodes::list_node_events),
+        routes!(tenants::list_tenants, tenants::create_tenant),
+        routes!(tenants::show_tenant, tenants::update_tenant),
+    ];
+    let frame = OpenApiRouter::with_openapi(openapi::frame());
+    endpoints
+        .into_iter()
+        .map(closed)
+        .fold(frame, OpenApiRouter::routes)
 }
 
-/// The web API: endpoints, documentation and health, with what is done around each request.
+/// The web API: endpoints, documentation and health, with limits around each request.
 pub fn router(ctx: Ctx) -> Router {
     let config = Arc::clone(&ctx.config);
     let is_trusted = move |address| {
@@ -79,25 +73,17 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
     endpoints().into_openapi()
 }
 
-/// Refuses other methods than those described, also `HEAD`, as in the original.
+/// Refuses methods that are not described, `HEAD` too, as in the original.
 fn closed((schemas, paths, route): UtoipaMethodRouter<Ctx>) -> UtoipaMethodRouter<Ctx> {
     let described = |item: &PathItem| {
-        [
-            ("GET", item.get.is_some()),
-            ("POST", item.post.is_some()),
-            ("PUT", item.put.is_some()),
-        ]
+        let operations = [("GET", &item.get), ("POST", &item.post), ("PUT", &item.put)];
+        operations.map(|(method, operation)| operation.as_ref().map(|_| method))
     };
-    let methods: Vec<&str> = paths
-        .paths
-        .values()
-        .flat_map(described)
-        .filter_map(|(method, there)| there.then_some(method))
-        .collect();
+    let methods: Vec<&str> = paths.paths.values().flat_map(described).flatten().collect();
     let allow = HeaderValue::try_from(methods.join(", "))
         .unwrap_or_else(|_| HeaderValue::from_static("GET"));
-    let head = ApiErrorHandler(allow.clone());
-    let route = refusing(route, allow).head(async move || head.refuse());
+    let head = allow.clone();
+    let route = refusing(route, allow).head(async move || ApiError::MethodNotAllowed(head));
     (schemas, paths, route)
 }
 
@@ -105,20 +91,7 @@ fn refusing<S: Clone + Send + Sync + 'static>(
     route: MethodRouter<S>,
     allow: HeaderValue,
 ) -> MethodRouter<S> {
-    let handler = ApiErrorHandler(allow);
-    route.fallback(async move || handler.refuse())
-}
-
-/// Answers what is not allowed.
-#[derive(Clone)]
-struct ApiErrorHandler(HeaderValue);
-
-impl ApiErrorHandler {
-    fn refuse(&self) -> ApiError {
-        ApiError::MethodNotAllowed {
-            allow: self.0.clone(),
-        }
-    }
+    route.fallback(async move || ApiError::MethodNotAllowed(allow))
 }
 
 /// Whether the server can do its work: 200 when the database answers.

@@ -1,33 +1,39 @@
-//! Sessions over HTTP.
+//! Sessions over HTTP. A session is given back if no client receives the reply that grants it.
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use duffy_api::{
     Action, EventResultCollection, SessionCreate, SessionResult, SessionResultCollection,
     SessionUpdate,
 };
 use duffy_web::SharedBytes;
+use duffy_web::grant::{Confirmation, Grant};
+use tracing::{Instrument, Span};
 
-use super::auth::{Authenticated, MaybeAuthenticated};
+use super::auth::Authenticated;
 use super::error::ApiError;
-use super::grant;
 use super::input::{HistoryOf, LastSegment, Submission, idempotency_key};
 use super::lists::{List, Lists, written};
 use super::openapi::{AuthErrors, InputErrors, NotFoundError, ServerErrors};
+use crate::actor;
 use crate::context::Ctx;
 use crate::lifecycle::history::SessionHistory;
+use crate::lifecycle::request::idempotency::Promise;
 use crate::lifecycle::sessions::SessionChange;
-use crate::lifecycle::{history, sessions, views};
+use crate::lifecycle::{history, request, sessions, views};
 
 /// Where sessions are listed and requested.
 pub const PATH: &str = "/api/v1/sessions";
 
+/// The header of a reply that an earlier request with the same key got.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+
 /// List the running sessions.
 ///
-/// Active ones: an administrator, and who doesn't authenticate, sees those of all tenants, a
-/// tenant its own.
+/// Lists active sessions. A tenant sees its own; an administrator, and a client without
+/// credentials, sees those of all tenants.
 #[utoipa::path(
     get, path = "/api/v1/sessions", tag = "sessions",
     operation_id = "get_all_sessions_api_v1_sessions_get",
@@ -38,8 +44,9 @@ pub const PATH: &str = "/api/v1/sessions";
 pub async fn list_sessions(
     State(ctx): State<Ctx>,
     Extension(lists): Extension<Lists>,
-    MaybeAuthenticated(tenant): MaybeAuthenticated,
+    tenant: Option<Authenticated>,
 ) -> Result<SharedBytes, ApiError> {
+    let tenant = tenant.map(|Authenticated(tenant)| tenant);
     let only = tenant
         .filter(|tenant| !tenant.is_admin)
         .map(|tenant| tenant.id);
@@ -80,16 +87,17 @@ pub async fn show_session(
 
 /// List what happened to a session, and to its nodes while it had them.
 ///
-/// Oldest first. A tenant sees its own sessions' events, without `actor` and `detail`.
+/// Oldest events first. A tenant sees the events of its own sessions, without `actor` and
+/// `detail`.
 #[utoipa::path(
     get, path = "/api/v1/sessions/{id}/events", tag = "sessions",
     operation_id = "get_session_events_api_v1_sessions__id__events_get",
     params(
         ("id" = i64, Path, description = "Number of the session"),
-        ("limit" = Option<u32>, Query, description = "How many events at most",
+        ("limit" = Option<u32>, Query, description = "Maximum number of events",
             minimum = 1, maximum = 10000, example = 1000),
         ("after" = Option<i64>, Query, minimum = 0,
-            description = "Only later ones than the event of this number: for the next page, that of the last one seen"),
+            description = "Only events after the one with this number: for the next page, the last one seen"),
     ),
     responses((status = 200, description = "The events", body = EventResultCollection),
         AuthErrors, NotFoundError, InputErrors, ServerErrors),
@@ -99,9 +107,8 @@ pub async fn list_session_events(
     State(ctx): State<Ctx>,
     Extension(lists): Extension<Lists>,
     Authenticated(tenant): Authenticated,
-    of: HistoryOf,
+    HistoryOf { id, page }: HistoryOf,
 ) -> Result<SharedBytes, ApiError> {
-    let (id, page) = of.read()?;
     let only = (!tenant.is_admin).then_some(tenant.id);
     let read = async {
         match history::list_session_events(&ctx, id, only, page).await? {
@@ -120,9 +127,10 @@ pub async fn list_session_events(
 ///
 /// All nodes are granted or none. The reply comes when the tenant's SSH keys are on all of them.
 ///
-/// With an `Idempotency-Key` the request can be repeated when its reply was lost: it gets the
-/// first one's reply, also while that one still runs. Only what was granted is remembered, for 24
-/// hours at least: what was refused changed nothing, and may be asked for again with its key.
+/// With an `Idempotency-Key` the request can be repeated if its reply was lost. A repeated
+/// request gets the reply of the first one, and waits for it while the first one runs. Only
+/// granted requests are remembered, for at least 24 hours. A refused request changed nothing and
+/// can be repeated with its key.
 #[utoipa::path(
     post, path = "/api/v1/sessions", tag = "sessions",
     operation_id = "create_session_api_v1_sessions_post",
@@ -130,8 +138,8 @@ pub async fn list_session_events(
         "nodes_specs": [{"pool": "virtual-centos9stream-x86_64-small", "quantity": 1}]
     })),
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
-        pattern = "^[!-~]+$", description = "What tells this request from others of the tenant: \
-        drawn at random, and the same when the request is repeated")),
+        pattern = "^[!-~]+$", description = "Identifies the request among those of the \
+        tenant: a random text, the same when the request is repeated")),
     responses((status = 201, description = "The session, its nodes deployed", body = SessionResult,
             headers(("Idempotent-Replayed" = Option<bool>,
                 description = "`true` when this is the reply to an earlier request"))),
@@ -145,12 +153,55 @@ pub async fn create_session(
 ) -> Result<Response, ApiError> {
     let (tenant, create) = submission.read()?;
     let key = idempotency_key(&headers)?;
-    grant::request_session(ctx, tenant, create, key).await
+    let session = request::request_session(&ctx, &tenant, create, key).await?;
+    let confirmation = session.promise.clone().map(|promise| {
+        let keep = keep(ctx.clone(), promise).instrument(Span::current());
+        Box::pin(actor::carry(keep)) as Confirmation
+    });
+    let tasks = ctx.tasks.clone();
+    let give_back = actor::carry(give_back(ctx, session.id, session.promise));
+    let grant = Grant::new(session.id, &tasks, give_back);
+    let mut reply = grant.reply(StatusCode::CREATED, session.reply, confirmation);
+    if session.replayed {
+        let yes = HeaderValue::from_static("true");
+        reply.headers_mut().insert(REPLAYED, yes);
+    }
+    Ok(reply)
+}
+
+/// Retires a session whose reply no client received: now, or after a while if its request has a
+/// key, with which the client can ask again.
+async fn give_back(ctx: Ctx, id: i64, promise: Option<Promise>) {
+    let result = match promise {
+        None => request::give_back(&ctx, id).await,
+        Some(promise) => promise.wait_and_break(&ctx).await,
+    };
+    if let Err(error) = result {
+        // It ends when it expires.
+        tracing::error!(
+            session.id = id,
+            error = &error as &dyn std::error::Error,
+            "cannot retire a session whose reply nobody received"
+        );
+    }
+}
+
+/// Records that the reply is sent. If that fails, the connection breaks off: the session will be
+/// given back, so no client may learn of it.
+async fn keep(ctx: Ctx, promise: Promise) -> Result<(), axum::Error> {
+    match promise.keep(&ctx).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(axum::Error::new("the session was given back")),
+        Err(error) => {
+            tracing::warn!(session.id = promise.session_id, %error, "cannot hand a session over");
+            Err(axum::Error::new(error))
+        }
+    }
 }
 
 /// Extend, shorten or retire a session.
 ///
-/// Retire it with `active: false`, or move its end: to a point of time, or by an offset.
+/// Retire it with `active: false`, or move its end to a point of time or by an offset.
 #[utoipa::path(
     put, path = "/api/v1/sessions/{id}", tag = "sessions",
     operation_id = "update_session_api_v1_sessions__id__put",

@@ -25,7 +25,7 @@ use crate::lifecycle::views;
 
 /// List tenants.
 ///
-/// An administrator sees all, retired ones too; a tenant sees itself.
+/// An administrator sees all tenants, retired ones too; a tenant sees itself.
 #[utoipa::path(
     get, path = "/api/v1/tenants", tag = "tenants",
     operation_id = "get_all_tenants_api_v1_tenants_get",
@@ -76,7 +76,7 @@ pub async fn show_tenant(
 
 /// Create a tenant; its API key is shown this once.
 ///
-/// For administrators. The reply shows the API key, this once.
+/// For administrators. No other reply shows the API key.
 #[utoipa::path(
     post, path = "/api/v1/tenants", tag = "tenants",
     operation_id = "create_tenant_api_v1_tenants_post",
@@ -95,19 +95,18 @@ pub async fn create_tenant(
     if !tenant.is_admin {
         return Err(ApiError::Forbidden);
     }
-    let keys = create.ssh_key.clone();
     let reply = TenantCreateResult {
         action: Action::Post,
         tenant: tenants::create_tenant(&ctx, create).await?,
     };
-    warn_of_useless_keys(&reply.tenant.name, &keys);
+    warn_of_useless_keys(&reply.tenant.name, &reply.tenant.ssh_key);
     Ok((StatusCode::CREATED, Json(reply)))
 }
 
-/// Change, retire or take back a tenant.
+/// Change, retire or reactivate a tenant.
 ///
-/// For administrators. Either new keys, quota or lifetimes, or `active` alone, which retires the
-/// tenant and ends its sessions, or takes it back.
+/// For administrators. Either changes keys, quota or lifetimes; or, with `active` alone, retires
+/// the tenant and ends its sessions, or reactivates it.
 #[utoipa::path(
     put, path = "/api/v1/tenants/{id}", tag = "tenants",
     operation_id = "update_tenant_api_v1_tenants__id__put",
@@ -128,7 +127,7 @@ pub async fn update_tenant(
 ) -> Result<Json<TenantUpdateResult>, ApiError> {
     let (tenant, id, change) = submission.read_for(&id)?;
     if !tenant.is_admin {
-        // As in the original, that there is no such tenant, or no more, goes before.
+        // As in the original, a tenant that does not exist or is retired is reported first.
         let found = views::find_tenant(&ctx, id)
             .await?
             .ok_or(ApiError::NotFound)?;
@@ -155,14 +154,15 @@ pub async fn update_tenant(
     }))
 }
 
-/// Any text is taken for a key, as in the original. Nobody gets into nodes by some of them.
+/// Warns of lines with which nobody can log in to nodes. As in the original, any text is accepted
+/// as a key.
 fn warn_of_useless_keys(name: &str, keys: &str) {
     let lines = lines_without_key(keys);
     if !lines.is_empty() {
         tracing::warn!(
             tenant.name = name,
             ?lines,
-            "these lines of the tenant's SSH key are no OpenSSH public keys"
+            "these lines of the tenant's SSH key are not OpenSSH public keys"
         );
     }
 }

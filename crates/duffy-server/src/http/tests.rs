@@ -1,5 +1,5 @@
-//! The router as a client sees it: routes, methods, headers, who may ask, and in which order
-//! things are found wrong.
+//! The router as a client sees it: routes, methods, headers, permissions, and the order in which
+//! errors are found.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ nodepools:
     pool: {extends: abstract, fill-level: 1}
 ";
 
-/// Three tenants: `admin` is 1, `tenant` is 2, `retired` is 4; each one's key is its name. The
-/// database goes with the directory.
+/// Three tenants: `admin` is 1, `tenant` is 2, `retired` is 4. The key of each is its name. The
+/// database is removed with the directory.
 async fn context(down: bool) -> (Ctx, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("duffy.yaml");
@@ -82,7 +82,7 @@ impl Reply {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Kinds and places of the fields that did not fit.
+    /// Types and paths of the invalid fields.
     fn fields(&self) -> Value {
         let fields = self.body["detail"].as_array().unwrap().iter();
         fields.map(|f| json!([f["type"], f["loc"]])).collect()
@@ -276,7 +276,7 @@ async fn the_body_is_read_before_the_credentials_and_the_fields_after() {
         )
         .await;
     assert_eq!(reply.status, 404);
-    // What only an administrator may is looked at last.
+    // The administrator's permission is checked last.
     let reply = api.ask("POST", "/api/v1/nodes", "tenant", b"{}").await;
     assert_eq!(reply.status, 422);
     let node = br#"{"hostname": "h", "ipaddr": "192.0.2.1"}"#;
@@ -428,7 +428,7 @@ async fn the_description_has_all_that_is_served() {
         document["components"]["securitySchemes"]["HTTPBasic"]["scheme"],
         "basic"
     );
-    // Every reference leads somewhere.
+    // Every reference has its target.
     let text = document.to_string();
     for reference in text.split("\"#").skip(1) {
         let pointer = reference.split('"').next().unwrap();

@@ -1,24 +1,23 @@
 //! From the bytes of a request to its typed value, or to every error in it.
 //!
-//! Errors have the shape, the kinds and the places that clients of the original know (those of
-//! `pydantic` v2 under `FastAPI`). `json` reads a body into a tree, `scalars` turn one value into
-//! one Rust value, `fields` walk the tree and collect what did not fit, and `requests` say which
-//! members each request has.
+//! Errors have the form, the kinds and the paths that clients of the original know (those of
+//! `pydantic` v2 under `FastAPI`). `json` reads a body into a tree, `requests` says which members
+//! each request has, `fields` reads members and items, `scalars` and `datetime` read single
+//! values. `errors` lists what can be wrong with a value. An error collects its path on the way
+//! out, step by step.
 
 mod body;
 mod datetime;
+mod errors;
 mod fields;
 mod json;
-mod problem;
 mod requests;
 mod scalars;
 
 #[cfg(test)]
 mod tests;
 
-pub use body::{Body, Unreadable, read_body};
-pub use fields::{Errors, Read, Reported, path_id, query_number};
+pub use body::{Form, read_body};
+pub use errors::{Errors, Read};
 pub use json::Json;
-pub use requests::{
-    Form, TenantChange, node_create, session_change, session_create, tenant_change, tenant_create,
-};
+pub use requests::{TenantChange, path_id, query_number};

@@ -6,7 +6,7 @@ use axum::extract::ConnectInfo;
 
 use super::*;
 
-/// Asks with a wrong key, another one each time: a wrong key is checked once.
+/// Sends a request with a wrong key, another one each time.
 async fn guess(api: &Api, peer: [u8; 4], forwarded_for: &str) -> StatusCode {
     let pair = format!("tenant:{}", uuid::Uuid::new_v4());
     let pair = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pair);
@@ -19,7 +19,7 @@ async fn guess(api: &Api, peer: [u8; 4], forwarded_for: &str) -> StatusCode {
     api.send(request).await.status
 }
 
-/// Guesses until that is too often.
+/// Sends wrong keys until there are too many.
 async fn guess_too_often(api: &Api, peer: [u8; 4], forwarded_for: impl Fn(usize) -> String) {
     for n in 0..250 {
         let status = guess(api, peer, &forwarded_for(n)).await;
@@ -28,7 +28,7 @@ async fn guess_too_often(api: &Api, peer: [u8; 4], forwarded_for: impl Fn(usize)
         }
         assert_eq!(status, StatusCode::UNAUTHORIZED);
     }
-    panic!("nobody counts them");
+    panic!("wrong keys are not counted");
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn failures_count_for_the_client_of_a_trusted_proxy_alone() {
     .await;
     let again = guess(&api, proxy, "192.0.2.1").await;
     assert_eq!(again, StatusCode::TOO_MANY_REQUESTS);
-    // The same client without the proxy is the same client; another one behind the proxy is not.
+    // Without the proxy it is the same client. Another one behind the proxy is not.
     let direct = guess(&api, [192, 0, 2, 1], "").await;
     assert_eq!(direct, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(
@@ -49,7 +49,7 @@ async fn failures_count_for_the_client_of_a_trusted_proxy_alone() {
         StatusCode::UNAUTHORIZED
     );
     assert_eq!(guess(&api, proxy, "").await, StatusCode::UNAUTHORIZED);
-    // Who is not trusted counts for itself, whatever it says.
+    // A peer that is not trusted counts itself, whatever header it sends.
     guess_too_often(&api, stranger, |n| format!("198.51.100.{}", n % 250)).await;
     let other = guess(&api, proxy, "198.51.100.1").await;
     assert_eq!(other, StatusCode::UNAUTHORIZED);

@@ -1,84 +1,44 @@
-//! From the bytes and the content type of a body to a tree of values.
+//! From the bytes and the content type of a body to a tree of values, and from there to a request.
 
-use duffy_api::FieldError;
-use serde_json::Value;
+use super::errors::{MISSING, Read};
+use super::json::{self, Json};
+use crate::http::error::ApiError;
 
-use super::fields::{Errors, Field, Place, Read};
-use super::json::{self, Json, JsonError};
-use super::problem::Problem;
+/// A request that is read from a body.
+pub trait Form: Sized {
+    /// Reads the value of the body.
+    fn read(value: &Json) -> Read<Self>;
 
-/// A body that could be read: what came, if anything did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Body(Option<Json>);
-
-impl Body {
-    /// The body as a field; nothing at all, and `null`, are missing.
-    pub(super) fn field(&self, errors: &mut Errors) -> Read<Field<'_>> {
-        match &self.0 {
-            None | Some(Json::Null) => {
-                Err(errors.add(&Place::body(), &Problem::Missing, Value::Null))
-            }
-            Some(value) => Ok(Field {
-                value,
-                place: Place::body(),
-            }),
-        }
+    /// Reads a body. `null` counts as no body.
+    fn from_body(body: &Json) -> Read<Self> {
+        let form = match body {
+            Json::Null => Err(MISSING.of(body)),
+            value => Self::read(value),
+        };
+        form.map_err(|errors| errors.within("body"))
     }
 }
 
-/// Why a body could not be read.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Unreadable {
-    /// It says that it is JSON, and is not.
-    Json(Box<FieldError>),
-    /// It cannot be decoded at all.
-    Encoding,
-}
-
-/// Reads a body. What is not declared as JSON counts as one text, which then fits nowhere;
-/// without a content type it is taken for JSON.
-pub fn read_body(content_type: Option<&str>, bytes: &[u8]) -> Result<Body, Unreadable> {
+/// Reads the bytes of a body. A body that is declared as something else than JSON counts as one
+/// text, which no request accepts. Without a content type it is JSON. No body reads as `null`.
+pub fn read_body(content_type: Option<&str>, bytes: &[u8]) -> Result<Json, ApiError> {
     if bytes.is_empty() {
-        return Ok(Body(None));
+        return Ok(Json::Null);
     }
     if !content_type.is_none_or(is_json) {
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        return Ok(Body(Some(Json::Text(text))));
+        return Ok(Json::Text(String::from_utf8_lossy(bytes).into_owned()));
     }
-    let text = decode(bytes).ok_or(Unreadable::Encoding)?;
-    match json::parse(&text) {
-        Ok(value) => Ok(Body(Some(value))),
-        Err(JsonError::TooManyDigits) => Err(Unreadable::Encoding),
-        Err(JsonError::Syntax { position, message }) => {
-            let problem = Problem::JsonInvalid(message);
-            let mut errors = Errors::new();
-            let place = Place::body().at(position);
-            let reported = errors.add(&place, &problem, Value::Object(serde_json::Map::new()));
-            let error = errors
-                .finish::<()>(Err(reported))
-                .err()
-                .and_then(|errors| errors.into_iter().next());
-            Err(error.map_or(Unreadable::Encoding, |error| {
-                Unreadable::Json(Box::new(error))
-            }))
-        }
-    }
+    json::parse(&decode(bytes).ok_or(ApiError::UnreadableBody)?)
 }
 
-/// `application/json` and `application/….+json`, with or without parameters; an empty header is
-/// as good as none.
+/// `application/json` and `application/….+json`, with or without parameters. An empty header
+/// counts as none.
 fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    if content_type.is_empty() {
-        return true;
-    }
-    let essence = essence.to_ascii_lowercase();
-    let Some((kind, subtype)) = essence.split_once('/') else {
-        return false;
-    };
-    kind == "application"
-        && !subtype.contains('/')
-        && (subtype == "json" || subtype.ends_with("+json"))
+    let essence = content_type.split(';').next().unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    let is_json =
+        |subtype: &str| subtype == "json" || subtype.ends_with("+json") && !subtype.contains('/');
+    content_type.is_empty() || essence.strip_prefix("application/").is_some_and(is_json)
 }
 
 /// JSON can come in UTF-8, -16 and -32, with or without a byte order mark.
@@ -96,23 +56,20 @@ fn decode(bytes: &[u8]) -> Option<String> {
         _ => (1, true, 0),
     };
     let bytes = bytes.get(skip..)?;
+    if bytes.len() % width != 0 {
+        return None;
+    }
+    let append = |sum: u32, byte: &u8| sum << 8 | u32::from(*byte);
     let units = bytes.chunks(width).map(|unit| {
-        if unit.len() != width {
-            return None;
-        }
-        let fold = |sum: u32, byte: &u8| sum << 8 | u32::from(*byte);
-        Some(if big_endian {
-            unit.iter().fold(0, fold)
+        if big_endian {
+            unit.iter().fold(0, append)
         } else {
-            unit.iter().rev().fold(0, fold)
-        })
+            unit.iter().rev().fold(0, append)
+        }
     });
     match width {
-        1 => std::str::from_utf8(bytes).ok().map(str::to_owned),
-        2 => {
-            let units: Option<Vec<u16>> = units.map(|unit| unit?.try_into().ok()).collect();
-            String::from_utf16(&units?).ok()
-        }
-        _ => units.map(|unit| char::from_u32(unit?)).collect(),
+        1 => String::from_utf8(bytes.to_vec()).ok(),
+        2 => String::from_utf16(&units.map(|unit| unit as u16).collect::<Vec<_>>()).ok(),
+        _ => units.map(char::from_u32).collect(),
     }
 }

@@ -1,59 +1,57 @@
 //! Points of time as the original reads them: ISO 8601 in several spellings, a date alone, or a
 //! number of seconds or milliseconds since 1970 as text.
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 
+use super::errors::{NOT_A_DATETIME, Read, datetime_parsing};
 use super::json::Json;
-use super::problem::Problem;
 
 const TOO_SHORT: &str = "input is too short";
 const EXTRA: &str = "unexpected extra characters at the end of the input";
 
-/// Numbers beyond this are milliseconds, not seconds: it is the year 2603.
+/// Numbers beyond this (in seconds, the year 2603) are milliseconds, not seconds.
 const MILLISECONDS_FROM: i128 = 20_000_000_000;
 
 /// A point of time. Without a time zone it is UTC.
-pub fn datetime(value: &Json) -> Result<DateTime<Utc>, Problem> {
-    match value {
-        Json::Text(text) => parse(text).map_err(Problem::DatetimeParsing),
-        Json::BrokenText(_) => Err(Problem::DatetimeParsing("invalid character in year")),
-        _ => Err(Problem::NotADatetime),
-    }
+pub fn datetime(value: &Json) -> Read<DateTime<Utc>> {
+    let parsed = match value {
+        Json::Text(text) => parse(text),
+        Json::BrokenText(_) => Err("invalid character in year"),
+        _ => return Err(NOT_A_DATETIME.of(value)),
+    };
+    parsed.map_err(|why| datetime_parsing(why).of(value))
 }
 
 fn parse(text: &str) -> Result<DateTime<Utc>, &'static str> {
     if let Some(time) = parse_number(text) {
         return time;
     }
-    // Characters, not bytes, are counted: the minus sign U+2212 is allowed.
+    // The original counts characters, not bytes, and accepts the minus sign U+2212.
     let text = text.replace('\u{2212}', "-");
     let bytes = text.as_bytes();
     let date = parse_date(bytes)?;
     let Some((separator, time)) = bytes.get(10..).and_then(<[u8]>::split_first) else {
-        return utc(date.and_time(NaiveTime::MIN), None);
+        return utc(date.and_time(NaiveTime::MIN), 0);
     };
     if !matches!(separator, b'T' | b't' | b' ' | b'_') {
         return Err(EXTRA);
     }
     let (time, rest) = parse_time(time).ok_or(EXTRA)?;
     let offset = match rest {
-        [] => None,
-        [b'Z' | b'z'] => Some(0),
-        [sign @ (b'+' | b'-'), rest @ ..] => {
-            let seconds = parse_offset(rest).ok_or(EXTRA)?;
-            Some(if *sign == b'-' { -seconds } else { seconds })
-        }
+        [] | [b'Z' | b'z'] => 0,
+        [b'+', rest @ ..] => parse_offset(rest).ok_or(EXTRA)?,
+        [b'-', rest @ ..] => -parse_offset(rest).ok_or(EXTRA)?,
         _ => return Err(EXTRA),
     };
     utc(date.and_time(time), offset)
 }
 
-fn utc(time: NaiveDateTime, offset: Option<i32>) -> Result<DateTime<Utc>, &'static str> {
-    let zone = FixedOffset::east_opt(offset.unwrap_or(0)).ok_or(EXTRA)?;
-    zone.from_local_datetime(&time)
-        .single()
-        .map(|time| time.with_timezone(&Utc))
-        .filter(has_four_digit_year)
+/// The point of time, given in a time zone with this offset in seconds.
+fn utc(time: NaiveDateTime, offset: i32) -> Result<DateTime<Utc>, &'static str> {
+    let time = time
+        .and_utc()
+        .checked_sub_signed(TimeDelta::seconds(offset.into()));
+    time.filter(has_four_digit_year)
         .ok_or("year is out of range")
 }
 
@@ -91,7 +89,7 @@ fn parse_date(bytes: &[u8]) -> Result<NaiveDate, &'static str> {
     NaiveDate::from_ymd_opt(year as i32, month, day).ok_or("day value is outside expected range")
 }
 
-/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.ffffff`: the time, and what comes after it.
+/// Reads `HH:MM`, `HH:MM:SS` or `HH:MM:SS.ffffff`. Returns the time and what follows it.
 fn parse_time(bytes: &[u8]) -> Option<(NaiveTime, &[u8])> {
     let hour = number(bytes.get(..2))?;
     let minute = number(bytes.get(3..5)).filter(|_| bytes.get(2) == Some(&b':'))?;
@@ -106,7 +104,7 @@ fn parse_time(bytes: &[u8]) -> Option<(NaiveTime, &[u8])> {
             if digits == 0 {
                 return None;
             }
-            // What is finer than a microsecond is cut off.
+            // Digits beyond microseconds are cut off.
             let kept = number(fraction.get(..digits.min(6)))?;
             micros = kept * 10u32.pow(6 - digits.min(6) as u32);
             rest = fraction.get(digits..)?;
@@ -116,7 +114,7 @@ fn parse_time(bytes: &[u8]) -> Option<(NaiveTime, &[u8])> {
     Some((time, rest))
 }
 
-/// `HH:MM` or `HHMM`, in seconds.
+/// Reads `HH:MM` or `HHMM`. Returns seconds.
 fn parse_offset(bytes: &[u8]) -> Option<i32> {
     let hours = number(bytes.get(..2))?;
     let minutes = match bytes.len() {
@@ -127,13 +125,9 @@ fn parse_offset(bytes: &[u8]) -> Option<i32> {
     (hours < 24 && minutes < 60).then_some((hours * 3600 + minutes * 60) as i32)
 }
 
-/// A decimal number as text; `None` when it is none.
+/// Reads a decimal number of seconds or milliseconds. `None` when the text is not a number.
 fn parse_number(text: &str) -> Option<Result<DateTime<Utc>, &'static str>> {
-    let (negative, digits) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let is_number = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     if whole.len() + fraction.len() == 0 || !is_number(whole) || !is_number(fraction) {
@@ -141,7 +135,7 @@ fn parse_number(text: &str) -> Option<Result<DateTime<Utc>, &'static str>> {
     }
     let whole: i128 = match whole {
         "" => 0,
-        // Beyond any year that can be written, and short enough for the sums below.
+        // Beyond any year that can be written, and small enough for the arithmetic below.
         digits if digits.trim_start_matches('0').len() > 18 => i128::from(i64::MAX),
         digits => digits.parse().ok()?,
     };
@@ -151,7 +145,12 @@ fn parse_number(text: &str) -> Option<Result<DateTime<Utc>, &'static str>> {
     } else {
         whole * 1_000_000 + millionths
     };
-    let micros = i64::try_from(if negative { -micros } else { micros }).ok();
+    let micros = i64::try_from(if text.starts_with('-') {
+        -micros
+    } else {
+        micros
+    })
+    .ok();
     let time = micros
         .and_then(DateTime::<Utc>::from_timestamp_micros)
         .filter(has_four_digit_year);

@@ -1,15 +1,19 @@
-//! Reads JSON the way Python's `json` does: same leniency, same messages, same positions.
+//! Reads JSON the way Python's `json` does: it accepts the same, and reports the same positions.
 //!
-//! `serde_json` would refuse `NaN` and long integers before the fields are looked at, and tells
-//! neither the position in characters nor the words that clients get from the original.
+//! `serde_json` refuses `NaN`, long integers and halves of surrogate pairs before the fields are
+//! looked at, and does not report positions in characters.
 
+use duffy_api::Loc;
 use serde_json::{Map, Number, Value};
 
-/// Deepest nesting of lists and objects; what is stored is read back by a parser with this limit.
+use super::errors::json_invalid;
+use crate::http::error::ApiError;
+
+/// Deepest nesting of lists and objects. The parser that reads stored data back has this limit.
 const MAX_DEPTH: usize = 120;
 
 /// Longest integer, in digits, that the original reads.
-const MAX_DIGITS: usize = 4300;
+pub const MAX_DIGITS: usize = 4300;
 
 /// A value of a request's body.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,127 +47,113 @@ impl Json {
         let found = members.iter().rev().find(|(member, _)| member == name);
         found.map(|(_, value)| value)
     }
+}
 
-    /// The value as it is shown in an error and stored: numbers that JSON has not are `null`,
-    /// integers beyond 64 bits lose digits.
-    pub fn to_value(&self) -> Value {
-        match self {
+/// The value as an error shows it and as it is stored: `NaN` and infinities are `null`, integers
+/// beyond 64 bits lose digits.
+impl From<&Json> for Value {
+    fn from(value: &Json) -> Self {
+        match value {
             Json::Null => Value::Null,
             Json::Bool(value) => Value::Bool(*value),
             Json::Int(value) => {
-                let number = i64::try_from(*value)
-                    .map(Number::from)
-                    .or_else(|_| u64::try_from(*value).map(Number::from));
-                number.map_or_else(|_| float_value(*value as f64), Value::Number)
+                let number = Number::from_i128(*value);
+                number.map_or_else(|| Value::from(*value as f64), Value::Number)
             }
-            Json::BigInt(digits) => digits.parse().map_or(Value::Null, float_value),
-            Json::Float(value) => float_value(*value),
+            Json::BigInt(digits) => Value::from(digits.parse::<f64>().ok()),
+            Json::Float(value) => Value::from(*value),
             Json::Text(text) | Json::BrokenText(text) => Value::String(text.clone()),
-            Json::List(items) => items.iter().map(Json::to_value).collect(),
-            Json::Object(members) => Value::Object(
-                members
-                    .iter()
-                    .map(|(name, value)| (name.clone(), value.to_value()))
-                    .collect::<Map<_, _>>(),
-            ),
+            Json::List(items) => items.iter().collect(),
+            Json::Object(members) => {
+                let members = members.iter();
+                Value::Object(
+                    members
+                        .map(|(name, value)| (name.clone(), value.into()))
+                        .collect(),
+                )
+            }
         }
     }
 }
 
-fn float_value(value: f64) -> Value {
-    Number::from_f64(value).map_or(Value::Null, Value::Number)
+/// Reads one JSON value with blanks around it.
+pub fn parse(text: &str) -> Result<Json, ApiError> {
+    let mut parser = Parser {
+        rest: text,
+        depth: 0,
+    };
+    parser.document().map_err(|fault| match fault {
+        Fault::Syntax { rest, message } => {
+            let position = text.chars().count() - rest.chars().count();
+            let errors = json_invalid(message).of(Map::new());
+            errors
+                .at(&Loc::Index(position as u64))
+                .within("body")
+                .into()
+        }
+        Fault::TooManyDigits => ApiError::UnreadableBody,
+    })
 }
 
-/// Why a text is no JSON.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JsonError {
-    /// It is wrong at a place.
+/// Why a text is not JSON.
+enum Fault<'a> {
+    /// The text is wrong at this position.
     Syntax {
-        /// Position, in characters from the start.
-        position: u64,
-        /// What was expected there.
+        rest: &'a str,
         message: &'static str,
     },
     /// An integer is too long to be read.
     TooManyDigits,
 }
 
-/// Reads one JSON value with blanks around it.
-pub fn parse(text: &str) -> Result<Json, JsonError> {
-    let mut parser = Parser { text, depth: 0 };
-    let start = parser.skip_blanks(0);
-    let result = parser.value(start).and_then(|(value, end)| {
-        let end = parser.skip_blanks(end);
-        if end == text.len() {
-            Ok(value)
-        } else {
-            Err(Fault::At(end, "Extra data"))
-        }
-    });
-    result.map_err(|fault| match fault {
-        Fault::At(at, message) => JsonError::Syntax {
-            position: text
-                .get(..at)
-                .map_or(0, |before| before.chars().count() as u64),
-            message,
-        },
-        Fault::TooManyDigits => JsonError::TooManyDigits,
-    })
-}
+type Parsed<'a, T> = Result<T, Fault<'a>>;
 
-/// An error with its position in bytes.
-enum Fault {
-    At(usize, &'static str),
-    TooManyDigits,
+fn syntax<'a, T>(rest: &'a str, message: &'static str) -> Parsed<'a, T> {
+    Err(Fault::Syntax { rest, message })
 }
-
-type Parsed<T> = Result<(T, usize), Fault>;
 
 struct Parser<'a> {
-    text: &'a str,
+    /// What is not read yet.
+    rest: &'a str,
     depth: usize,
 }
 
-impl Parser<'_> {
-    fn peek(&self, at: usize) -> Option<u8> {
-        self.text.as_bytes().get(at).copied()
-    }
-
-    fn skip_blanks(&self, mut at: usize) -> usize {
-        while matches!(self.peek(at), Some(b' ' | b'\t' | b'\n' | b'\r')) {
-            at += 1;
-        }
-        at
-    }
-
-    fn value(&mut self, at: usize) -> Parsed<Json> {
-        match self.peek(at) {
-            Some(b'"') => {
-                let ((text, whole), end) = self.string(at)?;
-                let value = if whole {
-                    Json::Text(text)
-                } else {
-                    Json::BrokenText(text)
-                };
-                Ok((value, end))
-            }
-            Some(b'{') => self.nested(at, Self::object),
-            Some(b'[') => self.nested(at, Self::list),
-            _ => self.word(at).map_or_else(|| self.number(at), Ok),
+impl<'a> Parser<'a> {
+    fn document(&mut self) -> Parsed<'a, Json> {
+        self.skip_blanks();
+        let value = self.value()?;
+        self.skip_blanks();
+        if self.rest.is_empty() {
+            Ok(value)
+        } else {
+            syntax(self.rest, "Extra data")
         }
     }
 
-    fn nested(&mut self, at: usize, read: fn(&mut Self, usize) -> Parsed<Json>) -> Parsed<Json> {
-        if self.depth == MAX_DEPTH {
-            return Err(Fault::At(at, "Nested too deeply"));
-        }
-        self.depth += 1;
-        let result = read(self, at + 1);
-        self.depth -= 1;
-        result
+    fn skip_blanks(&mut self) {
+        self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }
 
-    fn word(&self, at: usize) -> Option<(Json, usize)> {
+    /// Reads this text if it comes next.
+    fn skip(&mut self, text: &str) -> bool {
+        let rest = self.rest.strip_prefix(text);
+        self.rest = rest.unwrap_or(self.rest);
+        rest.is_some()
+    }
+
+    fn value(&mut self) -> Parsed<'a, Json> {
+        match self.rest.bytes().next() {
+            Some(b'"') => self.string().map(|text| match text {
+                (text, true) => Json::Text(text),
+                (text, false) => Json::BrokenText(text),
+            }),
+            Some(b'{') => self.sequence("}", Self::member).map(Json::Object),
+            Some(b'[') => self.sequence("]", Self::value).map(Json::List),
+            _ => self.word().map_or_else(|| self.number(), Ok),
+        }
+    }
+
+    fn word(&mut self) -> Option<Json> {
         let words = [
             ("null", Json::Null),
             ("true", Json::Bool(true)),
@@ -172,189 +162,138 @@ impl Parser<'_> {
             ("Infinity", Json::Float(f64::INFINITY)),
             ("-Infinity", Json::Float(f64::NEG_INFINITY)),
         ];
-        let rest = self.text.get(at..)?;
-        words
-            .into_iter()
-            .find(|(word, _)| rest.starts_with(word))
-            .map(|(word, value)| (value, at + word.len()))
+        let mut words = words.into_iter();
+        words.find_map(|(word, value)| self.skip(word).then_some(value))
     }
 
-    fn digits(&self, mut at: usize) -> usize {
-        while self.peek(at).is_some_and(|byte| byte.is_ascii_digit()) {
-            at += 1;
-        }
-        at
-    }
-
-    fn number(&self, start: usize) -> Parsed<Json> {
-        let first = start + usize::from(self.peek(start) == Some(b'-'));
-        let mut end = match self.peek(first) {
-            Some(b'0') => first + 1,
-            Some(b'1'..=b'9') => self.digits(first),
-            _ => return Err(Fault::At(start, "Expecting value")),
+    fn number(&mut self) -> Parsed<'a, Json> {
+        let start = self.rest;
+        let unsigned = start.strip_prefix('-').unwrap_or(start);
+        let fraction = unsigned
+            .strip_prefix('0')
+            .or_else(|| after_digits(unsigned));
+        let Some(fraction) = fraction else {
+            return syntax(start, "Expecting value");
         };
-        let whole = end;
-        if self.peek(end) == Some(b'.') && self.digits(end + 1) > end + 1 {
-            end = self.digits(end + 1);
-        }
-        if matches!(self.peek(end), Some(b'e' | b'E')) {
-            let sign = usize::from(matches!(self.peek(end + 1), Some(b'+' | b'-')));
-            let exponent = end + 1 + sign;
-            if self.digits(exponent) > exponent {
-                end = self.digits(exponent);
-            }
-        }
-        let text = self.text.get(start..end).unwrap_or_default();
-        let value = if end > whole {
-            Json::Float(text.parse().unwrap_or(f64::NAN))
-        } else if end - first > MAX_DIGITS {
-            return Err(Fault::TooManyDigits);
+        let exponent = fraction
+            .strip_prefix('.')
+            .and_then(after_digits)
+            .unwrap_or(fraction);
+        let power = exponent.strip_prefix(['e', 'E']);
+        let power = power.map(|power| power.strip_prefix(['+', '-']).unwrap_or(power));
+        self.rest = power.and_then(after_digits).unwrap_or(exponent);
+        let text = &start[..start.len() - self.rest.len()];
+        if self.rest.len() < fraction.len() {
+            Ok(Json::Float(text.parse().unwrap_or(f64::NAN)))
+        } else if unsigned.len() - fraction.len() > MAX_DIGITS {
+            Err(Fault::TooManyDigits)
         } else {
-            text.parse()
-                .map_or_else(|_| Json::BigInt(text.to_owned()), Json::Int)
-        };
-        Ok((value, end))
+            let number = text.parse().map(Json::Int);
+            Ok(number.unwrap_or_else(|_| Json::BigInt(text.to_owned())))
+        }
     }
 
-    fn list(&mut self, start: usize) -> Parsed<Json> {
+    /// Reads a list or an object: its opening bracket comes next.
+    fn sequence<T>(
+        &mut self,
+        close: &str,
+        item: fn(&mut Self) -> Parsed<'a, T>,
+    ) -> Parsed<'a, Vec<T>> {
+        if self.depth == MAX_DEPTH {
+            return syntax(self.rest, "Nested too deeply");
+        }
+        self.depth += 1;
+        self.rest = &self.rest[1..];
+        self.skip_blanks();
         let mut items = Vec::new();
-        let mut at = self.skip_blanks(start);
-        if self.peek(at) == Some(b']') {
-            return Ok((Json::List(items), at + 1));
-        }
-        loop {
-            let (item, end) = self.value(at)?;
-            items.push(item);
-            at = self.skip_blanks(end);
-            match self.peek(at) {
-                Some(b']') => return Ok((Json::List(items), at + 1)),
-                Some(b',') => at = self.skip_blanks(at + 1),
-                _ => return Err(Fault::At(at, "Expecting ',' delimiter")),
+        while !self.skip(close) {
+            if !items.is_empty() && !self.skip(",") {
+                return syntax(self.rest, "Expecting ',' delimiter");
             }
+            self.skip_blanks();
+            items.push(item(self)?);
+            self.skip_blanks();
         }
+        self.depth -= 1;
+        Ok(items)
     }
 
-    fn object(&mut self, start: usize) -> Parsed<Json> {
-        let mut members = Vec::new();
-        let mut at = self.skip_blanks(start);
-        if self.peek(at) == Some(b'}') {
-            return Ok((Json::Object(members), at + 1));
+    fn member(&mut self) -> Parsed<'a, (String, Json)> {
+        if !self.rest.starts_with('"') {
+            let message = "Expecting property name enclosed in double quotes";
+            return syntax(self.rest, message);
         }
-        loop {
-            if self.peek(at) != Some(b'"') {
-                let message = "Expecting property name enclosed in double quotes";
-                return Err(Fault::At(at, message));
-            }
-            let ((name, _), end) = self.string(at)?;
-            at = self.skip_blanks(end);
-            if self.peek(at) != Some(b':') {
-                return Err(Fault::At(at, "Expecting ':' delimiter"));
-            }
-            at = self.skip_blanks(at + 1);
-            let (value, end) = self.value(at)?;
-            members.push((name, value));
-            at = self.skip_blanks(end);
-            match self.peek(at) {
-                Some(b'}') => return Ok((Json::Object(members), at + 1)),
-                Some(b',') => at = self.skip_blanks(at + 1),
-                _ => return Err(Fault::At(at, "Expecting ',' delimiter")),
-            }
+        let (name, _) = self.string()?;
+        self.skip_blanks();
+        if !self.skip(":") {
+            return syntax(self.rest, "Expecting ':' delimiter");
         }
+        self.skip_blanks();
+        Ok((name, self.value()?))
     }
 
-    /// Reads the string whose opening quote is at `start`; says also whether it is whole text.
-    fn string(&self, start: usize) -> Parsed<(String, bool)> {
-        let mut text = String::new();
-        let mut whole = true;
-        let mut high: Option<u32> = None;
-        let mut at = start + 1;
-        let mut run = at;
+    /// Reads a string, whose opening quote comes next. Also returns whether it is whole: without
+    /// halves of surrogate pairs.
+    fn string(&mut self) -> Parsed<'a, (String, bool)> {
+        let unterminated = Fault::Syntax {
+            rest: self.rest,
+            message: "Unterminated string starting at",
+        };
+        let mut units: Vec<u16> = Vec::new();
+        let mut chars = self.rest[1..].chars();
         loop {
-            let Some(byte) = self.peek(at) else {
-                return Err(Fault::At(start, "Unterminated string starting at"));
-            };
-            if byte > 0x1f && byte != b'"' && byte != b'\\' {
-                at += 1;
-                continue;
+            let at = chars.as_str();
+            match chars.next() {
+                None => return Err(unterminated),
+                Some('"') => break,
+                Some('\0'..='\x1f') => return syntax(at, "Invalid control character at"),
+                Some('\\') => match chars.next() {
+                    None => return Err(unterminated),
+                    Some('u') => {
+                        units.push(code_unit(&at[1..])?);
+                        chars = at[6..].chars();
+                    }
+                    Some(letter) => match escaped(letter) {
+                        None => return syntax(at, "Invalid \\escape"),
+                        Some(unit) => units.push(unit.into()),
+                    },
+                },
+                Some(plain) => units.extend_from_slice(plain.encode_utf16(&mut [0; 2])),
             }
-            if byte <= 0x1f {
-                return Err(Fault::At(at, "Invalid control character at"));
-            }
-            let plain = self.text.get(run..at).unwrap_or_default();
-            if !plain.is_empty() || byte == b'"' {
-                whole &= close_surrogate(&mut text, &mut high);
-            }
-            text.push_str(plain);
-            if byte == b'"' {
-                return Ok(((text, whole), at + 1));
-            }
-            if self.peek(at + 1) == Some(b'u') {
-                let code = self
-                    .hex(at + 2)
-                    .ok_or(Fault::At(at + 1, "Invalid \\uXXXX escape"))?;
-                whole &= push_code(&mut text, &mut high, code);
-                at += 6;
-            } else {
-                whole &= close_surrogate(&mut text, &mut high);
-                text.push(self.escape(start, at)?);
-                at += 2;
-            }
-            run = at;
         }
-    }
-
-    /// The character that a backslash and one letter stand for.
-    fn escape(&self, start: usize, at: usize) -> Result<char, Fault> {
-        Ok(match self.peek(at + 1) {
-            Some(plain @ (b'"' | b'\\' | b'/')) => char::from(plain),
-            Some(b'b') => '\u{8}',
-            Some(b'f') => '\u{c}',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(_) => return Err(Fault::At(at, "Invalid \\escape")),
-            None => return Err(Fault::At(start, "Unterminated string starting at")),
+        self.rest = chars.as_str();
+        Ok(match String::from_utf16(&units) {
+            Ok(text) => (text, true),
+            Err(_) => (String::from_utf16_lossy(&units), false),
         })
     }
-
-    /// Four hexadecimal digits that are not the end of the text.
-    fn hex(&self, at: usize) -> Option<u32> {
-        let digits = self.text.get(at..at + 4)?;
-        self.peek(at + 4)?;
-        if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        u32::from_str_radix(digits, 16).ok()
-    }
 }
 
-/// Puts a replacement for a first half of a pair that got no second one.
-fn close_surrogate(text: &mut String, high: &mut Option<u32>) -> bool {
-    if high.take().is_none() {
-        return true;
-    }
-    text.push(char::REPLACEMENT_CHARACTER);
-    false
+/// What follows the digits with which a text begins, if it begins with one.
+fn after_digits(text: &str) -> Option<&str> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    (rest.len() < text.len()).then_some(rest)
 }
 
-/// Adds the character of a `\uXXXX`, which may be half of a pair.
-fn push_code(text: &mut String, high: &mut Option<u32>, code: u32) -> bool {
-    if let (Some(first), 0xdc00..=0xdfff) = (*high, code) {
-        *high = None;
-        let joined = 0x1_0000 + ((first - 0xd800) << 10) + (code - 0xdc00);
-        text.push(char::from_u32(joined).unwrap_or(char::REPLACEMENT_CHARACTER));
-        return true;
-    }
-    let whole = close_surrogate(text, high);
-    match code {
-        0xd800..=0xdbff => {
-            *high = Some(code);
-            whole
-        }
-        code => {
-            let char = char::from_u32(code);
-            text.push(char.unwrap_or(char::REPLACEMENT_CHARACTER));
-            whole && char.is_some()
-        }
+/// The character that a backslash and this letter stand for.
+fn escaped(letter: char) -> Option<u8> {
+    Some(match letter {
+        '"' | '\\' | '/' => letter as u8,
+        'b' => b'\x08',
+        'f' => b'\x0c',
+        'n' => b'\n',
+        'r' => b'\r',
+        't' => b'\t',
+        _ => return None,
+    })
+}
+
+/// Reads `u` and four hexadecimal digits that are not the end of the text.
+fn code_unit(rest: &str) -> Parsed<'_, u16> {
+    let digits = rest.get(1..5).filter(|_| rest.len() > 5);
+    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match digits.map(|digits| u16::from_str_radix(digits, 16)) {
+        Some(Ok(unit)) => Ok(unit),
+        _ => syntax(rest, "Invalid \\uXXXX escape"),
     }
 }

@@ -2,55 +2,57 @@
 //! as text or as a float without a fraction, a bool as `"yes"` or `1`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use chrono::TimeDelta;
-use duffy_api::duration;
+use duffy_api::duration::{DurationError, from_seconds, parse_lifetime, parse_offset};
 use uuid::Uuid;
 
-use super::json::Json;
-use super::problem::Problem;
+use super::errors::{
+    BOOL_PARSING, BROKEN_TEXT, INT_FROM_FLOAT, INT_PARSING, INT_TOO_LONG, NOT_A_BOOL, NOT_A_TEXT,
+    NOT_A_UUID, NOT_AN_ADDRESS, NOT_AN_INT, NOT_FINITE, Read, Violation, forbidden, greater_than,
+    less_than, not_greater_than, not_literal, uuid_parsing,
+};
+use super::json::{Json, MAX_DIGITS};
 
-/// Longest integer, in characters, that is read from a text.
-const MAX_DIGITS: usize = 4300;
-
-/// Longest lifetime: a session that starts today has to end before the year 9999, the last one
-/// that databases and clients can write.
+/// Longest lifetime: a session that starts today ends before the year 9999, the last one that
+/// databases and clients can write.
 const MAX_LIFETIME: TimeDelta = TimeDelta::days(2_900_000);
 
 /// An integer; beyond 128 bits the largest or smallest one.
-pub fn integer(value: &Json) -> Result<i128, Problem> {
-    match value {
+pub fn integer(value: &Json) -> Read<i128> {
+    let number = match value {
         Json::Bool(value) => Ok(i128::from(*value)),
         Json::Int(value) => Ok(*value),
         Json::BigInt(digits) => Ok(saturated(digits)),
-        Json::Float(value) if !value.is_finite() => Err(Problem::NotFinite),
-        Json::Float(value) if value.fract() != 0.0 => Err(Problem::IntFromFloat),
-        Json::Float(value) if value.abs() >= 9_223_372_036_854_775_808.0 => {
-            Err(Problem::IntTooLong)
-        }
+        Json::Float(value) if !value.is_finite() => Err(NOT_FINITE),
+        Json::Float(value) if value.fract() != 0.0 => Err(INT_FROM_FLOAT),
+        Json::Float(value) if value.abs() >= 9_223_372_036_854_775_808.0 => Err(INT_TOO_LONG),
         Json::Float(value) => Ok(*value as i128),
         Json::Text(text) => parse_integer(text.trim()),
-        Json::BrokenText(_) => Err(Problem::IntParsing),
-        Json::Null | Json::List(_) | Json::Object(_) => Err(Problem::NotAnInt),
-    }
+        Json::BrokenText(_) => Err(INT_PARSING),
+        Json::Null | Json::List(_) | Json::Object(_) => Err(NOT_AN_INT),
+    };
+    number.map_err(|violation| violation.of(value))
 }
 
 fn saturated(digits: &str) -> i128 {
-    digits.parse().unwrap_or(if digits.starts_with('-') {
+    let limit = if digits.starts_with('-') {
         i128::MIN
     } else {
         i128::MAX
-    })
+    };
+    digits.parse().unwrap_or(limit)
 }
 
 /// `12`, `+12`, `1_000` and `12.00`.
-fn parse_integer(text: &str) -> Result<i128, Problem> {
+fn parse_integer(text: &str) -> Result<i128, Violation> {
     if text.len() > MAX_DIGITS {
-        return Err(Problem::IntTooLong);
+        return Err(INT_TOO_LONG);
     }
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,
-        Some(_) => return Err(Problem::IntParsing),
+        Some(_) => return Err(INT_PARSING),
         None => text,
     };
     let digits = whole.strip_prefix(['+', '-']).unwrap_or(whole);
@@ -58,141 +60,126 @@ fn parse_integer(text: &str) -> Result<i128, Problem> {
         .split('_')
         .all(|group| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit()));
     if !groups_are_digits {
-        return Err(Problem::IntParsing);
+        return Err(INT_PARSING);
     }
     Ok(saturated(&whole.replace('_', "")))
 }
 
-/// An integer of at least `least` and at most `most`.
-pub fn integer_between(value: &Json, least: i64, most: i64) -> Result<i64, Problem> {
+/// An integer in a range.
+pub fn integer_between<T>(value: &Json, range: RangeInclusive<T>) -> Read<T>
+where
+    T: Copy + PartialOrd + Into<i64> + TryFrom<i128>,
+{
     let number = integer(value)?;
-    if number < i128::from(least) {
-        return Err(Problem::Below(least));
+    let (least, most) = (range.start(), range.end());
+    if number < i128::from((*least).into()) {
+        return Err(less_than((*least).into()).of(value));
     }
-    match i64::try_from(number) {
-        Ok(number) if number <= most => Ok(number),
-        _ => Err(Problem::Above(most)),
-    }
+    let number = T::try_from(number).ok().filter(|number| number <= most);
+    number.ok_or_else(|| greater_than((*most).into()).of(value))
 }
 
-/// The number of a row: any integer; one that no row can have becomes the largest.
-pub fn row_id(value: &Json) -> Result<i64, Problem> {
+/// The number of a row: any integer. One that no row can have becomes the largest.
+pub fn row_id(value: &Json) -> Read<i64> {
     let number = integer(value)?;
     Ok(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// How many nodes a tenant may hold: more than 0, and what the database's column can hold.
-pub fn quota(value: &Json) -> Result<i64, Problem> {
-    integer_between(value, 1, i64::from(i32::MAX)).map_err(|problem| match problem {
-        Problem::Below(_) => Problem::NotAbove(0),
-        other => other,
-    })
+pub fn quota(value: &Json) -> Read<i64> {
+    if integer(value)? < 1 {
+        return Err(not_greater_than(0).of(value));
+    }
+    integer_between(value, 1..=i64::from(i32::MAX))
 }
 
 /// A bool.
-pub fn boolean(value: &Json) -> Result<bool, Problem> {
-    match value {
-        Json::Bool(value) => Ok(*value),
-        Json::Int(0) => Ok(false),
-        Json::Int(1) => Ok(true),
-        Json::Int(value) if i64::try_from(*value).is_ok() => Err(Problem::BoolParsing),
-        Json::Float(value) if value.is_finite() && value.fract() == 0.0 => {
-            if *value == 0.0 {
-                Ok(false)
-            } else if (*value - 1.0).abs() < f64::EPSILON {
-                Ok(true)
-            } else {
-                Err(Problem::BoolParsing)
-            }
-        }
+pub fn boolean(value: &Json) -> Read<bool> {
+    let boolean = match value {
+        Json::Bool(false) | Json::Int(0) | Json::Float(0.0) => Ok(false),
+        Json::Bool(true) | Json::Int(1) | Json::Float(1.0) => Ok(true),
+        Json::Int(value) if i64::try_from(*value).is_err() => Err(NOT_A_BOOL),
+        Json::Float(value) if !value.is_finite() || value.fract() != 0.0 => Err(NOT_A_BOOL),
         Json::Text(text) => match text.to_ascii_lowercase().as_str() {
             "1" | "on" | "t" | "true" | "y" | "yes" => Ok(true),
             "0" | "off" | "f" | "false" | "n" | "no" => Ok(false),
-            _ => Err(Problem::BoolParsing),
+            _ => Err(BOOL_PARSING),
         },
-        Json::BrokenText(_) => Err(Problem::BoolParsing),
-        Json::Int(_)
-        | Json::BigInt(_)
-        | Json::Float(_)
-        | Json::Null
-        | Json::List(_)
-        | Json::Object(_) => Err(Problem::NotABool),
-    }
+        Json::Int(_) | Json::Float(_) | Json::BrokenText(_) => Err(BOOL_PARSING),
+        Json::BigInt(_) | Json::Null | Json::List(_) | Json::Object(_) => Err(NOT_A_BOOL),
+    };
+    boolean.map_err(|violation| violation.of(value))
 }
 
 /// A text that can be stored: PostgreSQL has no NUL in texts.
-pub fn text(value: &Json) -> Result<String, Problem> {
+pub fn text(value: &Json) -> Read<String> {
     match value {
-        Json::Text(text) if text.contains('\0') => {
-            Err(Problem::Value("a NUL character is not allowed".into()))
-        }
-        Json::Text(text) => Ok(text.clone()),
-        Json::BrokenText(_) => Err(Problem::BrokenText),
-        _ => Err(Problem::NotAText),
+        Json::Text(text) if !text.contains('\0') => Ok(text.clone()),
+        Json::Text(_) => Err(forbidden("a NUL character is not allowed").of(value)),
+        Json::BrokenText(_) => Err(BROKEN_TEXT.of(value)),
+        _ => Err(NOT_A_TEXT.of(value)),
     }
 }
 
 /// SSH public keys, a line each.
-pub fn ssh_keys(value: &Json) -> Result<String, Problem> {
+pub fn ssh_keys(value: &Json) -> Read<String> {
     let keys = text(value)?;
-    crate::credentials::check_ssh_keys(&keys).map_err(|error| Problem::Value(error.to_string()))?;
+    let checked = crate::credentials::check_ssh_keys(&keys);
+    checked.map_err(|error| forbidden(error).of(value))?;
     Ok(keys)
 }
 
 /// A lifetime: `1h30m`, or seconds.
-pub fn lifetime(value: &Json) -> Result<TimeDelta, Problem> {
+pub fn lifetime(value: &Json) -> Read<TimeDelta> {
     let parsed = match value {
-        Json::Text(text) => duration::parse_lifetime(text),
-        Json::Int(seconds) => duration::from_seconds(*seconds as f64),
-        Json::Float(seconds) => duration::from_seconds(*seconds),
-        Json::Bool(second) => duration::from_seconds(f64::from(u8::from(*second))),
-        Json::BigInt(_) => Err(duration::DurationError::Range),
-        Json::BrokenText(_) => Err(duration::DurationError::Format),
+        Json::Text(text) => parse_lifetime(text),
+        Json::Int(seconds) => from_seconds(*seconds as f64),
+        Json::Float(seconds) => from_seconds(*seconds),
+        Json::Bool(second) => from_seconds(f64::from(u8::from(*second))),
+        Json::BigInt(_) => Err(DurationError::Range),
+        Json::BrokenText(_) => Err(DurationError::Format),
         Json::Null | Json::List(_) | Json::Object(_) => {
             let why = "a lifetime is a text like 1h30m or a number of seconds";
-            return Err(Problem::Value(why.into()));
+            return Err(forbidden(why).of(value));
         }
     };
-    match parsed {
-        Ok(lifetime) if lifetime < TimeDelta::zero() => {
-            Err(Problem::Value("a lifetime cannot be negative".into()))
-        }
-        Ok(lifetime) if lifetime > MAX_LIFETIME => {
-            Err(Problem::Value(duration::DurationError::Range.to_string()))
-        }
-        Ok(lifetime) => Ok(lifetime),
-        Err(error) => Err(Problem::Value(error.to_string())),
+    if parsed
+        .as_ref()
+        .is_ok_and(|length| *length < TimeDelta::zero())
+    {
+        return Err(forbidden("a lifetime cannot be negative").of(value));
     }
+    bounded(parsed, value)
 }
 
 /// A signed offset: `+1h`, `-30m`.
-pub fn offset(value: &Json) -> Result<TimeDelta, Problem> {
-    let why = match value {
-        Json::Text(text) => match duration::parse_offset(text) {
-            Ok(offset) if offset.abs() > MAX_LIFETIME => duration::DurationError::Range,
-            Ok(offset) => return Ok(offset),
-            Err(error) => error,
-        },
-        Json::BrokenText(_) => duration::DurationError::Format,
-        _ => {
-            let why = "an offset is a text like +1h30m or -30m";
-            return Err(Problem::Value(why.into()));
-        }
+pub fn offset(value: &Json) -> Read<TimeDelta> {
+    match value {
+        Json::Text(text) => bounded(parse_offset(text), value),
+        Json::BrokenText(_) => bounded(Err(DurationError::Format), value),
+        _ => Err(forbidden("an offset is a text like +1h30m or -30m").of(value)),
+    }
+}
+
+/// A length of time that does not lead beyond the last year that can be written.
+fn bounded(parsed: Result<TimeDelta, DurationError>, value: &Json) -> Read<TimeDelta> {
+    let length = match parsed {
+        Ok(length) if length.abs() > MAX_LIFETIME => Err(DurationError::Range),
+        parsed => parsed,
     };
-    Err(Problem::Value(why.to_string()))
+    length.map_err(|error| forbidden(error).of(value))
 }
 
 /// An IPv4 or IPv6 address, as text or as a number, in its usual form.
-pub fn address(value: &Json) -> Result<String, Problem> {
+pub fn address(value: &Json) -> Read<String> {
     let number = match value {
-        Json::Text(text) => return parse_address(text).ok_or(Problem::NotAnAddress),
-        Json::Bool(value) => u128::from(*value),
-        Json::Int(value) => u128::try_from(*value).map_err(|_| Problem::NotAnAddress)?,
-        Json::BigInt(digits) => digits.parse().map_err(|_| Problem::NotAnAddress)?,
-        Json::Null | Json::Float(_) | Json::BrokenText(_) | Json::List(_) | Json::Object(_) => {
-            return Err(Problem::NotAnAddress);
-        }
+        Json::Text(text) => return parse_address(text).ok_or_else(|| NOT_AN_ADDRESS.of(value)),
+        Json::Bool(value) => Some(u128::from(*value)),
+        Json::Int(value) => u128::try_from(*value).ok(),
+        Json::BigInt(digits) => digits.parse().ok(),
+        Json::Null | Json::Float(_) | Json::BrokenText(_) | Json::List(_) | Json::Object(_) => None,
     };
+    let number = number.ok_or_else(|| NOT_AN_ADDRESS.of(value))?;
     Ok(match u32::try_from(number) {
         Ok(number) => Ipv4Addr::from_bits(number).to_string(),
         Err(_) => Ipv6Addr::from_bits(number).to_string(),
@@ -210,25 +197,26 @@ fn parse_address(text: &str) -> Option<String> {
 }
 
 /// A UUID in any of its forms, made canonical.
-pub fn uuid(value: &Json) -> Result<String, Problem> {
-    match value {
-        // The library reads this prefix in upper case too; the original did not.
-        Json::Text(text) if text.starts_with("URN") => Err(Problem::UuidParsing(
-            "invalid character: found `U` at 0".into(),
-        )),
-        Json::Text(text) => match Uuid::parse_str(text) {
-            Ok(uuid) => Ok(uuid.hyphenated().to_string()),
-            Err(error) => Err(Problem::UuidParsing(error.to_string())),
-        },
-        Json::BrokenText(_) => Err(Problem::UuidParsing("invalid character".into())),
-        _ => Err(Problem::NotAUuid),
+pub fn uuid(value: &Json) -> Read<String> {
+    let parsed = match value {
+        // The library reads this prefix in upper case too; the original does not.
+        Json::Text(text) if text.starts_with("URN") => {
+            Err("invalid character: found `U` at 0".to_owned())
+        }
+        Json::Text(text) => Uuid::parse_str(text).map_err(|error| error.to_string()),
+        Json::BrokenText(_) => Err("invalid character".to_owned()),
+        _ => return Err(NOT_A_UUID.of(value)),
+    };
+    match parsed {
+        Ok(uuid) => Ok(uuid.hyphenated().to_string()),
+        Err(why) => Err(uuid_parsing(why).of(value)),
     }
 }
 
 /// This very text.
-pub fn literal(value: &Json, expected: &'static str) -> Result<(), Problem> {
+pub fn literal(value: &Json, expected: &'static str) -> Read<()> {
     match value {
         Json::Text(text) if text == expected => Ok(()),
-        _ => Err(Problem::NotLiteral(expected)),
+        _ => Err(not_literal(expected).of(value)),
     }
 }

@@ -1,11 +1,13 @@
-//! Runs the readers over requests that were put to the original, and compares the answers.
+//! Reads bodies that were sent to the original, and compares the outcome with the original's.
 
-use duffy_api::{ApiKeyUpdate, FieldError, TenantUpdate};
+use duffy_api::{ApiKeyUpdate, FieldError, NodeCreate, SessionCreate, TenantCreate, TenantUpdate};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::http::error::ApiError;
 use crate::lifecycle::rules::NewExpiry;
+use crate::lifecycle::sessions::SessionChange;
 
 #[derive(Debug)]
 enum Outcome {
@@ -14,21 +16,15 @@ enum Outcome {
     Unreadable,
 }
 
-fn outcome<T: std::fmt::Debug>(
-    body: &[u8],
-    content_type: Option<&str>,
-    read: impl FnOnce(&Body, &mut Errors) -> Read<T>,
-) -> Outcome {
+fn outcome<T: Form + std::fmt::Debug>(body: &[u8], content_type: Option<&str>) -> Outcome {
     let body = match read_body(content_type, body) {
         Ok(body) => body,
-        Err(Unreadable::Encoding) => return Outcome::Unreadable,
-        Err(Unreadable::Json(error)) => return Outcome::Errors(vec![*error]),
+        Err(ApiError::Invalid(errors)) => return Outcome::Errors(errors),
+        Err(_) => return Outcome::Unreadable,
     };
-    let mut errors = Errors::new();
-    let result = read(&body, &mut errors);
-    match errors.finish(result) {
+    match T::from_body(&body) {
         Ok(value) => Outcome::Value(format!("{value:?}")),
-        Err(errors) => Outcome::Errors(errors),
+        Err(errors) => Outcome::Errors(errors.into_fields()),
     }
 }
 
@@ -42,16 +38,16 @@ const READERS: [&str; 5] = [
 
 fn run(reader: &str, body: &[u8], content_type: Option<&str>) -> Outcome {
     match reader {
-        "session_create" => outcome(body, content_type, session_create),
-        "session_change" => outcome(body, content_type, session_change),
-        "tenant_create" => outcome(body, content_type, tenant_create),
-        "tenant_change" => outcome(body, content_type, tenant_change),
-        "node_create" => outcome(body, content_type, node_create),
+        "session_create" => outcome::<SessionCreate>(body, content_type),
+        "session_change" => outcome::<SessionChange>(body, content_type),
+        "tenant_create" => outcome::<TenantCreate>(body, content_type),
+        "tenant_change" => outcome::<TenantChange>(body, content_type),
+        "node_create" => outcome::<NodeCreate>(body, content_type),
         other => panic!("no reader {other}"),
     }
 }
 
-/// Kind, place and words of each error; words that are `null` are not compared.
+/// Compares type, path and message of each error. A message that is `null` is not compared.
 fn same_errors(expected: &Value, found: &[FieldError]) -> bool {
     let expected = expected.as_array().unwrap();
     expected.len() == found.len()
@@ -77,7 +73,7 @@ fn every_body_is_judged_as_the_original_judges_it() {
             Some(given) => given.as_str(),
         };
         let found = run(case["reader"].as_str().unwrap(), &body, content_type);
-        // "ours" says where the original fails, or takes what cannot work.
+        // "ours" is there where the original fails, or accepts what cannot work.
         let expected = case.get("ours").unwrap_or(&case["original"]);
         let same = match &found {
             Outcome::Value(_) => expected == "valid",
@@ -91,32 +87,28 @@ fn every_body_is_judged_as_the_original_judges_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-fn read<T>(body: &Value, read: impl FnOnce(&Body, &mut Errors) -> Read<T>) -> T {
+fn read<T: Form>(body: &Value) -> T {
     let body = read_body(None, body.to_string().as_bytes()).unwrap();
-    let mut errors = Errors::new();
-    let result = read(&body, &mut errors);
-    errors.finish(result).unwrap()
+    T::from_body(&body).unwrap()
 }
 
 #[test]
 fn session_requests_are_read() {
-    let create = read(
-        &json!({"tenant_id": "2", "nodes_specs": [{"pool": "p", "quantity": "3"}], "x": 1}),
-        session_create,
-    );
+    let create: SessionCreate =
+        read(&json!({"tenant_id": "2", "nodes_specs": [{"pool": "p", "quantity": "3"}], "x": 1}));
     assert_eq!(create.tenant_id, Some(2));
     assert_eq!(create.nodes_specs[0].quantity, 3);
     assert_eq!(create.nodes_specs[0].pool, "p");
     let huge = json!({"tenant_id": 1e18, "nodes_specs": []});
     assert_eq!(
-        read(&huge, session_create).tenant_id,
+        read::<SessionCreate>(&huge).tenant_id,
         Some(1_000_000_000_000_000_000)
     );
 }
 
 #[test]
 fn expiries_are_read() {
-    let expiry = |text: &str| read(&json!({"expires_at": text}), session_change).expires_at;
+    let expiry = |text: &str| read::<SessionChange>(&json!({"expires_at": text})).expires_at;
     let at = |text: &str| Some(NewExpiry::At(text.parse().unwrap()));
     for (text, expected) in [
         ("2030-01-02T03:04:05Z", "2030-01-02T03:04:05Z"),
@@ -143,11 +135,8 @@ fn expiries_are_read() {
     let by = |seconds| Some(NewExpiry::By(chrono::TimeDelta::seconds(seconds)));
     assert_eq!(expiry("+1h"), by(3600));
     assert_eq!(expiry(" -30M "), by(-1800));
-    let nothing = read(&json!({"active": null, "expires_at": null}), session_change);
-    assert_eq!(
-        nothing,
-        crate::lifecycle::sessions::SessionChange::default()
-    );
+    let nothing: SessionChange = read(&json!({"active": null, "expires_at": null}));
+    assert_eq!(nothing, SessionChange::default());
 }
 
 #[test]
@@ -166,7 +155,7 @@ fn years_that_cannot_be_written_are_refused() {
 
 #[test]
 fn tenant_changes_are_read() {
-    let change = |body: Value| read(&body, tenant_change);
+    let change = |body: Value| read::<TenantChange>(&body);
     let update = |update| TenantChange::Update(update);
     assert_eq!(
         change(json!({"active": false})),
@@ -198,7 +187,7 @@ fn tenant_changes_are_read() {
     }
 }
 
-/// Bodies that fit both forms, and which of them the original takes.
+/// Bodies that fit both forms, and the form that the original reads.
 #[test]
 fn a_body_of_both_forms_is_one_of_them() {
     let key = "11111111-2222-4333-8444-555555555555";
@@ -218,7 +207,7 @@ fn a_body_of_both_forms_is_one_of_them() {
         (json!({"active": "no", "api_key": key}), false),
         (json!({"active": false, "session_lifetime": "5h"}), false),
     ] {
-        let found = read(&body, tenant_change);
+        let found = read::<TenantChange>(&body);
         assert_eq!(
             matches!(found, TenantChange::SetActive(_)),
             retires,
@@ -229,16 +218,16 @@ fn a_body_of_both_forms_is_one_of_them() {
 
 #[test]
 fn nodes_are_read() {
-    let node =
-        |address: Value| read(&json!({"hostname": "h", "ipaddr": address}), node_create).ipaddr;
+    let node = |address: Value| -> String {
+        read::<NodeCreate>(&json!({"hostname": "h", "ipaddr": address})).ipaddr
+    };
     assert_eq!(node(json!("FE80::0:1")), "fe80::1");
     assert_eq!(node(json!("::1%eth0")), "::1%eth0");
     assert_eq!(node(json!(1)), "0.0.0.1");
     assert_eq!(node(json!(4_294_967_296_u64)), "::1:0:0");
-    let full = read(
+    let full: NodeCreate = read(
         &json!({"hostname": "h", "ipaddr": "1.2.3.4", "comment": "c", "pool": "p",
             "reusable": "off", "data": {"b": [1, 2.5, null], "a": {}}}),
-        node_create,
     );
     assert_eq!(full.comment.as_deref(), Some("c"));
     assert!(!full.reusable);
@@ -250,11 +239,7 @@ fn nodes_are_read() {
 
 #[test]
 fn numbers_of_rows_in_the_path() {
-    let id = |text: &str| {
-        let mut errors = Errors::new();
-        let id = path_id(text, &mut errors);
-        errors.finish(id)
-    };
+    let id = |text: &str| path_id(text).map_err(Errors::into_fields);
     for (text, expected) in [
         ("1", Some(1)),
         (" 1", Some(1)),
@@ -360,7 +345,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    /// Whatever comes, there is a value or there are errors.
+    /// Each body gives a value or errors.
     #[test]
     fn any_body_gives_a_value_or_errors(body in any_json()) {
         for reader in READERS {
@@ -384,15 +369,15 @@ proptest! {
     #[test]
     fn anything_like_json_is_read_or_refused(text in r#"[\[\]{}",:0-9eE.\\ualtrufsn\-+NI \n]{0,40}"#) {
         let ours = json::parse(&text);
-        // What is JSON to the strict parser is so to ours, and means the same.
+        // What the strict parser accepts, ours accepts with the same value.
         if let Ok(strict) = serde_json::from_str::<Value>(&text) {
-            prop_assert_eq!(ours.unwrap().to_value(), strict);
+            prop_assert_eq!(Value::from(&ours.unwrap()), strict);
         }
     }
 
     #[test]
     fn written_json_is_read_back(value in any_json()) {
-        prop_assert_eq!(json::parse(&value.to_string()).unwrap().to_value(), value);
+        prop_assert_eq!(Value::from(&json::parse(&value.to_string()).unwrap()), value);
     }
 
     #[test]

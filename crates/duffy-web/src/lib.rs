@@ -23,7 +23,7 @@ mod slash;
 mod stream_executor;
 mod unsent_replies;
 
-pub use bind::{BindError, bind};
+pub use bind::bind;
 pub use limits::Limits;
 pub use lists::{ListError, Lists};
 pub use request_info::{RequestInfo, identify};

@@ -1,5 +1,6 @@
 //! The reply that grants a session. If no client receives it, the session is retired.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub fn reply(legacy: &Arc<Legacy>, caller: Caller, body: &Value) -> Option<Respo
     let hosts: Vec<Value> = nodes.iter().map(|node| legacy.hostname(node)).collect();
     tracing::info!(session.id = number, nodes = hosts.len(), "session granted");
     let json = json!({"ssid": number, "hosts": hosts}).to_string();
-    Some(grant.reply(StatusCode::OK, json, None))
+    Some(grant.reply(StatusCode::OK, json, ready(Ok(()))))
 }
 
 async fn retire(legacy: Arc<Legacy>, caller: Caller, session: i64, _running: TaskTrackerToken) {

@@ -3,7 +3,7 @@
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use duffy_api::SessionCreate;
-use duffy_web::grant::{Confirmation, Grant};
+use duffy_web::grant::Grant;
 use tracing::{Instrument, Span};
 
 use super::error::ApiError;
@@ -25,10 +25,8 @@ pub async fn request_session(
     key: Option<String>,
 ) -> Result<Response, ApiError> {
     let session = request::request_session(&ctx, &tenant, create, key).await?;
-    let confirmation = session.promise.clone().map(|promise| {
-        let keep = keep(ctx.clone(), promise).instrument(Span::current());
-        Box::pin(actor::carry(keep)) as Confirmation
-    });
+    let keep = keep(ctx.clone(), session.promise.clone());
+    let confirmation = actor::carry(keep.instrument(Span::current()));
     let tasks = ctx.tasks.clone();
     let give_back = actor::carry(give_back(ctx, session.id, session.promise));
     let grant = Grant::new(session.id, &tasks, give_back);
@@ -57,7 +55,10 @@ async fn give_back(ctx: Ctx, id: i64, promise: Option<Promise>) {
 
 /// Records that the reply is sent. If that fails, the connection breaks off: the session will be given back, and no client may
 /// hold it then.
-async fn keep(ctx: Ctx, promise: Promise) -> Result<(), axum::Error> {
+async fn keep(ctx: Ctx, promise: Option<Promise>) -> Result<(), axum::Error> {
+    let Some(promise) = promise else {
+        return Ok(());
+    };
     match promise.keep(&ctx).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(axum::Error::new("the session was given back")),

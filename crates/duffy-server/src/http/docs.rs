@@ -12,21 +12,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-const REDOC: &str = r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Duffy - ReDoc</title>
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="redoc/page.css">
-</head>
-<body>
-<redoc spec-url="openapi.json"></redoc>
-<script src="redoc/redoc.standalone.js"></script>
-</body>
-</html>
-"#;
+const REDOC: &str = include_str!("../../assets/redoc.html");
 
 const PAGE_STYLE: &str = "body { margin: 0; padding: 0; }\n";
 

@@ -1,4 +1,4 @@
-//! Replies that are no replies: each becomes one line that says where and what to do.
+//! Invalid replies. Each becomes one line that says where it came from and what to do.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn settings(url: String) -> Settings {
     }
 }
 
-/// Asks for the pools and gets an error, which is one line and keeps the key to itself.
+/// Lists the pools and returns the error, which is one line and does not contain the key.
 fn error(answer: Answer) -> (ClientError, String) {
     let peer = Peer::start(vec![answer]);
     let url = peer.url();
@@ -37,7 +37,7 @@ fn error(answer: Answer) -> (ClientError, String) {
 }
 
 #[test]
-fn refusals_carry_the_reason() {
+fn refusals_have_the_reason() {
     let (error, shown) = self::error(reply(
         "404 Not Found",
         "X-Request-Id: 17\r\n",
@@ -62,7 +62,7 @@ fn refusals_carry_the_reason() {
 }
 
 #[test]
-fn what_is_no_json_is_shown_in_part() {
+fn replies_that_are_not_json_are_shown_in_part() {
     let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
     let (_, shown) = error(reply("502 Bad Gateway", "", page));
     assert_eq!(
@@ -116,7 +116,7 @@ fn redirects_are_not_followed() {
 }
 
 #[test]
-fn broken_connections_say_whether_something_may_have_happened() {
+fn errors_say_whether_a_write_may_have_happened() {
     let (error, shown) = self::error(Answer::Last(Vec::new()));
     assert!(
         matches!(error, ClientError::Broken { write: false, .. }),
@@ -148,7 +148,7 @@ fn other_protocols_are_recognised() {
     assert!(matches!(error, ClientError::NotHttp { .. }), "{error:?}");
     assert!(shown.contains("not HTTP"), "{shown}");
 
-    // A plain server takes the TLS greeting for a request without end; it hangs up.
+    // A server without TLS reads the TLS handshake as an endless request, and hangs up.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
@@ -165,8 +165,8 @@ fn other_protocols_are_recognised() {
 }
 
 #[test]
-fn nobody_there() {
-    // Bound and dropped: nobody listens there.
+fn connections_can_be_refused() {
+    // The listener is dropped, so nothing listens there.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -182,7 +182,7 @@ fn nobody_there() {
 }
 
 #[test]
-fn endless_and_silent_replies_end() {
+fn endless_and_missing_replies_end() {
     let (error, _) = self::error(Answer::Flood(80 * 1024 * 1024));
     assert!(
         matches!(

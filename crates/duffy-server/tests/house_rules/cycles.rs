@@ -8,7 +8,6 @@ use crate::source::Source;
 const KNOWN: &[&str] = &[
     "duffy-config: template.rs template/filters.rs template/methods.rs",
     "duffy-config: yaml/compose.rs yaml/construct.rs yaml/mod.rs yaml/scalar.rs",
-    "duffy-legacy: lib.rs upstream.rs",
     "duffy-server: credentials.rs credentials/verify.rs",
     "duffy-server: db.rs db/wake.rs",
     "duffy-server: lifecycle/check.rs lifecycle/check/invariants.rs lifecycle/check/keys.rs lifecycle/check/machines.rs",

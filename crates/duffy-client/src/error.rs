@@ -16,7 +16,7 @@ pub(crate) type Result<T> = std::result::Result<T, ClientError>;
 pub enum ClientError {
     /// The base URL is invalid.
     #[error(
-        "{url:?} is no base URL of a Duffy API: {cause}; it looks like http://duffy.example.org:8080/api/v1"
+        "{url:?} is not a base URL of a Duffy API: {cause}; an example is http://duffy.example.org:8080/api/v1"
     )]
     Url {
         /// The URL, without user name and password.
@@ -26,7 +26,7 @@ pub enum ClientError {
     },
     /// A proxy variable of the environment is invalid.
     #[error(
-        "the environment variable {variable} holds no usable URL of an HTTP proxy: set it to http://HOST:PORT, or unset it"
+        "the environment variable {variable} is not a valid URL of an HTTP proxy: set it to http://HOST:PORT, or unset it"
     )]
     Proxy {
         /// Name of the variable.
@@ -34,7 +34,7 @@ pub enum ClientError {
     },
     /// The file of trusted authorities cannot be used.
     #[error(
-        "{}: {cause}: name a PEM file of trusted certificate authorities, or none", path.display()
+        "{}: {cause}: set a PEM file of trusted certificate authorities, or none", path.display()
     )]
     CaFile {
         /// The file.
@@ -59,7 +59,7 @@ pub enum ClientError {
         remedy: &'static str,
     },
     /// TLS failed. No request was sent.
-    #[error("can't talk TLS with {url}: {cause}: {remedy}")]
+    #[error("TLS with {url} failed: {cause}: {remedy}")]
     Tls {
         /// URL of the request.
         url: String,
@@ -79,7 +79,7 @@ pub enum ClientError {
         write: bool,
     },
     /// The connection ended before the reply did.
-    #[error("the connection to {url} broke off before the reply was there ({cause}): {}", unknown_outcome(*write))]
+    #[error("the connection to {url} ended before the reply ({cause}): {}", unknown_outcome(*write))]
     Broken {
         /// URL of the request.
         url: String,
@@ -100,7 +100,7 @@ pub enum ClientError {
     },
     /// The server, or a proxy before it, redirects.
     #[error(
-        "{url} redirects to {location} (status {status}), which is not followed: set the base URL to the final place"
+        "{url} redirects to {location} (status {status}), which is not followed: set the base URL to the new location"
     )]
     Redirected {
         /// URL of the request.
@@ -115,7 +115,7 @@ pub enum ClientError {
     Refused(Box<Refusal>),
     /// The body is not JSON: a proxy's page, say.
     #[error(
-        "{url} answers with status {status} and no JSON ({start}): check that the base URL leads to Duffy's API, not to another site or a proxy"
+        "{url} answers with status {status} and not with JSON ({start}): check that the base URL leads to Duffy's API, not to another site or a proxy"
     )]
     NotJson {
         /// URL of the request.
@@ -127,7 +127,7 @@ pub enum ClientError {
     },
     /// The body is JSON, but not a reply of Duffy's API.
     #[error(
-        "{url} answers with status {status} and JSON that is no reply of Duffy's API ({cause}): check the base URL"
+        "{url} answers with status {status} and JSON that is not a reply of Duffy's API ({cause}): check the base URL"
     )]
     Unexpected {
         /// URL of the request.
@@ -180,7 +180,7 @@ pub(crate) struct Call<'a> {
 
 const CHECK_ADDRESS: &str = "check that Duffy's API runs there, and host and port of the URL";
 const CHECK_CERTIFICATE: &str =
-    "for a certificate of your own authority, name the authority's PEM file in SSL_CERT_FILE";
+    "for a certificate of your own authority, set SSL_CERT_FILE to the authority's PEM file";
 
 impl Call<'_> {
     /// Turns an error of the HTTP library into one that says what to do.

@@ -24,7 +24,7 @@ pub(crate) fn config(ca_file: Option<&Path>) -> Result<TlsConfig> {
         }
     }
     if certificates.is_empty() {
-        return Err(refuse("no certificate in PEM form is in it".to_owned()));
+        return Err(refuse("it contains no certificate in PEM form".to_owned()));
     }
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::from(certificates))

@@ -36,7 +36,7 @@ pub struct Legacy {
 
 /// Why the proxy's settings are invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("the web API cannot be asked: {0}; set `dest` in `metaclient`")]
+#[error("the web API cannot be called: {0}; set `dest` in `metaclient`")]
 pub struct SettingsError(#[source] duffy_client::ClientError);
 
 impl Legacy {

@@ -588,7 +588,7 @@ async fn invalid_addresses_are_reported_in_one_line() {
     for host in ["192.0.2.1", "no such host", ""] {
         let error = duffy_legacy::bind(host, 0).await.unwrap_err().to_string();
         assert!(
-            error.contains("no address of this machine"),
+            error.contains("not an address of this machine"),
             "{host:?}: {error}"
         );
     }

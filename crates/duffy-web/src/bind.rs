@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, lookup_host};
 
+const ADVICE: &str = "set `host` to one, for example 127.0.0.1";
+
 /// Listens on a port of a host: a name, an IPv4 address, or an IPv6 address with or without brackets. If a name has several
 /// addresses, this uses the first one that works.
 ///
@@ -16,9 +18,8 @@ pub async fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
         .and_then(|rest| rest.strip_suffix(']'))
         .unwrap_or(host);
     let unknown = |error: io::Error| {
-        let advice = "set `host` to one, 127.0.0.1 say";
         io::Error::other(format!(
-            "{host} is no address of this machine: {error}; {advice}"
+            "{host} is not an address of this machine: {error}; {ADVICE}"
         ))
     };
     let mut first_error = None;
@@ -39,7 +40,7 @@ fn refused(address: SocketAddr, error: &io::Error) -> io::Error {
             format!("{address} is taken by another program; stop it, or set another `port`")
         }
         ErrorKind::AddrNotAvailable => {
-            format!("{address} is no address of this machine; set `host` to one, 127.0.0.1 say")
+            format!("{address} is not an address of this machine; {ADVICE}")
         }
         ErrorKind::PermissionDenied => {
             format!("listening on {address} is not permitted; set a `port` of 1024 or above")
@@ -85,12 +86,16 @@ mod tests {
         let error = bind("192.0.2.1", 0).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "192.0.2.1:0 is no address of this machine; set `host` to one, 127.0.0.1 say"
+            "192.0.2.1:0 is not an address of this machine; set `host` to one, for example 127.0.0.1"
         );
         for host in ["", "no such host", "300.1.1.1"] {
             let error = bind(host, 0).await.unwrap_err().to_string();
-            let is_unknown = error.starts_with(&format!("{host} is no address of this machine: "));
-            assert!(is_unknown && error.ends_with("127.0.0.1 say"), "{error}");
+            let is_unknown =
+                error.starts_with(&format!("{host} is not an address of this machine: "));
+            assert!(
+                is_unknown && error.ends_with("for example 127.0.0.1"),
+                "{error}"
+            );
         }
     }
 }

@@ -67,24 +67,24 @@ fn replies_that_are_not_json_are_shown_in_part() {
     let (_, shown) = error(reply("502 Bad Gateway", "", page));
     assert_eq!(
         shown,
-        "URL/pools answers with status 502 and no JSON (<html> <head><title>502 Bad Gateway</title></head> <body>nginx</body></html>): \
+        "URL/pools answers with status 502 and not with JSON (<html> <head><title>502 Bad Gateway</title></head> <body>nginx</body></html>): \
          check that the base URL leads to Duffy's API, not to another site or a proxy"
     );
     let (_, shown) = error(reply("200 OK", "", page));
-    assert!(shown.contains("status 200 and no JSON"), "{shown}");
+    assert!(shown.contains("status 200 and not with JSON"), "{shown}");
     let (_, shown) = error(reply("200 OK", "", ""));
-    assert!(shown.contains("no JSON (an empty body)"), "{shown}");
+    assert!(shown.contains("not with JSON (an empty body)"), "{shown}");
     let (_, shown) = error(Answer::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()));
     assert!(
-        shown.contains("status 204 and no JSON (an empty body)"),
+        shown.contains("status 204 and not with JSON (an empty body)"),
         "{shown}"
     );
     let (_, shown) = error(reply("200 OK", "", &"[".repeat(100_000)));
-    assert!(shown.contains("no JSON ([[["), "{shown}");
+    assert!(shown.contains("not with JSON ([[["), "{shown}");
     let (_, shown) = error(reply("500 Oops", "", r#"{"message": "bad gateway"}"#));
     assert_eq!(
         shown,
-        "URL/pools answers with status 500 and JSON that is no reply of Duffy's API (missing field `detail`): check the base URL"
+        "URL/pools answers with status 500 and JSON that is not a reply of Duffy's API (missing field `detail`): check the base URL"
     );
 }
 
@@ -97,7 +97,7 @@ fn redirects_are_not_followed() {
     ));
     assert_eq!(
         shown,
-        "URL/pools redirects to https://elsewhere/api (status 301), which is not followed: set the base URL to the final place"
+        "URL/pools redirects to https://elsewhere/api (status 301), which is not followed: set the base URL to the new location"
     );
     let peer = Peer::start(vec![reply(
         "307 Temporary Redirect",
@@ -123,7 +123,7 @@ fn errors_say_whether_a_write_may_have_happened() {
         "{error:?}"
     );
     assert!(
-        shown.contains("broke off") && shown.ends_with("look at the server's log"),
+        shown.contains("ended before the reply") && shown.ends_with("look at the server's log"),
         "{shown}"
     );
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"a\"".to_vec();
@@ -216,7 +216,7 @@ fn settings_are_checked_before_anything_is_sent() {
     let refuse = |settings: Settings| Client::new(&settings).unwrap_err().to_string();
     let shown = refuse(settings("duffy:8080".to_owned()));
     assert!(
-        shown.starts_with("\"duffy:8080\" is no base URL"),
+        shown.starts_with("\"duffy:8080\" is not a base URL"),
         "{shown}"
     );
     let shown = refuse(Settings {

@@ -161,7 +161,7 @@ impl Client {
         self.call(Method::PUT, &["sessions", &id.to_string()], Some(&body))
     }
 
-    /// Returns the nodes of a session.
+    /// Retires a session, which gives its nodes back.
     pub fn retire_session(&self, id: i64) -> Result<Reply> {
         let update = SessionUpdate {
             active: Some(false),

@@ -64,8 +64,8 @@ fn repeat_after<T>(
 }
 
 impl Client {
-    /// Returns the nodes of a session, as [`Client::retire_session`] does, and repeats the call if the answer is lost. If the
-    /// session is already retired then, the first call did that. This returns the answer that the first call would have had.
+    /// Retires a session, as [`Client::retire_session`] does, and repeats the call if the answer is lost. If the session is
+    /// already retired then, the first call did that. This returns the answer that the first call would have had.
     pub fn retire_session_surely(
         &self,
         id: i64,

@@ -1,28 +1,28 @@
-//! The base URL of an API, checked once, and the URLs of its endpoints.
+//! The base URL of an API, and the URLs of its endpoints.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ureq::http::Uri;
 
-use crate::ClientError;
+use crate::error::{ClientError, Result};
 
-/// What is encoded in a segment of a path: all but the unreserved characters of RFC 3986.
+/// The characters to encode in a segment of a path: all but the unreserved ones of RFC 3986.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// An absolute http(s) URL without user name, query, fragment and trailing slash.
+/// An absolute HTTP or HTTPS URL without user name, query, fragment and trailing slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BaseUrl {
-    text: String,
-    host: String,
-    https: bool,
+    pub(crate) text: String,
+    pub(crate) host: String,
+    pub(crate) https: bool,
 }
 
 impl BaseUrl {
-    /// Checks a URL as a person wrote it.
-    pub(crate) fn parse(text: &str) -> Result<Self, ClientError> {
+    /// Checks a URL.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let shown = without_user_info(text.trim());
         let refuse = |cause: &str| ClientError::Url {
             url: shown.clone(),
@@ -44,7 +44,7 @@ impl BaseUrl {
         if host.is_empty() {
             return Err(refuse("it names no host"));
         }
-        // The parser reads a port beyond 65535 as no port at all.
+        // The parser ignores a port beyond 65535.
         let has_port = uri.authority().is_some_and(|whole| whole.as_str() != host);
         if has_port && uri.port_u16().is_none_or(|port| port == 0) {
             return Err(refuse("its port is not a number from 1 to 65535"));
@@ -56,12 +56,12 @@ impl BaseUrl {
         })
     }
 
-    /// The URL of the endpoint below the base that these segments lead to.
+    /// Returns the URL below the base with these segments.
     pub(crate) fn join(&self, segments: &[&str]) -> String {
         let mut url = self.text.clone();
         for segment in segments {
             url.push('/');
-            // Alone, dots lead elsewhere.
+            // These segments would change the path.
             if matches!(*segment, "." | "..") {
                 url.push_str(&segment.replace('.', "%2E"));
             } else {
@@ -71,36 +71,21 @@ impl BaseUrl {
         url
     }
 
-    /// The URL that says whether the server is well. It stands beside the API, not in it.
+    /// Returns the URL of the health check. It is beside the API, not below it.
     pub(crate) fn health(&self) -> String {
         let root = self.text.strip_suffix("/api/v1").unwrap_or(&self.text);
         format!("{root}/healthz")
     }
-
-    pub(crate) fn host(&self) -> &str {
-        &self.host
-    }
-
-    pub(crate) fn is_https(&self) -> bool {
-        self.https
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.text
-    }
 }
 
-/// Drops `user:password@`: who calls is told in [`crate::Settings`], and the URL shows up in
-/// messages.
+/// Drops `user:password@`. The credentials come from [`crate::Settings`], and messages contain the URL.
 fn without_user_info(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
+    let host = authority.rsplit('@').next().unwrap_or(authority);
     format!("{scheme}://{host}{tail}")
 }
 
@@ -130,11 +115,11 @@ mod tests {
         }
         let bare = BaseUrl::parse("https://[::1]").unwrap();
         assert_eq!(bare.join(&["pools"]), "https://[::1]/pools");
-        assert_eq!((bare.host(), bare.is_https()), ("[::1]", true));
+        assert_eq!((bare.host.as_str(), bare.https), ("[::1]", true));
     }
 
     #[test]
-    fn segments_cannot_lead_elsewhere() {
+    fn segments_do_not_change_the_path() {
         let base = BaseUrl::parse("http://h").unwrap();
         assert_eq!(
             base.join(&["pools", "a/b?c#d e%é"]),
@@ -148,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_urls_are_named_without_passwords() {
+    fn errors_have_the_url_without_its_password() {
         for (text, cause) in [
             ("", "empty string"),
             ("duffy.example.org/api", "does not begin with"),
@@ -168,6 +153,6 @@ mod tests {
             );
         }
         let base = BaseUrl::parse("http://u:p@h:1/api").unwrap();
-        assert_eq!(base.as_str(), "http://h:1/api");
+        assert_eq!(base.text, "http://h:1/api");
     }
 }

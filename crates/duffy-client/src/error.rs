@@ -1,27 +1,32 @@
-//! What can go wrong between a call and its reply.
+//! Why a call has no good reply.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use duffy_api::Detail;
 use serde_json::Value;
+use ureq::{Error, Timeout};
 
-/// Why a call got no good reply. Each message is one line that says where and what to do.
+/// The result of a call.
+pub(crate) type Result<T> = std::result::Result<T, ClientError>;
+
+/// Why a call has no good reply. Each message is one line that says where it failed and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The base URL cannot be one.
+    /// The base URL is invalid.
     #[error(
-        "{url:?} is no base URL of a Duffy API: {cause}; it looks like http://duffy.example.org:8080/api/v1"
+        "{url:?} is not a base URL of a Duffy API: {cause}; an example is http://duffy.example.org:8080/api/v1"
     )]
     Url {
-        /// The URL as it was given, without user name and password.
+        /// The URL, without user name and password.
         url: String,
         /// What is wrong with it.
         cause: String,
     },
-    /// A proxy variable of the environment makes no sense.
+    /// A proxy variable of the environment is invalid.
     #[error(
-        "the environment variable {variable} holds no usable URL of an HTTP proxy: set it to http://HOST:PORT, or unset it"
+        "the environment variable {variable} is not a valid URL of an HTTP proxy: set it to http://HOST:PORT, or unset it"
     )]
     Proxy {
         /// Name of the variable.
@@ -29,7 +34,7 @@ pub enum ClientError {
     },
     /// The file of trusted authorities cannot be used.
     #[error(
-        "{}: {cause}: name a PEM file of trusted certificate authorities, or none", path.display()
+        "{}: {cause}: set a PEM file of trusted certificate authorities, or none", path.display()
     )]
     CaFile {
         /// The file.
@@ -37,68 +42,68 @@ pub enum ClientError {
         /// What is wrong with it.
         cause: String,
     },
-    /// A header that the caller chose cannot be sent.
+    /// The value of a header is invalid.
     #[error("the {what} cannot be sent in an HTTP header: remove control characters from it")]
     Header {
-        /// What it is.
+        /// What the value is.
         what: &'static str,
     },
-    /// No connection came about, so nothing was asked.
+    /// There is no connection. No request was sent.
     #[error("can't connect to {url}: {cause}: {remedy}")]
     Connect {
-        /// Where to.
+        /// URL of the request.
         url: String,
-        /// What the system says.
+        /// The error of the system.
         cause: String,
         /// What to do.
         remedy: &'static str,
     },
-    /// TLS could not be agreed on, so nothing was asked.
-    #[error("can't talk TLS with {url}: {cause}: {remedy}")]
+    /// TLS failed. No request was sent.
+    #[error("TLS with {url} failed: {cause}: {remedy}")]
     Tls {
-        /// Where to.
+        /// URL of the request.
         url: String,
         /// What is wrong.
         cause: String,
         /// What to do.
         remedy: &'static str,
     },
-    /// The whole call took longer than [`crate::Settings::timeout`].
+    /// The call took longer than [`crate::Settings::timeout`].
     #[error("{url} did not answer within {} s: {}", after.as_secs_f64(), unknown_outcome(*write))]
     Timeout {
-        /// What was asked.
+        /// URL of the request.
         url: String,
         /// The limit.
         after: Duration,
-        /// Whether the call was to change something.
+        /// Whether the call changes something.
         write: bool,
     },
-    /// The connection ended in the middle.
-    #[error("the connection to {url} broke off before the reply was there ({cause}): {}", unknown_outcome(*write))]
+    /// The connection ended before the reply did.
+    #[error("the connection to {url} ended before the reply ({cause}): {}", unknown_outcome(*write))]
     Broken {
-        /// What was asked.
+        /// URL of the request.
         url: String,
-        /// What the system says.
+        /// The error of the system.
         cause: String,
-        /// Whether the call was to change something.
+        /// Whether the call changes something.
         write: bool,
     },
-    /// Something answers there, but not in HTTP.
+    /// The peer does not speak HTTP.
     #[error(
         "{url} answers with something that is not HTTP ({cause}): check the URL's scheme and port"
     )]
     NotHttp {
-        /// What was asked.
+        /// URL of the request.
         url: String,
-        /// What is wrong with the answer.
+        /// What is wrong with the reply.
         cause: String,
     },
-    /// The server (or what stands before it) sends elsewhere.
+    /// The server, or a proxy before it, redirects.
     #[error(
-        "{url} redirects to {location} (status {status}), which is not followed: set the base URL to the final place"
+        "{url} redirects to {location} (status {status}), which is not followed: set the base URL to the new location"
     )]
     Redirected {
-        /// What was asked.
+        /// URL of the request.
         url: String,
         /// HTTP status, 300 to 399.
         status: u16,
@@ -108,28 +113,28 @@ pub enum ClientError {
     /// The API refused the request.
     #[error("refused (status {}): {}", .0.status, .0.detail)]
     Refused(Box<Refusal>),
-    /// The body is no JSON: a proxy's page, say.
+    /// The body is not JSON: a proxy's page, say.
     #[error(
-        "{url} answers with status {status} and no JSON ({start}): check that the base URL leads to Duffy's API, not to another site or a proxy"
+        "{url} answers with status {status} and not with JSON ({start}): check that the base URL leads to Duffy's API, not to another site or a proxy"
     )]
     NotJson {
-        /// What was asked.
+        /// URL of the request.
         url: String,
         /// HTTP status.
         status: u16,
         /// The beginning of the body, on one line.
         start: String,
     },
-    /// The body is JSON, but not what Duffy's API sends.
+    /// The body is JSON, but not a reply of Duffy's API.
     #[error(
-        "{url} answers with status {status} and JSON that is no reply of Duffy's API ({cause}): check the base URL"
+        "{url} answers with status {status} and JSON that is not a reply of Duffy's API ({cause}): check the base URL"
     )]
     Unexpected {
-        /// What was asked.
+        /// URL of the request.
         url: String,
         /// HTTP status.
         status: u16,
-        /// What is missing or odd.
+        /// What is missing or invalid.
         cause: String,
     },
     /// The body is longer than any reply of the API.
@@ -137,7 +142,7 @@ pub enum ClientError {
         "{url} answers with more than {limit} bytes: check that the base URL leads to Duffy's API"
     )]
     TooLarge {
-        /// What was asked.
+        /// URL of the request.
         url: String,
         /// The limit in bytes.
         limit: u64,
@@ -151,9 +156,9 @@ pub struct Refusal {
     pub status: u16,
     /// The API's reason.
     pub detail: Detail,
-    /// The whole body, as the server sent it.
+    /// The body.
     pub body: Value,
-    /// The id by which the server's log knows the request.
+    /// The id of the request in the server's log.
     pub request_id: Option<String>,
 }
 
@@ -165,7 +170,7 @@ fn unknown_outcome(write: bool) -> &'static str {
     }
 }
 
-/// What a failed call was about.
+/// The call that an error is about.
 pub(crate) struct Call<'a> {
     pub(crate) url: &'a str,
     pub(crate) write: bool,
@@ -175,77 +180,71 @@ pub(crate) struct Call<'a> {
 
 const CHECK_ADDRESS: &str = "check that Duffy's API runs there, and host and port of the URL";
 const CHECK_CERTIFICATE: &str =
-    "for a certificate of your own authority, name the authority's PEM file in SSL_CERT_FILE";
+    "for a certificate of your own authority, set SSL_CERT_FILE to the authority's PEM file";
 
 impl Call<'_> {
-    /// Turns the HTTP library's error into one that a person can act on.
+    /// Turns an error of the HTTP library into one that says what to do.
     pub(crate) fn explain(&self, error: ureq::Error) -> ClientError {
         let url = self.url.to_owned();
         match error {
-            ureq::Error::Io(error) => self.explain_io(&error),
-            ureq::Error::HostNotFound => self.no_connection("the host name is unknown"),
-            ureq::Error::ConnectionFailed => self.no_connection("no address of it can be reached"),
-            ureq::Error::ConnectProxyFailed(cause) => ClientError::Connect {
+            Error::Io(error) => self.explain_io(&error),
+            Error::HostNotFound => self.no_connection("the host name is unknown"),
+            Error::ConnectionFailed => self.no_connection("no address of it can be reached"),
+            Error::ConnectProxyFailed(cause) => ClientError::Connect {
                 url,
                 cause: format!("the proxy refuses ({cause})"),
                 remedy: "check HTTP_PROXY and HTTPS_PROXY, or name the host in NO_PROXY",
             },
-            ureq::Error::Timeout(ureq::Timeout::Global | ureq::Timeout::PerCall) => {
-                ClientError::Timeout {
-                    url,
-                    after: self.timeout.unwrap_or_default(),
-                    write: self.write,
-                }
+            Error::Timeout(Timeout::Global | Timeout::PerCall) => ClientError::Timeout {
+                url,
+                after: self.timeout.unwrap_or_default(),
+                write: self.write,
+            },
+            Error::Timeout(_) => {
+                let seconds = self.connect_timeout.as_secs_f64();
+                self.no_connection(&format!("no answer within {seconds} s"))
             }
-            ureq::Error::Timeout(_) => self.no_connection(&format!(
-                "no answer within {} s",
-                self.connect_timeout.as_secs_f64()
-            )),
-            ureq::Error::BodyExceedsLimit(limit) => ClientError::TooLarge { url, limit },
-            ureq::Error::LargeResponseHeader(_, limit) => ClientError::TooLarge {
+            Error::BodyExceedsLimit(limit) => ClientError::TooLarge { url, limit },
+            Error::LargeResponseHeader(_, limit) => ClientError::TooLarge {
                 url,
                 limit: limit as u64,
             },
-            ureq::Error::Rustls(error) => self.no_tls(&error.to_string()),
-            ureq::Error::Tls(cause) => self.no_tls(cause),
-            ureq::Error::Pem(cause) => self.no_tls(&format!("{cause:?}")),
-            ureq::Error::TlsRequired => self.no_tls("no TLS in this connection"),
-            ureq::Error::Protocol(error) => ClientError::NotHttp {
+            Error::Rustls(error) => self.no_tls(&error.to_string()),
+            Error::Tls(cause) => self.no_tls(cause),
+            Error::Pem(cause) => self.no_tls(&format!("{cause:?}")),
+            Error::TlsRequired => self.no_tls("no TLS in this connection"),
+            Error::Protocol(error) => ClientError::NotHttp {
                 url,
                 cause: error.to_string(),
             },
-            ureq::Error::BadUri(cause) => ClientError::Url { url, cause },
-            ureq::Error::Http(error) => ClientError::Url {
+            Error::BadUri(cause) => ClientError::Url { url, cause },
+            Error::Http(error) => ClientError::Url {
                 url,
                 cause: error.to_string(),
             },
-            other => ClientError::Broken {
-                url,
-                cause: other.to_string(),
-                write: self.write,
-            },
+            other => self.broken(other.to_string()),
         }
     }
 
     fn explain_io(&self, error: &std::io::Error) -> ClientError {
-        use std::io::ErrorKind;
+        let cause = error.to_string();
         match error.kind() {
             ErrorKind::ConnectionRefused => self.no_connection("connection refused"),
             ErrorKind::HostUnreachable => self.no_connection("no route to the host"),
             ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
                 self.no_connection("the network cannot be reached")
             }
-            ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => {
-                self.no_connection(&error.to_string())
-            }
-            ErrorKind::InvalidData if self.url.starts_with("https:") => {
-                self.no_tls(&error.to_string())
-            }
-            _ => ClientError::Broken {
-                url: self.url.to_owned(),
-                cause: error.to_string(),
-                write: self.write,
-            },
+            ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied => self.no_connection(&cause),
+            ErrorKind::InvalidData if self.url.starts_with("https:") => self.no_tls(&cause),
+            _ => self.broken(cause),
+        }
+    }
+
+    fn broken(&self, cause: String) -> ClientError {
+        ClientError::Broken {
+            url: self.url.to_owned(),
+            cause,
+            write: self.write,
         }
     }
 

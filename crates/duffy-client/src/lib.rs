@@ -1,8 +1,8 @@
 //! HTTP client of Duffy's API, a method per endpoint.
 //!
-//! Replies are handed on as the server sent them: [`Reply::json`] keeps the order of members and
-//! what this version knows nothing of; [`Reply::parse`] reads them into `duffy_api`'s types.
-//! Calls block; one [`Client`] (and its clones) keeps connections open between them.
+//! [`Reply::json`] returns a reply as the server sent it: with the order of its members, and with members that this version does
+//! not know. [`Reply::parse`] reads it into `duffy_api`'s types. Calls block. A [`Client`] and its clones keep connections open
+//! between calls.
 
 mod base_url;
 mod client;

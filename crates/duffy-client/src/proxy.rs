@@ -1,52 +1,52 @@
-//! Which proxy the environment asks for: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
+//! The proxy that the environment names: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`.
 //!
-//! ureq's `Proxy::try_from_env` (3.5) does not do this as curl and Python do: it takes `ALL_PROXY` first and
-//! `HTTP_PROXY` for https too, ignores a URL that it cannot read, and asks the proxy for the machine itself. In
-//! `NO_PROXY`, `example.org` does not stand for `a.example.org`, and blanks after commas count.
+//! ureq's `Proxy::try_from_env` (3.5) differs from curl and Python: it prefers `ALL_PROXY`, uses `HTTP_PROXY` for https too,
+//! ignores a URL that it cannot read, and uses the proxy for the machine itself. In `NO_PROXY`, `example.org` does not match
+//! `a.example.org`, and blanks after commas are significant.
 
 use ureq::Proxy;
 
-use crate::ClientError;
 use crate::base_url::BaseUrl;
+use crate::error::{ClientError, Result};
 
-/// The proxy for this URL, if any.
-pub(crate) fn from_env(base: &BaseUrl) -> Result<Option<Proxy>, ClientError> {
+/// Returns the proxy for this URL, if any.
+pub(crate) fn from_env(base: &BaseUrl) -> Result<Option<Proxy>> {
     let Some((variable, value)) = pick(base, |name| std::env::var(name).ok()) else {
         return Ok(None);
     };
-    // The value may hold a password: it is not repeated.
+    // The value may contain a password, so the error does not have it.
     Proxy::new(&value)
         .map(Some)
         .map_err(|_| ClientError::Proxy { variable })
 }
 
-/// The variable that counts for this URL, and its value.
+/// Returns the variable for this URL, and its value.
 fn pick(base: &BaseUrl, lookup: impl Fn(&str) -> Option<String>) -> Option<(String, String)> {
     let value = |name: &str| {
         [name.to_lowercase(), name.to_owned()]
+            .map(|name| lookup(&name).map(|value| (name, value)))
             .into_iter()
-            .find_map(|name| Some((lookup(&name).filter(|v| !v.trim().is_empty())?, name)))
-            .map(|(value, name)| (name, value))
+            .flatten()
+            .find(|(_, value)| !value.trim().is_empty())
     };
-    // Another machine's proxy would look for the API on itself.
-    let name = base.host().trim_matches(['[', ']']);
+    // A proxy on another machine would connect to itself.
+    let name = base.host.trim_matches(['[', ']']);
     let address = name.parse::<std::net::IpAddr>();
     if name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback()) {
         return None;
     }
-    if value("NO_PROXY").is_some_and(|(_, list)| is_excepted(base.host(), &list)) {
+    if value("NO_PROXY").is_some_and(|(_, list)| is_excepted(&base.host, &list)) {
         return None;
     }
-    let scheme = if base.is_https() {
+    let of_scheme = value(if base.https {
         "HTTPS_PROXY"
     } else {
         "HTTP_PROXY"
-    };
-    value(scheme).or_else(|| value("ALL_PROXY"))
+    });
+    of_scheme.or_else(|| value("ALL_PROXY"))
 }
 
-/// Whether a list such as `localhost, .example.org, 10.0.0.1` covers the host: an entry means
-/// itself and everything below it.
+/// Whether a list like `localhost, .example.org, 10.0.0.1` has the host: an entry matches itself and all names below it.
 fn is_excepted(host: &str, list: &str) -> bool {
     let host = host.trim_matches(['[', ']']).to_lowercase();
     list.split(',').any(|entry| {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_says_which_variable_counts() {
+    fn the_scheme_selects_the_variable() {
         let env = [
             ("HTTP_PROXY", "http://a"),
             ("https_proxy", "http://b"),

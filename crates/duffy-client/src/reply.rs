@@ -1,12 +1,16 @@
-//! What the server answered.
+//! Replies of the server.
 
 use duffy_api::ErrorReply;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use ureq::http::{HeaderName, Response, header};
 
-use crate::{ClientError, Refusal};
+use crate::error::{ClientError, Refusal, Result};
 
-/// A reply that says the request was done.
+/// The id of the request in the server's log.
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A reply of success.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reply {
     pub(crate) url: String,
@@ -16,14 +20,14 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body as the server sent it, members in its order.
+    /// Returns the body. Its members have the server's order.
     pub fn json(&self) -> &Value {
         &self.body
     }
 
-    /// The body as one of `duffy_api`'s types; members that the type lacks are ignored.
-    /// Fails with [`ClientError::Unexpected`] when a member that it needs is missing or odd.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+    /// Returns the body as one of `duffy_api`'s types. Ignores members that the type lacks.
+    /// Fails with [`ClientError::Unexpected`] if a member of the type is missing or invalid.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(&self.body).map_err(|error| ClientError::Unexpected {
             url: self.url.clone(),
             status: self.status,
@@ -36,20 +40,16 @@ impl Reply {
         self.status
     }
 
-    /// The id by which the server's log knows the request.
+    /// Returns the id of the request in the server's log.
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
     }
 
-    /// Sorts what came over the wire into replies and errors.
-    pub(crate) fn read(
-        url: String,
-        status: u16,
-        request_id: Option<String>,
-        location: Option<String>,
-        body: &[u8],
-    ) -> Result<Self, ClientError> {
-        if (300..400).contains(&status) {
+    /// Reads a reply of success, or the error that a reply reports.
+    pub(crate) fn read(url: String, response: &Response<Vec<u8>>) -> Result<Self> {
+        let (status, headers) = (response.status().as_u16(), response.headers());
+        if response.status().is_redirection() {
+            let location = headers.get(header::LOCATION);
             return Err(ClientError::Redirected {
                 url,
                 status,
@@ -57,50 +57,45 @@ impl Reply {
                     .map_or_else(|| "nowhere".to_owned(), |to| beginning(to.as_bytes())),
             });
         }
-        let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        let Ok(body) = serde_json::from_slice(response.body()) else {
             return Err(ClientError::NotJson {
                 url,
                 status,
-                start: beginning(body),
+                start: beginning(response.body()),
             });
         };
-        if (200..300).contains(&status) {
-            return Ok(Self {
-                url,
-                status,
-                request_id,
-                body,
-            });
+        let id = headers.get(X_REQUEST_ID);
+        let reply = Self {
+            url,
+            status,
+            request_id: id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned()),
+            body,
+        };
+        if response.status().is_success() {
+            return Ok(reply);
         }
-        match serde_json::from_value::<ErrorReply>(body.clone()) {
-            Ok(reply) => Err(ClientError::Refused(Box::new(Refusal {
-                status,
-                detail: reply.detail,
-                body,
-                request_id,
-            }))),
-            Err(error) => Err(ClientError::Unexpected {
-                url,
-                status,
-                cause: error.to_string(),
-            }),
-        }
+        let detail = reply.parse::<ErrorReply>()?.detail;
+        Err(ClientError::Refused(Box::new(Refusal {
+            status,
+            detail,
+            body: reply.body,
+            request_id: reply.request_id,
+        })))
     }
 }
 
-/// The first words of a body, on one line, fit to be shown on a terminal.
+/// The first words of a body, on one line, without characters that change a terminal.
 fn beginning(body: &[u8]) -> String {
     const LONGEST: usize = 80;
-    // A character is up to four bytes; what follows cannot be shown anyway.
+    // A character has up to four bytes. The text is shortened to `LONGEST` characters below.
     let text = String::from_utf8_lossy(&body[..body.len().min(16 * LONGEST)]);
     let text = text.replace(|c: char| c.is_control() || c == '\u{fffd}', " ");
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if body.is_empty() {
+        return "an empty body".to_owned();
+    }
     if line.is_empty() {
-        return if body.is_empty() {
-            "an empty body".to_owned()
-        } else {
-            "a body of no text".to_owned()
-        };
+        return "a body of no text".to_owned();
     }
     let mut start: String = line.chars().take(LONGEST).collect();
     if start.len() < line.len() {

@@ -1,54 +1,44 @@
-//! Asking again when an answer was lost, where that does no harm.
+//! Repeats a call whose answer was lost, where that does no harm.
 
 use std::time::Duration;
 
 use crate::{Client, ClientError, Reply};
 
-/// The pauses before an answer is asked for again. Together they are shorter than the server
-/// keeps a session for a client that hung up.
-const PAUSES: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-];
+/// The pauses before a call is repeated, in seconds. Their sum is less than the time for which the server keeps a session for a
+/// client that hung up.
+const PAUSES: [u64; 4] = [1, 2, 4, 8];
 
-/// A key for a request that may have to be repeated.
+/// Returns a new key for a request that may be repeated.
 pub fn new_key() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 impl ClientError {
-    /// Whether the request may have been carried out, and only its answer was lost: on the way,
-    /// or at a proxy (502, 504).
+    /// Whether the server may have carried out the request, and its answer was lost on the way, or at a proxy (502, 504).
     pub fn is_lost_answer(&self) -> bool {
-        matches!(self, ClientError::Broken { .. }) || matches!(self.status(), Some(502 | 504))
+        matches!(self, Self::Broken { .. }) || matches!(self.status(), Some(502 | 504))
     }
 
-    /// HTTP status of the answer, if there was one.
+    /// Returns the HTTP status of the answer, if there was one.
     fn status(&self) -> Option<u16> {
         match self {
-            ClientError::Refused(refusal) => Some(refusal.status),
-            ClientError::NotJson { status, .. } | ClientError::Unexpected { status, .. } => {
-                Some(*status)
-            }
+            Self::Refused(refusal) => Some(refusal.status),
+            Self::NotJson { status, .. } | Self::Unexpected { status, .. } => Some(*status),
             _ => None,
         }
     }
 }
 
-/// Asks until there is an answer, five times at most. Only for what does no harm when it is done
-/// twice. `ask` is told whether it asks again; `on_pause` is told before each pause what went
-/// wrong and how long the pause is.
+/// Makes a call until there is an answer, five times at most. The call must do no harm if it is done twice. `ask` gets whether
+/// this is a repetition, and `on_pause` the error and the pause that follows it.
 ///
-/// An answer, good or bad, is final. So is a first connection that does not come about: nothing
-/// was asked then, and the address may be wrong. Later the server may be starting again. A call
-/// that took longer than its caller wants to wait is final too.
+/// An answer is final, also an error. So is a failure of the first connection: no request was sent, and the address may be
+/// wrong. A later connection may fail because the server is restarting. A timeout is final too.
 pub fn repeat<T>(
     ask: impl FnMut(bool) -> Result<T, ClientError>,
     on_pause: impl FnMut(&ClientError, Duration),
 ) -> Result<T, ClientError> {
-    repeat_after(PAUSES, ask, on_pause)
+    repeat_after(PAUSES.map(Duration::from_secs), ask, on_pause)
 }
 
 fn repeat_after<T>(
@@ -74,9 +64,8 @@ fn repeat_after<T>(
 }
 
 impl Client {
-    /// Gives a session's nodes back, as [`Client::retire_session`] does, and again when the
-    /// answer is lost. When it turns out then that the session is retired already, the first try
-    /// did it: the answer is as that one's would have been.
+    /// Retires a session, as [`Client::retire_session`] does, and repeats the call if the answer is lost. If the session is
+    /// already retired then, the first call did that. This returns the answer that the first call would have had.
     pub fn retire_session_surely(
         &self,
         id: i64,
@@ -127,7 +116,7 @@ mod tests {
         }
     }
 
-    /// Gives these answers one after the other; the last one that was wanted, and how many were.
+    /// Gives these answers one after the other. Returns the last one that was used, and their number.
     fn ask(answers: Vec<Result<u8, ClientError>>) -> (Result<u8, ClientError>, usize) {
         let mut answers = answers.into_iter();
         let (mut asked, mut breaks) = (0, 0);
@@ -143,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_asked_for_again() {
+    fn calls_whose_answers_are_lost_are_repeated() {
         assert!(matches!(ask(vec![Ok(1)]), (Ok(1), 1)));
         let answers = vec![Err(broken()), Err(no_connection()), Err(page(502)), Ok(1)];
         assert!(matches!(ask(answers), (Ok(1), 4)));
@@ -152,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_wrong_addresses_are_final() {
+    fn answers_and_failures_of_the_first_connection_are_final() {
         assert!(matches!(ask(vec![Err(no_connection())]), (Err(_), 1)));
         for status in [400, 500, 503] {
             assert!(matches!(ask(vec![Err(page(status))]), (Err(_), 1)));

@@ -1,13 +1,13 @@
-//! Which authorities a server's certificate is checked with.
+//! The authorities that check a server's certificate.
 
 use std::path::Path;
 
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::ClientError;
+use crate::error::{ClientError, Result};
 
-/// Trusts the authorities in a PEM file, or, without one, those that browsers trust.
-pub(crate) fn config(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {
+/// Trusts the authorities in a PEM file, or without a file those that browsers trust.
+pub(crate) fn config(ca_file: Option<&Path>) -> Result<TlsConfig> {
     let Some(path) = ca_file else {
         return Ok(TlsConfig::default());
     };
@@ -16,16 +16,15 @@ pub(crate) fn config(ca_file: Option<&Path>) -> Result<TlsConfig, ClientError> {
         cause,
     };
     let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-    let mut certificates: Vec<Certificate<'static>> = Vec::new();
+    let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
-        if let PemItem::Certificate(certificate) =
-            item.map_err(|error| refuse(error.to_string()))?
-        {
+        let item = item.map_err(|error| refuse(error.to_string()))?;
+        if let PemItem::Certificate(certificate) = item {
             certificates.push(certificate);
         }
     }
     if certificates.is_empty() {
-        return Err(refuse("no certificate in PEM form is in it".to_owned()));
+        return Err(refuse("it contains no certificate in PEM form".to_owned()));
     }
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::from(certificates))

@@ -4,105 +4,84 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use duffy_api::{NodesSpec, SessionUpdate};
-use duffy_client::ClientError;
+use duffy_client::{Client, ClientError, Reply};
 use duffy_config::PoolRequest;
 use duffy_web::RequestInfo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use crate::query::{Count, Query, find, parse_count, parse_session};
-use crate::reply::{Failed, Refused, denied, done, incomplete, no_number};
+use crate::query::{Query, find, parse_count};
+use crate::reply::LegacyError;
 use crate::upstream::{CallError, Caller, Kind};
 use crate::{Legacy, grant};
 
-/// How much longer a session lasts whose job has failed, for somebody to look at it.
-const LONGER: &str = "+6h";
+/// By how much a session whose job failed is extended, for debugging.
+const EXTENSION: &str = "+6h";
 
-/// `/Node/get`: a session with nodes of one pool.
-pub async fn get_nodes(
-    State(legacy): State<Arc<Legacy>>,
-    Extension(info): Extension<RequestInfo>,
-    query: Query,
-) -> Result<Response, Response> {
+type Proxy = State<Arc<Legacy>>;
+type Info = Extension<RequestInfo>;
+type Answer = Result<Response, LegacyError>;
+
+/// `/Node/get`: grants a session with nodes of one pool.
+pub async fn get_nodes(State(legacy): Proxy, info: Info, query: Query) -> Answer {
     let caller = tenant(&legacy, &query, &info)?;
-    let count = match find(&query, "count") {
-        Some(text) => parse_count(text).ok_or_else(|| no_number(text))?,
-        None => Count::Nodes(1),
-    };
+    let count = find(&query, "count").unwrap_or("1");
+    let quantity = parse_count(count).ok_or_else(|| LegacyError::NotANumber(count.to_owned()))?;
     let request = PoolRequest {
         ver: Some(find(&query, "ver").unwrap_or("7")),
         arch: Some(find(&query, "arch").unwrap_or("x86_64")),
         flavor: find(&query, "flavor"),
     };
-    let pool = match legacy.settings.pool_for(&request) {
-        Ok(Some(pool)) => pool,
-        Ok(None) => {
-            tracing::info!(?request, "no pool is mapped to this");
-            return Err(Failed::Allocate.into_response());
-        }
-        Err(error) => {
-            tracing::error!(?request, %error, "the pool's template fails");
-            return Err(Failed::Allocate.into_response());
-        }
+    let pool = legacy.settings.pool_for(&request).map_err(|error| {
+        tracing::error!(?request, %error, "the pool's template fails");
+        LegacyError::Allocate
+    })?;
+    let Some(pool) = pool else {
+        tracing::info!(?request, "no pool matches the request");
+        return Err(LegacyError::Allocate);
     };
-    let Count::Nodes(quantity) = count else {
-        tracing::info!("no number of nodes");
-        return Err(Failed::Allocate.into_response());
-    };
+    if quantity == 0 {
+        tracing::info!("count is not a possible number of nodes");
+        return Err(LegacyError::Allocate);
+    }
     let spec = NodesSpec { quantity, pool };
+    let ask = move |client: &Client| {
+        let key = duffy_client::new_key();
+        let ask = |_| client.request_session(std::slice::from_ref(&spec), Some(&key));
+        duffy_client::repeat(ask, |error, pause| {
+            tracing::warn!(%error, "the answer was lost, asking again in {} s", pause.as_secs());
+        })
+    };
     let granted = {
         let (legacy, caller) = (Arc::clone(&legacy), caller.clone());
-        move |reply: &duffy_client::Reply| {
+        move |reply: &Reply| {
             let granted = grant::reply(&legacy, caller, reply.json())?;
             (reply.status() == 201).then_some(granted)
         }
     };
-    let asked = legacy
-        .upstream
-        .call(
-            Kind::Grant,
-            &caller,
-            move |client| {
-                let key = duffy_client::new_key();
-                let ask = |_| client.request_session(std::slice::from_ref(&spec), Some(&key));
-                duffy_client::repeat(ask, |error, pause| {
-                    tracing::warn!(%error, "the answer was lost, asking again in {} s", pause.as_secs());
-                })
-            },
-            granted,
-        )
-        .await;
-    asked.map_err(|_| Failed::Allocate.into_response())
+    let call = legacy.upstream.call(Kind::Grant, &caller, ask, granted);
+    call.await.map_err(|_| LegacyError::Allocate)
 }
 
-/// `/Node/done`: the session is over.
-pub async fn return_nodes(
-    State(legacy): State<Arc<Legacy>>,
-    Extension(info): Extension<RequestInfo>,
-    query: Query,
-) -> Result<Response, Response> {
+/// `/Node/done`: retires a session.
+pub async fn return_nodes(State(legacy): Proxy, info: Info, query: Query) -> Answer {
     let update = SessionUpdate {
         active: Some(false),
-        expires_at: None,
+        ..SessionUpdate::default()
     };
-    update_session(&legacy, &info, &query, update, Failed::Return).await
+    update_session(&legacy, &info, &query, update, LegacyError::Return).await
 }
 
-/// `/Node/fail`: the session goes on for somebody to look at what failed.
-pub async fn extend_nodes(
-    State(legacy): State<Arc<Legacy>>,
-    Extension(info): Extension<RequestInfo>,
-    query: Query,
-) -> Result<Response, Response> {
+/// `/Node/fail`: extends a session, so that a failed job can be debugged.
+pub async fn extend_nodes(State(legacy): Proxy, info: Info, query: Query) -> Answer {
     let update = SessionUpdate {
-        active: None,
-        expires_at: Some(LONGER.to_owned()),
+        expires_at: Some(EXTENSION.to_owned()),
+        ..SessionUpdate::default()
     };
-    update_session(&legacy, &info, &query, update, Failed::Extend).await
+    update_session(&legacy, &info, &query, update, LegacyError::Extend).await
 }
 
 async fn update_session(
@@ -110,49 +89,42 @@ async fn update_session(
     info: &RequestInfo,
     query: &Query,
     update: SessionUpdate,
-    failed: Failed,
-) -> Result<Response, Response> {
+    failed: LegacyError,
+) -> Answer {
     let caller = tenant(legacy, query, info)?;
     let session = find(query, "ssid").filter(|text| !text.is_empty());
-    let session = session.ok_or_else(incomplete)?;
-    let Some(session) = parse_session(session) else {
-        tracing::info!("ssid is no number of a session");
-        return Err(failed.into_response());
+    let Ok(session) = session.ok_or(LegacyError::NoSession)?.trim().parse() else {
+        tracing::info!("ssid is not the number of a session");
+        return Err(failed);
     };
-    let ask = move |client: &duffy_client::Client| client.update_session(session, &update);
-    let read = |reply: &duffy_client::Reply| (reply.status() == 200).then_some(());
-    let asked = legacy.upstream.call(Kind::Write, &caller, ask, read).await;
-    match asked {
-        Ok(()) => Ok(done()),
-        Err(error) if error.is_denied() => Err(denied()),
-        Err(_) => Err(failed.into_response()),
+    let ask = move |client: &Client| client.update_session(session, &update);
+    let read = |reply: &Reply| (reply.status() == 200).then_some(());
+    match legacy.upstream.call(Kind::Write, &caller, ask, read).await {
+        Ok(()) => Ok(Json("Done").into_response()),
+        Err(error) if error.is_denied() => Err(LegacyError::Denied),
+        Err(_) => Err(failed),
     }
 }
 
-/// Stands for a list that a key is denied: no JSON is empty.
+/// Stands for a list that the web API denies to the key. No JSON is empty.
 const DENIED: Bytes = Bytes::new();
 
-/// `/Inventory`: the nodes lent, to whom a key belongs or, without one, to everybody.
-pub async fn list_nodes(
-    State(legacy): State<Arc<Legacy>>,
-    Extension(info): Extension<RequestInfo>,
-    query: Query,
-) -> Result<Response, Response> {
+/// `/Inventory`: lists the nodes in use, those of the key's tenant or, without a key, all.
+pub async fn list_nodes(State(legacy): Proxy, info: Info, query: Query) -> Answer {
     let (caller, row): (_, fn(&Legacy, &Value, &Value) -> Value) =
         match tenant(&legacy, &query, &info) {
             Ok(caller) => (caller, own_row),
-            Err(Refused::NoKey) => (nobody(&info), public_row),
-            Err(refused) => return Err(refused.into_response()),
+            Err(LegacyError::NoKey) => (nobody(&info), public_row),
+            Err(refused) => return Err(refused),
         };
-    let has_key = caller.tenant.is_some();
-    // The same key sees the same list.
+    // Requests with the same key share a list.
     let mut keys = legacy.settings.usermap.iter();
     let key = caller.tenant.as_ref().and_then(|(_, key)| {
         keys.position(|(known, _)| known.expose_secret() == key.expose_secret())
     });
     let read = {
         let legacy = Arc::clone(&legacy);
-        move |reply: &duffy_client::Reply| {
+        move |reply: &Reply| {
             let sessions = reply.json().get("sessions")?.as_array()?;
             let mut rows = Vec::new();
             for session in sessions {
@@ -162,18 +134,20 @@ pub async fn list_nodes(
             (reply.status() == 200).then(|| Bytes::from(Value::Array(rows).to_string()))
         }
     };
-    let asked = async {
-        let ask = duffy_client::Client::list_sessions;
-        match legacy.upstream.call(Kind::Read, &caller, ask, read).await {
-            // It holds for all who share the list.
-            Err(error) if has_key && error.is_denied() => Ok(DENIED),
-            asked => asked,
+    let list = async {
+        let call = legacy
+            .upstream
+            .call(Kind::Read, &caller, Client::list_sessions, read);
+        match call.await {
+            // All requests that share the list are denied.
+            Err(error) if caller.tenant.is_some() && error.is_denied() => Ok(DENIED),
+            result => result,
         }
     };
-    match legacy.lists.share(key, asked).await {
-        Ok(list) if list.bytes() == DENIED => Err(denied()),
+    match legacy.lists.share(key, list).await {
+        Ok(list) if list.bytes() == DENIED => Err(LegacyError::Denied),
         Ok(list) => Ok(list.into_response()),
-        Err(_) => Err(Failed::Inventory.into_response()),
+        Err(_) => Err(LegacyError::Inventory),
     }
 }
 
@@ -182,7 +156,7 @@ fn own_row(legacy: &Legacy, session: &Value, node: &Value) -> Value {
     json!([legacy.hostname(node), session["id"]])
 }
 
-/// The columns of the old database. Those that nothing fills any more are null.
+/// The columns of the old database. Those without data are null.
 fn public_row(legacy: &Legacy, session: &Value, node: &Value) -> Value {
     let comment = match &session["id"] {
         Value::String(text) => text.clone(),
@@ -206,55 +180,44 @@ fn public_row(legacy: &Legacy, session: &Value, node: &Value) -> Value {
     ])
 }
 
-/// `/healthz`: whether the web API answers and is well.
-pub async fn health(
-    State(legacy): State<Arc<Legacy>>,
-    Extension(info): Extension<RequestInfo>,
-) -> Response {
-    // The Python original has no such endpoint, but says so.
-    let ask = |client: &duffy_client::Client| match client.check_health() {
+/// `/healthz`: checks whether the web API answers and is healthy.
+pub async fn health(State(legacy): Proxy, info: Info) -> Answer {
+    // The Python original has no such endpoint and answers 404.
+    let ask = |client: &Client| match client.check_health() {
         Err(ClientError::Refused(refusal)) if refusal.status == 404 => client.list_pools(),
         other => other,
     };
-    let asked = legacy
+    let call = legacy
         .upstream
         .call(Kind::Health, &nobody(&info), ask, |_| Some(()))
         .await;
-    match asked {
-        // One that wants to know who asks is there.
+    match call {
+        // A web API that requires credentials answers.
         Ok(()) | Err(CallError::Refused(401 | 403)) => {
-            Json(json!({"status": "ok"})).into_response()
+            Ok(Json(json!({"status": "ok"})).into_response())
         }
-        Err(_) => {
-            let body = json!({"status": "failed", "detail": "The web API does not answer"});
-            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
-        }
+        Err(_) => Err(LegacyError::Unhealthy),
     }
 }
 
 fn nobody(info: &RequestInfo) -> Caller {
     Caller {
         tenant: None,
-        request_id: Arc::clone(&info.id),
-        client: info.client,
+        info: info.clone(),
     }
 }
 
-/// The tenant whose key is in the query.
-fn tenant(legacy: &Legacy, query: &Query, info: &RequestInfo) -> Result<Caller, Refused> {
+/// Returns the tenant whose key is in the query.
+fn tenant(legacy: &Legacy, query: &Query, info: &RequestInfo) -> Result<Caller, LegacyError> {
     let key = find(query, "key").filter(|key| !key.is_empty());
-    let key = key.ok_or(Refused::NoKey)?;
-    let name = legacy.settings.user_of(key).ok_or(Refused::UnknownKey)?;
+    let key = key.ok_or(LegacyError::NoKey)?;
+    let name = legacy
+        .settings
+        .user_of(key)
+        .ok_or(LegacyError::UnknownKey)?;
     tracing::Span::current().record("tenant.name", name);
     Ok(Caller {
         tenant: Some((name.to_owned(), SecretString::from(key))),
-        request_id: Arc::clone(&info.id),
-        client: info.client,
+        info: info.clone(),
     })
-}
-
-impl From<Refused> for Response {
-    fn from(refused: Refused) -> Self {
-        refused.into_response()
-    }
 }

@@ -1,13 +1,11 @@
 //! The old Duffy API, as a proxy to the current one.
 //!
-//! Each request is turned into at most one request to the web API, and the answer back into the
-//! old form. Nothing is kept between requests, so any number of these can run. The database is
-//! not known here.
+//! Each request becomes at most one request to the web API, and its answer becomes an answer in the old form. The proxy keeps
+//! nothing between requests, so any number of processes can run it. It does not use the database.
 
 mod docs;
 mod endpoints;
 mod grant;
-mod openapi;
 mod query;
 mod reply;
 mod request;
@@ -20,49 +18,40 @@ use std::sync::Arc;
 use duffy_config::Metaclient;
 use duffy_web::Lists;
 use serde_json::Value;
-use tokio_util::task::TaskTracker;
 
 pub use duffy_web::{Limits, bind};
 pub use server::serve;
 pub use upstream::Times;
 
-use upstream::Upstream;
+use upstream::{READS, Upstream};
 
-/// The proxy: its settings, and the way to the web API.
+/// The proxy: its settings, and its calls to the web API.
 #[derive(Debug)]
 pub struct Legacy {
     settings: Metaclient,
     upstream: Upstream,
-    /// Inventories by the number of the key in `usermap`; `None` is what everybody sees.
+    /// Inventories by the index of the key in `usermap`. `None` is the public one.
     lists: Lists<Option<usize>>,
 }
 
-/// Most inventories that are made at once. Making a large one takes several times its memory.
-const LISTS: usize = 4;
-
-/// Why there can be no proxy with these settings.
+/// Why the proxy's settings are invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("the web API cannot be asked: {0}; set `dest` in `metaclient`")]
+#[error("the web API cannot be called: {0}; set `dest` in `metaclient`")]
 pub struct SettingsError(#[source] duffy_client::ClientError);
 
 impl Legacy {
-    /// A proxy to the web API at `dest`; connects to nothing yet.
+    /// Returns a proxy to the web API at `dest`. Connects to nothing yet.
     pub fn new(settings: Metaclient, dest: &str, times: Times) -> Result<Arc<Self>, SettingsError> {
         let upstream = Upstream::new(dest, times).map_err(SettingsError)?;
         Ok(Arc::new(Self {
             settings,
             upstream,
-            lists: Lists::new(LISTS, times.queue + times.read),
+            lists: Lists::new(READS, times.queue + times.read),
         }))
     }
 
-    /// What runs for clients, also for those that have gone.
-    pub(crate) fn tasks(&self) -> &TaskTracker {
-        self.upstream.tasks()
-    }
-
-    /// A node's host name as clients get to see it. When the template fails that is the real one:
-    /// a client that has a session needs to reach its nodes.
+    /// Returns a node's host name in the form for clients. If the template fails, that is the real host name, because a client
+    /// with a session needs to reach its nodes.
     fn hostname(&self, node: &Value) -> Value {
         let real = node.get("hostname").and_then(Value::as_str);
         let shown = self.settings.mangled(real).unwrap_or_else(|error| {

@@ -1,26 +1,17 @@
-//! The parameters of a request, all of which stand in its query.
+//! The parameters of a request. All are in its query.
 
-/// What was given, in order.
+/// The parameters, in their order.
 pub type Query = axum::extract::Query<Vec<(String, String)>>;
 
-/// A parameter; of several the last one counts.
+/// Returns the value of a parameter: the last one if there are several.
 pub fn find<'q>(query: &'q Query, name: &str) -> Option<&'q str> {
     let found = query.0.iter().rev().find(|(key, _)| key == name);
     found.map(|(_, value)| value.as_str())
 }
 
-/// How many nodes are wanted.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Count {
-    /// So many.
-    Nodes(u32),
-    /// A number that is no number of nodes; nobody has so many, or so few.
-    Impossible,
-}
-
-/// Reads a number as the original does: blanks around it, a sign, underscores between digits and
-/// a fraction of zeros are fine. `None` when it is no number.
-pub fn parse_count(text: &str) -> Option<Count> {
+/// Reads a number of nodes as the original does: it may have blanks around it, a sign, underscores between digits and a fraction
+/// of zeros. Returns `None` for a text that is not a number, and 0 for a number that nobody has nodes for.
+pub fn parse_count(text: &str) -> Option<u32> {
     let text = text.trim();
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,
@@ -31,16 +22,7 @@ pub fn parse_count(text: &str) -> Option<Count> {
     let is_number = digits
         .split('_')
         .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-    is_number.then(|| match whole.replace('_', "").parse() {
-        Ok(1..) if whole.starts_with('-') => Count::Impossible,
-        Ok(count @ 1..) => Count::Nodes(count),
-        _ => Count::Impossible,
-    })
-}
-
-/// The number of a session; `None` when it is none.
-pub fn parse_session(text: &str) -> Option<i64> {
-    text.trim().parse().ok()
+    is_number.then(|| whole.replace('_', "").parse().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -57,10 +39,10 @@ mod tests {
             ("4.00", 4),
             ("007", 7),
         ] {
-            assert_eq!(parse_count(text), Some(Count::Nodes(nodes)), "{text:?}");
+            assert_eq!(parse_count(text), Some(nodes), "{text:?}");
         }
         for text in ["0", "-1", "-0", "99999999999999999999999999", "4294967296"] {
-            assert_eq!(parse_count(text), Some(Count::Impossible), "{text:?}");
+            assert_eq!(parse_count(text), Some(0), "{text:?}");
         }
         for text in [
             "", " ", "abc", "1.5", "1.", "1e3", "0x1", "_1", "1_", "1__0", "--1", "٣",
@@ -70,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_equal_parameters_counts() {
+    fn the_last_of_several_values_is_used() {
         let query = axum::extract::Query(vec![
             ("a".to_owned(), "1".to_owned()),
             ("a".to_owned(), "2".to_owned()),

@@ -1,96 +1,82 @@
-//! What the old API says.
+//! Replies of the old API that refuse a request or report its failure.
 
 use axum::Json;
 use axum::http::header::ALLOW;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// What was not done, in the words that clients look for. The status is 200: so they expect it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failed {
-    /// No nodes.
+/// Why a request is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LegacyError {
+    /// There are no nodes.
     Allocate,
-    /// The session goes on.
+    /// The session is not retired.
     Return,
-    /// The session ends when it did before.
+    /// The session does not last longer.
     Extend,
-    /// No list.
+    /// There is no list.
     Inventory,
-}
-
-impl IntoResponse for Failed {
-    fn into_response(self) -> Response {
-        say(match self {
-            Self::Allocate => "Failed to allocate nodes",
-            Self::Return => "Failed to return nodes on completion",
-            Self::Extend => "Failed to change expiration time",
-            Self::Inventory => "Failed to retrieve inventory of nodes",
-        })
-    }
-}
-
-/// The session is retired, or ends later.
-pub fn done() -> Response {
-    say("Done")
-}
-
-/// There is no `ssid`.
-pub fn incomplete() -> Response {
-    say("Some parameters are absent")
-}
-
-fn say(words: &'static str) -> Response {
-    Json(words).into_response()
-}
-
-/// The web API does not take the key for this.
-pub fn denied() -> Response {
-    (
-        StatusCode::FORBIDDEN,
-        Json(json!({"msg": "Invalid duffy key"})),
-    )
-        .into_response()
-}
-
-/// A request that is refused here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// Without a key.
+    /// The parameter `ssid` is missing.
+    NoSession,
+    /// The web API does not accept the key for this.
+    Denied,
+    /// The request has no key.
     NoKey,
-    /// With a key of nobody's.
+    /// The key is not in `usermap`.
     UnknownKey,
-    /// No such path.
+    /// The parameter `count` has this value, which is not a number.
+    NotANumber(String),
+    /// The path is unknown.
     NotFound,
-    /// Another method than GET.
+    /// The method is not GET.
     Method,
+    /// The web API is not healthy.
+    Unhealthy,
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for LegacyError {
+    /// Clients of the old API expect failures as texts with the status 200.
     fn into_response(self) -> Response {
-        let (status, words) = match self {
-            Self::NoKey => (StatusCode::FORBIDDEN, "Not authenticated"),
-            Self::UnknownKey => (StatusCode::FORBIDDEN, "Forbidden"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "Not Found"),
-            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+        let detail = |text: &str| json!({ "detail": text });
+        let (status, body) = match &self {
+            Self::Allocate => (StatusCode::OK, json!("Failed to allocate nodes")),
+            Self::Return => (
+                StatusCode::OK,
+                json!("Failed to return nodes on completion"),
+            ),
+            Self::Extend => (StatusCode::OK, json!("Failed to change expiration time")),
+            Self::Inventory => (
+                StatusCode::OK,
+                json!("Failed to retrieve inventory of nodes"),
+            ),
+            Self::NoSession => (StatusCode::OK, json!("Some parameters are absent")),
+            Self::Denied => (StatusCode::FORBIDDEN, json!({"msg": "Invalid duffy key"})),
+            Self::NoKey => (StatusCode::FORBIDDEN, detail("Not authenticated")),
+            Self::UnknownKey => (StatusCode::FORBIDDEN, detail("Forbidden")),
+            Self::NotANumber(input) => {
+                let message =
+                    "Input should be a valid integer, unable to parse string as an integer";
+                let loc = ["query", "count"];
+                let error =
+                    json!({"type": "int_parsing", "loc": loc, "msg": message, "input": input});
+                (
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    json!({ "detail": [error] }),
+                )
+            }
+            Self::NotFound => (StatusCode::NOT_FOUND, detail("Not Found")),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, detail("Method Not Allowed")),
+            Self::Unhealthy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                json!({"status": "failed", "detail": "The web API does not answer"}),
+            ),
         };
-        let mut reply = (status, Json(json!({"detail": words}))).into_response();
+        let mut reply = (status, Json(body)).into_response();
         if self == Self::Method {
             let headers = reply.headers_mut();
             headers.insert(ALLOW, HeaderValue::from_static("GET"));
         }
         reply
     }
-}
-
-/// `count` is no number.
-pub fn no_number(input: &str) -> Response {
-    let problem: Value = json!({
-        "type": "int_parsing",
-        "loc": ["query", "count"],
-        "msg": "Input should be a valid integer, unable to parse string as an integer",
-        "input": input,
-    });
-    let body = json!({ "detail": [problem] });
-    (StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response()
 }

@@ -5,16 +5,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use duffy_web::RequestInfo;
 
-/// Logs it when a request ends without a reply.
-struct ReplyLog {
-    info: RequestInfo,
-    answered: bool,
-}
+/// Logs that the client hung up, unless the request is taken out before.
+struct HangUpLog(Option<RequestInfo>);
 
-impl Drop for ReplyLog {
+impl Drop for HangUpLog {
     fn drop(&mut self) {
-        if !self.answered {
-            let duration_ms = self.info.duration_ms();
+        if let Some(info) = &self.0 {
+            let duration_ms = info.duration_ms();
             tracing::info!(duration_ms, "the client hung up");
         }
     }
@@ -26,12 +23,10 @@ pub async fn handle(
     request: Request,
     next: Next,
 ) -> Response {
-    let mut log = ReplyLog {
-        info,
-        answered: false,
-    };
+    let mut log = HangUpLog(Some(info));
     let reply = next.run(request).await;
-    log.answered = true;
-    log.info.log_reply(&reply);
+    if let Some(info) = log.0.take() {
+        info.log_reply(&reply);
+    }
     reply
 }

@@ -7,10 +7,10 @@ use axum::{Router, middleware};
 use duffy_web::docs::PAGES;
 use duffy_web::redirect_slashes;
 
-use crate::reply::Refused;
+use crate::reply::LegacyError;
 use crate::{Legacy, docs, endpoints, request};
 
-/// The old API: endpoints, documentation and health.
+/// Returns the old API: endpoints, documentation and health.
 pub fn router(legacy: Arc<Legacy>) -> Router {
     let mut router = Router::new();
     let mut paths = PAGES.to_vec();
@@ -21,7 +21,7 @@ pub fn router(legacy: Arc<Legacy>) -> Router {
         ("/Inventory", get(endpoints::list_nodes)),
     ];
     for (path, endpoint) in endpoints {
-        // Also not HEAD: a look would take nodes.
+        // Refuses HEAD too, because axum runs the handler for it, and that takes nodes.
         let endpoint = endpoint.head(refuse).fallback(refuse);
         paths.push(path);
         router = router.route(path, endpoint);
@@ -29,7 +29,7 @@ pub fn router(legacy: Arc<Legacy>) -> Router {
     let router = redirect_slashes(router, paths)
         .merge(docs::routes())
         .route("/healthz", get(endpoints::health).fallback(refuse))
-        .fallback(async || Refused::NotFound)
+        .fallback(async || LegacyError::NotFound)
         .with_state(Arc::clone(&legacy))
         .layer(middleware::from_fn(request::handle));
     duffy_web::identify(router, Some("legacy"), move |address| {
@@ -37,6 +37,6 @@ pub fn router(legacy: Arc<Legacy>) -> Router {
     })
 }
 
-async fn refuse() -> Refused {
-    Refused::Method
+async fn refuse() -> LegacyError {
+    LegacyError::Method
 }

@@ -29,13 +29,14 @@ pub async fn serve(
     };
     let serve = duffy_web::serve(listener, router, limits, stop.clone());
     let (stopped_at, ()) = tokio::join!(stopped, serve);
-    // Calls to the web API belong to no connection. They have the rest of the time.
-    legacy.tasks().close();
-    let end = legacy.tasks().wait();
-    if tokio::time::timeout_at(stopped_at + limits.shutdown, end)
+    // Calls to the web API do not belong to a connection. They have the rest of the time.
+    let calls = &legacy.upstream.tasks;
+    calls.close();
+    let deadline = stopped_at + limits.shutdown;
+    if tokio::time::timeout_at(deadline, calls.wait())
         .await
         .is_err()
     {
-        tracing::warn!("calls to the web API did not end in time and are left");
+        tracing::warn!("calls to the web API did not end in time and are abandoned");
     }
 }

@@ -2,30 +2,30 @@
 //!
 //! Each call blocks a thread. A call that has begun goes on when its client hangs up.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use duffy_client::{Client, ClientError, Reply, Settings};
+use duffy_web::RequestInfo;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-/// How long things may take.
+/// Limits on the time of calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// Waiting for one of the calls before to end.
+    /// Time to wait until an earlier call ends.
     pub queue: Duration,
-    /// Reading a list.
+    /// Time to read a list.
     pub read: Duration,
-    /// Changing a session. Longer than the web API takes to give up by itself.
+    /// Time to change a session. It is longer than the web API's own limit.
     pub write: Duration,
-    /// Being granted a session, for which nodes are prepared. Longer than the web API takes to give
-    /// up by itself: a session that was granted after we went away would be nobody's.
+    /// Time to request a session, whose nodes are prepared meanwhile. It is longer than the web API's own limit: nobody would
+    /// know of a session that is granted later.
     pub grant: Duration,
-    /// Saying whether it is well.
+    /// Time to check the health.
     pub health: Duration,
-    /// First pause before a session that nobody took is retired again; it doubles each time.
+    /// First pause before a session that no client received is retired again. It doubles with each attempt.
     pub retire_pause: Duration,
 }
 
@@ -49,40 +49,38 @@ pub enum Kind {
     Read,
     /// Changes a session.
     Write,
-    /// Asks for a session.
+    /// Requests a session.
     Grant,
-    /// Asks how it is.
+    /// Checks the health.
     Health,
 }
 
-/// How many calls of each kind there are at once. Together far below the threads of tokio's pool.
-const READS: usize = crate::LISTS;
-const WRITES: usize = 64;
-const GRANTS: usize = 128;
-const HEALTH: usize = 4;
+/// Most concurrent calls that read a list. Making a large one takes several times its memory.
+pub const READS: usize = 4;
 
-/// For whom a call is made.
+/// Most concurrent calls of each kind, in the order of [`Kind`]. Their sum is far below the number of tokio's blocking threads.
+const MAX_CALLS: [usize; 4] = [READS, 64, 128, 4];
+
+/// The client that a call is made for.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Name and key of the tenant; `None` asks as nobody.
+    /// Name and key of the tenant. `None` sends no credentials.
     pub tenant: Option<(String, SecretString)>,
-    /// Id of the request that makes the call.
-    pub request_id: Arc<str>,
-    /// Address of the client that makes it.
-    pub client: Option<IpAddr>,
+    /// The request that makes the call.
+    pub info: RequestInfo,
 }
 
-/// Why a call gave nothing. The cause was logged.
+/// Why a call has no result. The cause is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallError {
     /// The web API refuses, with this status.
     Refused(u16),
-    /// No answer of the web API, or none to be made use of.
+    /// The web API does not answer, or its answer is invalid.
     NoAnswer,
 }
 
 impl CallError {
-    /// Whether the key is not good for what was asked.
+    /// Whether the web API does not accept the key for this.
     pub fn is_denied(self) -> bool {
         matches!(self, Self::Refused(401 | 403))
     }
@@ -96,17 +94,16 @@ impl CallError {
 /// The web API.
 #[derive(Debug)]
 pub struct Upstream {
+    /// Limits on the time of calls.
+    pub times: Times,
+    /// The running calls.
+    pub tasks: TaskTracker,
     client: Client,
-    times: Times,
-    tasks: TaskTracker,
-    reads: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
-    grants: Arc<Semaphore>,
-    health: Arc<Semaphore>,
+    permits: [Arc<Semaphore>; 4],
 }
 
 impl Upstream {
-    /// The web API at `dest`, which is its base URL without `/api/v1`.
+    /// Returns the web API at `dest`, which is its base URL without `/api/v1`.
     pub fn new(dest: &str, times: Times) -> Result<Self, ClientError> {
         let client = Client::new(&Settings {
             url: format!("{}/api/v1", dest.trim_end_matches('/')),
@@ -117,92 +114,69 @@ impl Upstream {
             ca_file: None,
         })?;
         Ok(Self {
-            client: client.without_tenant(),
             times,
             tasks: TaskTracker::new(),
-            reads: Arc::new(Semaphore::new(READS)),
-            writes: Arc::new(Semaphore::new(WRITES)),
-            grants: Arc::new(Semaphore::new(GRANTS)),
-            health: Arc::new(Semaphore::new(HEALTH)),
+            client: client.without_tenant(),
+            permits: MAX_CALLS.map(|max| Arc::new(Semaphore::new(max))),
         })
     }
 
-    /// Where calls run.
-    pub fn tasks(&self) -> &TaskTracker {
-        &self.tasks
-    }
-
-    /// First pause before a session that nobody took is retired again.
-    pub fn retire_pause(&self) -> Duration {
-        self.times.retire_pause
-    }
-
-    /// Makes a call with `ask`, and reads the reply with `read`, which gives `None` for a reply that makes no sense. If the client
-    /// hangs up while this waits for other calls to end, there is no call.
-    pub async fn call<T, A, R>(
+    /// Makes a call with `ask`, and reads the reply with `read`, which returns `None` for an invalid one. If the client hangs up
+    /// while this waits for a permit, there is no call.
+    pub async fn call<T: Send + 'static>(
         &self,
         kind: Kind,
         caller: &Caller,
-        ask: A,
-        read: R,
-    ) -> Result<T, CallError>
-    where
-        T: Send + 'static,
-        A: FnOnce(&Client) -> Result<Reply, ClientError> + Send + 'static,
-        R: FnOnce(&Reply) -> Option<T> + Send + 'static,
-    {
-        let (limiter, limit) = match kind {
-            Kind::Read => (&self.reads, self.times.read),
-            Kind::Write => (&self.writes, self.times.write),
-            Kind::Grant => (&self.grants, self.times.grant),
-            Kind::Health => (&self.health, self.times.health),
-        };
-        let wait = Arc::clone(limiter).acquire_owned();
-        let Ok(Ok(permit)) = tokio::time::timeout(self.times.queue, wait).await else {
+        ask: impl FnOnce(&Client) -> Result<Reply, ClientError> + Send + 'static,
+        read: impl FnOnce(&Reply) -> Option<T> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let permit = Arc::clone(&self.permits[kind as usize]).acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(self.times.queue, permit).await else {
             tracing::error!("too many requests wait for the web API");
             return Err(CallError::NoAnswer);
         };
-        let client = self.client_for(caller, limit)?;
+        let client = self.client_for(kind, caller);
+        let client = client.map_err(|error| explain(&error))?;
         let span = tracing::Span::current();
         let call = self.tasks.spawn_blocking(move || {
             let _in_span = span.entered();
             let answer = ask(&client);
             drop(permit);
-            match answer {
-                Ok(reply) => read(&reply).ok_or_else(|| {
-                    tracing::error!(
-                        upstream.request_id = reply.request_id(),
-                        upstream.status = reply.status(),
-                        "the web API's reply makes no sense"
-                    );
-                    CallError::NoAnswer
-                }),
-                Err(error) => Err(explain(&error)),
-            }
+            let reply = answer.map_err(|error| explain(&error))?;
+            read(&reply).ok_or_else(|| {
+                tracing::error!(
+                    upstream.request_id = reply.request_id(),
+                    upstream.status = reply.status(),
+                    "the web API's reply is invalid"
+                );
+                CallError::NoAnswer
+            })
         });
         call.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a call to the web API ended");
+            tracing::error!(%error, "a call to the web API was aborted");
             Err(CallError::NoAnswer)
         })
     }
 
-    fn client_for(&self, caller: &Caller, limit: Duration) -> Result<Client, CallError> {
-        let client = match &caller.tenant {
-            Some((name, key)) => self.client.with_tenant(name, key),
-            None => Ok(self.client.clone()),
+    fn client_for(&self, kind: Kind, caller: &Caller) -> Result<Client, ClientError> {
+        let mut client = self.client.clone().with_request_id(&caller.info.id)?;
+        if let Some((name, key)) = &caller.tenant {
+            client = client.with_tenant(name, key)?;
+        }
+        if let Some(address) = caller.info.client {
+            client = client.with_forwarded_for(address)?;
+        }
+        let limit = match kind {
+            Kind::Read => self.times.read,
+            Kind::Write => self.times.write,
+            Kind::Grant => self.times.grant,
+            Kind::Health => self.times.health,
         };
-        client
-            .and_then(|client| client.with_request_id(&caller.request_id))
-            .and_then(|client| match caller.client {
-                Some(address) => client.with_forwarded_for(address),
-                None => Ok(client),
-            })
-            .map(|client| client.with_timeout(Some(limit)))
-            .map_err(|error| explain(&error))
+        Ok(client.with_timeout(Some(limit)))
     }
 }
 
-/// Logs why a call failed. The span has the request's own id, which went with the call.
+/// Logs why a call failed. The span has the id of the request, which the call had too.
 fn explain(error: &ClientError) -> CallError {
     let ClientError::Refused(refusal) = error else {
         tracing::error!(%error, "the web API does not answer");

@@ -1,4 +1,4 @@
-//! The proxy over real connections, before a web API that answers what a test says.
+//! The proxy over real connections, with a web API that gives the answers of a test.
 #![expect(
     clippy::unwrap_used,
     reason = "a test and its helpers fail by panicking"
@@ -36,7 +36,7 @@ fn text(words: &'static str) -> Answer {
     Arc::new(move |_| words.into_response())
 }
 
-/// Every endpoint with a good key, and what it says when it fails.
+/// Every endpoint with a valid key, and its text when it fails.
 const FAILURES: [(&str, &str); 5] = [
     ("/Node/get?ver=8-stream&key=KEY", "Failed to allocate nodes"),
     (
@@ -67,14 +67,14 @@ async fn assert_all_fail(old: &Old, why: &str) {
 }
 
 #[tokio::test]
-async fn nodes_are_asked_for_with_the_tenants_own_key() {
+async fn nodes_are_requested_with_the_tenants_key() {
     let web = Web::start(session(7)).await;
     let old = Old::start(&web.url).await;
     let reply = old
         .get(&format!("{GET}{KEY}&count=2&arch=aarch64&flavor=small"))
         .await;
     assert_eq!(reply.status, 200);
-    // Of a node without a host name nothing is left by the template but what it adds.
+    // For a node without a host name, the template gives an empty text.
     assert_eq!(reply.json, json!({"ssid": 7, "hosts": ["n1", ""]}));
     assert!(
         reply.head.contains("content-type: application/json"),
@@ -98,7 +98,7 @@ async fn nodes_are_asked_for_with_the_tenants_own_key() {
 }
 
 #[tokio::test]
-async fn sessions_are_returned_and_kept_longer() {
+async fn sessions_are_retired_and_extended() {
     let web = Web::start(status(200, json!({"action": "put", "session": {}}))).await;
     let old = Old::start(&web.url).await;
     for path in ["/Node/done?ssid=7&key=", "/Node/fail?ssid=8&key="] {
@@ -120,7 +120,7 @@ async fn sessions_are_returned_and_kept_longer() {
 }
 
 #[tokio::test]
-async fn inventories_have_the_columns_of_old() {
+async fn inventories_have_the_old_columns() {
     let node = json!({"id": 3, "hostname": "n1.lab.test", "ipaddr": "192.0.2.1", "state": "deployed", "pool": "p"});
     let sessions = json!({"sessions": [{"id": 7, "nodes": [node]}, {"id": 8, "nodes": []}]});
     let web = Web::start(status(200, sessions)).await;
@@ -158,7 +158,7 @@ async fn inventories_have_the_columns_of_old() {
 }
 
 #[tokio::test]
-async fn what_is_refused_here_costs_the_web_api_nothing() {
+async fn refused_requests_make_no_calls() {
     let web = Web::start(session(7)).await;
     let old = Old::start(&web.url).await;
     let detail = |words: &str| json!({ "detail": words });
@@ -227,7 +227,7 @@ async fn what_is_refused_here_costs_the_web_api_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_web_api_does_not_take_is_told() {
+async fn a_key_that_the_web_api_refuses_is_reported() {
     for refusal in [401, 403] {
         let web = Web::start(status(refusal, json!({"detail": "Forbidden"}))).await;
         let old = Old::start(&web.url).await;
@@ -257,7 +257,7 @@ async fn a_key_that_the_web_api_does_not_take_is_told() {
 }
 
 #[tokio::test]
-async fn a_web_api_that_fails_or_talks_nonsense_is_a_failure_of_old() {
+async fn errors_and_invalid_replies_of_the_web_api_are_failures() {
     for (why, answer) in [
         (
             "fails",
@@ -265,11 +265,11 @@ async fn a_web_api_that_fails_or_talks_nonsense_is_a_failure_of_old() {
         ),
         ("is busy", status(503, json!({"detail": "Not now"}))),
         (
-            "has no such thing",
+            "has no such endpoint",
             status(404, json!({"detail": "Not Found"})),
         ),
         ("is another site", text("<html>")),
-        ("has other words", status(200, json!({"answer": 42}))),
+        ("has other members", status(200, json!({"answer": 42}))),
         ("answers a list", status(201, json!([1, 2]))),
         (
             "redirects",
@@ -280,8 +280,8 @@ async fn a_web_api_that_fails_or_talks_nonsense_is_a_failure_of_old() {
     ] {
         let web = Web::start(answer).await;
         let old = Old::start(&web.url).await;
-        // Whatever says 200 has retired the session, or moved its end.
-        let words = if why == "has other words" {
+        // Any reply with the status 200 means that the session is retired or extended.
+        let words = if why == "has other members" {
             &FAILURES[..1]
         } else {
             &FAILURES[..]
@@ -299,7 +299,7 @@ async fn a_web_api_that_fails_or_talks_nonsense_is_a_failure_of_old() {
 }
 
 #[tokio::test]
-async fn a_web_api_that_is_down_or_says_nothing_is_a_failure_of_old() {
+async fn a_web_api_that_does_not_answer_is_a_failure() {
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = closed.local_addr().unwrap();
     drop(closed);
@@ -323,7 +323,7 @@ async fn a_web_api_that_is_down_or_says_nothing_is_a_failure_of_old() {
 }
 
 #[tokio::test]
-async fn a_session_whose_client_has_gone_is_retired() {
+async fn a_session_whose_client_hung_up_is_retired() {
     let (asked, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let web = {
         let (asked, answer) = (Arc::clone(&asked), Arc::clone(&answer));
@@ -352,7 +352,7 @@ async fn a_session_whose_client_has_gone_is_retired() {
     connection.write_all(head.as_bytes()).await.unwrap();
     asked.notified().await;
     drop(connection);
-    // There is one connection at a time: when another is served, this one is known to be gone.
+    // The proxy serves one connection at a time. When it serves another one, it knows that this one is closed.
     old.get("/docs").await;
     answer.notify_one();
     let retired = web.wait_for_asked(2).await;
@@ -366,8 +366,8 @@ async fn a_session_whose_client_has_gone_is_retired() {
 }
 
 #[tokio::test]
-async fn a_session_that_cannot_be_told_is_retired_until_that_works() {
-    // No list of nodes: a client could not be told its hosts. And the first try to retire fails.
+async fn retiring_an_invalid_session_is_repeated() {
+    // The session has no list of nodes, so the reply cannot have the hosts. The first attempt to retire it fails.
     let web = Web::start_numbered(|number, _| match number {
         0 => (StatusCode::CREATED, Json(json!({"session": {"id": 9}}))).into_response(),
         1 => StatusCode::BAD_GATEWAY.into_response(),
@@ -383,7 +383,7 @@ async fn a_session_that_cannot_be_told_is_retired_until_that_works() {
     assert_eq!(reply.json, json!("Failed to allocate nodes"));
     let asked = web.wait_for_asked(3).await;
     assert_eq!(asked[2].line, "PUT /api/v1/sessions/9");
-    // Stopping waits for what is still to be retired, and there is nothing more.
+    // Stopping waits until all sessions are retired. There is no other one.
     old.stop().await;
     assert_eq!(web.asked().len(), 3);
 }
@@ -421,7 +421,7 @@ async fn many_polls_share_requests_and_connections() {
     let replies = futures::future::join_all(polls).await;
     assert!(replies.iter().all(|reply| reply.json == json!([])));
     assert!((1..200).contains(&web.asked().len()));
-    // What is kept open is used again.
+    // Open connections are used again.
     let before = web.connections();
     assert!(before <= 64, "{before} connections");
     for _ in 0..20 {
@@ -431,7 +431,7 @@ async fn many_polls_share_requests_and_connections() {
 }
 
 #[tokio::test]
-async fn requests_that_find_no_place_fail_in_time() {
+async fn requests_that_wait_too_long_fail() {
     let web = Web::start_async(|_| std::future::pending()).await;
     let times = Times {
         queue: Duration::from_millis(50),
@@ -451,7 +451,7 @@ async fn requests_that_find_no_place_fail_in_time() {
     let reply = old.get(&done).await;
     assert_eq!(reply.json, json!("Failed to return nodes on completion"));
     assert_eq!(web.asked().len(), 64);
-    // Other kinds of requests have places of their own.
+    // Other kinds of requests have their own limits.
     let mut connection = old.connect().await;
     let list = b"GET /Inventory HTTP/1.1\r\nhost: h\r\n\r\n";
     connection.write_all(list).await.unwrap();
@@ -459,7 +459,7 @@ async fn requests_that_find_no_place_fail_in_time() {
 }
 
 #[tokio::test]
-async fn the_web_api_is_told_for_whom_it_is_asked() {
+async fn the_web_api_gets_the_address_of_the_client() {
     let web = Web::start(status(200, json!({"sessions": []}))).await;
     let old = Old::start(&web.url).await;
     old.get("/Inventory").await;
@@ -479,7 +479,7 @@ async fn health_is_that_of_the_web_api() {
         (status(200, json!({"status": "ok"})), 200),
         (status(503, json!({"detail": "no database"})), 503),
         (text("<html>"), 503),
-        // The Python original has no such endpoint, and wants to know who asks for pools.
+        // The Python original has no such endpoint, and requires credentials for the list of pools.
         (
             Arc::new(|asked: &rig::Asked| {
                 let status = if asked.line.ends_with("/pools") {
@@ -505,7 +505,7 @@ async fn health_is_that_of_the_web_api() {
 }
 
 #[tokio::test]
-async fn the_documentation_comes_from_here() {
+async fn the_documentation_needs_no_other_host() {
     let old = Old::start("http://127.0.0.1:1").await;
     let document = old.get("/openapi.json").await;
     let paths = document.json["paths"].as_object().unwrap();
@@ -524,7 +524,7 @@ async fn the_documentation_comes_from_here() {
     assert_eq!(page.status, 200);
     assert!(
         !page.body.contains("//"),
-        "something from elsewhere: {}",
+        "something from another host: {}",
         page.body
     );
     for file in [
@@ -558,12 +558,12 @@ async fn slow_and_silent_clients_are_cut_off() {
         let mut connection = old.connect().await;
         connection.write_all(half.as_bytes()).await.unwrap();
         let mut rest = Vec::new();
-        // Ends only when the server closes.
+        // Ends only when the server closes the connection.
         connection.read_to_end(&mut rest).await.ok();
-        // One connection at a time: the next one is served because this one has ended.
+        // There is one connection at a time. The proxy serves the next one because this one ended.
         assert_eq!(old.get("/docs").await.status, 200, "{half:?}");
     }
-    // A connection that is kept and not used.
+    // A connection that is open and idle.
     let mut connection = old.connect().await;
     connection
         .write_all(b"GET /openapi.json HTTP/1.1\r\nhost: h\r\n\r\n")
@@ -575,7 +575,7 @@ async fn slow_and_silent_clients_are_cut_off() {
 }
 
 #[tokio::test]
-async fn a_port_that_cannot_be_had_is_told_in_one_line() {
+async fn invalid_addresses_are_reported_in_one_line() {
     let old = Old::start("http://127.0.0.1:1").await;
     let port = old.address.port();
     let taken = duffy_legacy::bind("127.0.0.1", port).await.unwrap_err();
@@ -588,7 +588,7 @@ async fn a_port_that_cannot_be_had_is_told_in_one_line() {
     for host in ["192.0.2.1", "no such host", ""] {
         let error = duffy_legacy::bind(host, 0).await.unwrap_err().to_string();
         assert!(
-            error.contains("no address of this machine"),
+            error.contains("not an address of this machine"),
             "{host:?}: {error}"
         );
     }

@@ -1,15 +1,16 @@
-//! Tracks what happens on a connection, and since when it is idle.
+//! Tracks the activity on a connection, and since when it is idle.
 //!
 //! hyper's own timers notice neither a client that sends nothing nor one that does not read its reply.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::Limits;
+use crate::limits::Limits;
+use crate::mutex::lock;
 
-/// What happens on a connection.
+/// The activity on a connection.
 #[derive(Debug)]
 pub struct Activity {
     state: Mutex<State>,
@@ -23,7 +24,7 @@ pub struct Activity {
 struct State {
     /// Requests that run, from their header until their reply is sent.
     running: usize,
-    /// Those of them that wait for the client: a part of the body was late, or the reply is not read yet.
+    /// Those of them that wait for the client: a part of the body was late, or the client has not read the reply yet.
     waiting: usize,
     /// There was a request.
     begun: bool,
@@ -38,7 +39,7 @@ struct State {
 }
 
 impl State {
-    /// No request runs that does not wait for the client.
+    /// Whether all running requests wait for the client.
     fn is_idle(&self) -> bool {
         self.running <= self.waiting
     }
@@ -62,43 +63,39 @@ impl Activity {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Since when the connection is idle. `None` if it is not.
     pub fn idle_since(&self) -> Option<Instant> {
-        let state = self.state();
+        let state = lock(&self.state);
         state.is_idle().then_some(state.since)
     }
 
     /// Whether the connection was asked to close and has not declined.
     pub fn is_closing(&self) -> bool {
-        self.state().closing
+        lock(&self.state).closing
     }
 
     /// Asks the connection to close if it is idle.
     pub fn ask_to_close(&self) {
-        self.state().closing = true;
+        lock(&self.state).closing = true;
         self.close.notify_one();
     }
 
     /// Makes the connection close even if requests run.
     pub fn cut_off(&self) {
-        self.state().cut_off = true;
+        lock(&self.state).cut_off = true;
         self.close.notify_one();
     }
 
     /// Records that a reply made progress.
     pub fn note_progress(&self, now: Instant) {
-        self.state().since = now;
+        lock(&self.state).since = now;
     }
 
     /// Waits until the connection has to close: it was asked to and is idle, or it is cut off.
     pub async fn must_close(&self) {
         loop {
             self.close.notified().await;
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             if state.cut_off || state.is_idle() {
                 return;
             }
@@ -112,7 +109,7 @@ impl Activity {
     pub async fn idle_beyond(&self, limits: &Limits) {
         loop {
             let (running, deadline) = {
-                let state = self.state();
+                let state = lock(&self.state);
                 let limit = if state.begun {
                     limits.idle
                 } else {
@@ -130,105 +127,66 @@ impl Activity {
         }
     }
 
+    /// Records that the rest of a request's body will not be read.
+    pub fn leave_unread(&self) {
+        lock(&self.state).unread = true;
+    }
+
     /// Whether a request's body was left unread, so that the client may still be sending it.
     pub fn has_unread(&self) -> bool {
-        self.state().unread
+        lock(&self.state).unread
     }
 }
 
 /// Counts a request as running until it is dropped.
 #[derive(Debug)]
 pub struct RunningRequest {
-    activity: Arc<Activity>,
-    waiting: bool,
+    /// The activity on its connection.
+    pub activity: Arc<Activity>,
 }
 
 impl RunningRequest {
-    /// A request begins.
+    /// Counts a request that begins.
     pub fn begin(activity: &Arc<Activity>) -> Self {
-        let mut state = activity.state();
+        let mut state = lock(&activity.state);
         state.running += 1;
         state.begun = true;
         drop(state);
         Self {
             activity: Arc::clone(activity),
-            waiting: false,
         }
-    }
-
-    /// Its reply is made. It waits for the client to read it.
-    pub fn wait(&mut self) {
-        self.waiting = true;
-        let mut state = self.activity.state();
-        state.waiting += 1;
-        state.since = Instant::now();
-        drop(state);
-        self.activity.idle.notify_one();
-    }
-
-    /// The activity of its connection.
-    pub fn activity(&self) -> &Arc<Activity> {
-        &self.activity
     }
 }
 
 impl Drop for RunningRequest {
     fn drop(&mut self) {
-        let mut state = self.activity.state();
+        let mut state = lock(&self.activity.state);
         state.running -= 1;
-        if self.waiting {
-            state.waiting -= 1;
-        }
         state.since = Instant::now();
         drop(state);
         self.activity.idle.notify_one();
     }
 }
 
-/// A request's body that is being received.
+/// Counts a running request as waiting for its client until it is dropped. Drop it before its [`RunningRequest`]: the other way
+/// round, the connection is idle for a moment although another request runs.
 #[derive(Debug)]
-pub struct ReceivingBody {
-    activity: Arc<Activity>,
-    waiting: bool,
-}
+pub struct WaitingRequest(Arc<Activity>);
 
-impl ReceivingBody {
-    /// A body begins.
+impl WaitingRequest {
+    /// Counts a request that begins to wait.
     pub fn begin(activity: &Arc<Activity>) -> Self {
-        Self {
-            activity: Arc::clone(activity),
-            waiting: false,
-        }
-    }
-
-    /// A part of the body is late. The request counts as waiting from now on, even when further parts come.
-    pub fn wait(&mut self) {
-        if self.waiting {
-            return;
-        }
-        self.waiting = true;
-        let mut state = self.activity.state();
+        let mut state = lock(&activity.state);
         state.waiting += 1;
         state.since = Instant::now();
         drop(state);
-        self.activity.idle.notify_one();
-    }
-
-    /// The body is received, or it failed.
-    pub fn end(&mut self) {
-        if std::mem::take(&mut self.waiting) {
-            self.activity.state().waiting -= 1;
-        }
-    }
-
-    /// The rest of the body will not be read.
-    pub fn leave_unread(&mut self) {
-        self.activity.state().unread = true;
+        activity.idle.notify_one();
+        Self(Arc::clone(activity))
     }
 }
 
-impl Drop for ReceivingBody {
+impl Drop for WaitingRequest {
     fn drop(&mut self) {
-        self.end();
+        lock(&self.0.state).waiting -= 1;
     }
 }

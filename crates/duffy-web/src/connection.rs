@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -11,13 +12,14 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::Limits;
-use crate::activity::{Activity, RunningRequest};
+use crate::activity::RunningRequest;
 use crate::connection_limit::ConnectionPermit;
-use crate::lingering_close::{self, ReturnOnDrop};
+use crate::limits::Limits;
+use crate::lingering_close;
 use crate::reply_body::{CHUNK, ReplyBody};
 use crate::request_body::RequestBody;
 use crate::stream_executor::StreamExecutor;
@@ -29,7 +31,7 @@ const MAX_HEADER: usize = 64 * 1024;
 /// Most bytes of a header in HTTP/2, where many requests share a connection.
 const MAX_STREAM_HEADER: u32 = 16 * 1024;
 
-/// Most requests at once on one HTTP/2 connection.
+/// Most concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
 
 /// Most bytes of request bodies on one HTTP/2 connection that the server has not read.
@@ -48,49 +50,41 @@ pub struct Connection {
     pub unsent: Arc<UnsentReplies>,
 }
 
-/// How a connection ended.
-#[derive(PartialEq, Eq)]
-enum End {
-    /// The server closes it at once.
-    Abandoned,
-    /// All replies are sent. The client may still be sending.
-    Finished,
-}
-
 impl Connection {
     /// Serves the connection until it is closed.
     pub async fn run(self, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let (stream, slot) = ReturnOnDrop::new(stream);
-        let activity = Arc::clone(&self.permit.activity);
-        if self.serve_requests(stream).await == End::Finished {
+        // hyper takes ownership of what it is given and drops it. Here that is the guard, and the stream survives.
+        let stream = Arc::new(Mutex::new(stream));
+        let guard = Arc::clone(&stream).lock_owned().await;
+        if self.serve_requests(guard).await
+            && let Ok(mut stream) = stream.try_lock()
+        {
             tokio::select! {
-                () = lingering_close::close(&slot) => {}
-                () = activity.must_close() => {}
+                () = lingering_close::close(&mut stream) => {}
+                () = self.permit.activity.must_close() => {}
             }
         }
     }
 
-    async fn serve_requests(&self, stream: ReturnOnDrop) -> End {
+    /// Serves requests until the connection ends. Returns whether the client may still be sending. Then it loses the last reply
+    /// if the stream is closed at once.
+    async fn serve_requests(&self, stream: OwnedMutexGuard<TcpStream>) -> bool {
         let activity = &self.permit.activity;
-        let service = hyper::service::service_fn(|request| self.answer(activity, request));
+        let service = hyper::service::service_fn(|request| self.answer(request));
         let builder = builder(&self.limits);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = builder.serve_connection(TokioIo::new(Pin::new(stream)), service);
         let mut connection = std::pin::pin!(connection);
         let mut stopping = false;
         loop {
             tokio::select! {
                 result = connection.as_mut() => {
-                    return match result {
-                        Err(error) => {
-                            tracing::debug!(%error, peer = %self.peer, "a connection failed");
-                            End::Finished
-                        }
-                        Ok(()) if activity.has_unread() => End::Finished,
-                        Ok(()) => End::Abandoned,
-                    };
+                    if let Err(error) = &result {
+                        tracing::debug!(%error, peer = %self.peer, "a connection failed");
+                    }
+                    return result.is_err() || activity.has_unread();
                 }
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
@@ -98,19 +92,18 @@ impl Connection {
                 }
                 () = activity.idle_beyond(&self.limits) => {
                     tracing::debug!(peer = %self.peer, "an idle connection is closed");
-                    return End::Abandoned;
+                    return false;
                 }
-                () = activity.must_close() => return End::Abandoned,
+                () = activity.must_close() => return false,
             }
         }
     }
 
     fn answer(
         &self,
-        activity: &Arc<Activity>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> + Send + use<> {
-        let activity = Arc::clone(activity);
+        let activity = Arc::clone(&self.permit.activity);
         let unsent = Arc::clone(&self.unsent);
         let mut request = request.map(|body| RequestBody::new(body, &activity));
         request.extensions_mut().insert(ConnectInfo(self.peer));
@@ -118,8 +111,9 @@ impl Connection {
         // HTTP/1 polls this only when the previous reply is sent. The request counts as running from then on.
         async move {
             let running = RunningRequest::begin(&activity);
-            let reply = router.oneshot(request).await?;
-            Ok(UnsentReplies::admit(&unsent, reply, running).await)
+            let mut reply = router.oneshot(request).await?;
+            let permit = unsent.admit(&mut reply, running).await;
+            Ok(reply.map(|body| ReplyBody::new(body, permit)))
         }
     }
 }

@@ -1,33 +1,28 @@
 //! Limits the number of connections. A new one closes the one that is idle for the longest time.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::activity::Activity;
+use crate::mutex::lock;
 
-/// The open connections, and how many there may be.
+/// The open connections, and how many are allowed.
 #[derive(Debug)]
 pub struct ConnectionLimit {
     max: usize,
-    open: Mutex<OpenConnections>,
+    open: Mutex<Slab<Arc<Activity>>>,
     /// Notified when a connection ends or becomes idle.
     changed: Arc<Notify>,
-}
-
-#[derive(Debug, Default)]
-struct OpenConnections {
-    next: u64,
-    by_number: HashMap<u64, Arc<Activity>>,
 }
 
 /// Counts a connection as open until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     limit: Arc<ConnectionLimit>,
-    number: u64,
-    /// What happens on the connection.
+    number: usize,
+    /// The activity on the connection.
     pub activity: Arc<Activity>,
 }
 
@@ -41,41 +36,33 @@ impl ConnectionLimit {
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, OpenConnections> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Waits for a permit. At the limit it closes the connection that is idle for the longest time; it waits while none is idle.
-    pub async fn acquire(this: &Arc<Self>) -> ConnectionPermit {
+    pub async fn acquire(self: &Arc<Self>) -> ConnectionPermit {
         loop {
-            if let Some(permit) = Self::try_acquire(this) {
+            if let Some(permit) = self.try_acquire() {
                 return permit;
             }
-            this.close_idle();
+            self.close_idle();
             // A notification since `try_acquire` is stored, so this does not miss it.
-            this.changed.notified().await;
+            self.changed.notified().await;
         }
     }
 
-    fn try_acquire(this: &Arc<Self>) -> Option<ConnectionPermit> {
-        let mut open = this.open();
-        if open.by_number.len() >= this.max {
-            return None;
-        }
-        let number = open.next;
-        open.next += 1;
-        let activity = Arc::new(Activity::new(Arc::clone(&this.changed)));
-        open.by_number.insert(number, Arc::clone(&activity));
-        Some(ConnectionPermit {
-            limit: Arc::clone(this),
-            number,
-            activity,
+    fn try_acquire(self: &Arc<Self>) -> Option<ConnectionPermit> {
+        let mut open = lock(&self.open);
+        (open.len() < self.max).then(|| {
+            let activity = Arc::new(Activity::new(Arc::clone(&self.changed)));
+            ConnectionPermit {
+                limit: Arc::clone(self),
+                number: open.insert(Arc::clone(&activity)),
+                activity,
+            }
         })
     }
 
     fn close_idle(&self) {
-        let open = self.open();
-        let connections = || open.by_number.values();
+        let open = lock(&self.open);
+        let connections = || open.iter().map(|(_, connection)| connection);
         if connections().any(|connection| connection.is_closing()) {
             return;
         }
@@ -90,7 +77,7 @@ impl ConnectionLimit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.limit.open().by_number.remove(&self.number);
+        lock(&self.limit.open).remove(self.number);
         self.limit.changed.notify_one();
     }
 }

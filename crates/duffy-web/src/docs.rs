@@ -22,42 +22,9 @@ pub const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub const STYLE: &str = "text/css; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// The page of Swagger UI.
-fn page(title: &str) -> String {
-    format!(
-        r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="stylesheet" href="docs/swagger-ui.css">
-<link rel="icon" href="docs/favicon-32x32.png">
-</head>
-<body>
-<div id="swagger-ui"></div>
-<script src="docs/swagger-ui-bundle.js"></script>
-<script src="docs/start.js"></script>
-</body>
-</html>
-"#
-    )
-}
-
-const START: &str = r##"SwaggerUIBundle({
-  url: "openapi.json",
-  dom_id: "#swagger-ui",
-  deepLinking: true,
-  validatorUrl: null,
-});
-"##;
-
-/// Files of Swagger UI.
-const SWAGGER_UI: [(&str, &str); 3] = [
-    ("swagger-ui-bundle.js", SCRIPT),
-    ("swagger-ui.css", STYLE),
-    ("favicon-32x32.png", "image/png"),
-];
+/// The page of Swagger UI, with `{title}` in it, and what starts it.
+const PAGE: &str = include_str!("../assets/docs.html");
+const START: &str = include_str!("../assets/start.js");
 
 /// The documentation of an API. All replies share the bytes of its files.
 #[derive(Debug)]
@@ -70,23 +37,16 @@ impl Docs {
     /// Swagger UI at `/docs` and the description at `/openapi.json`. `policy` limits what the pages may load
     /// (`Content-Security-Policy`).
     pub fn new(title: &str, description: String, policy: HeaderValue) -> Self {
-        let mut docs = Self {
+        let docs = Self {
             policy,
             files: Vec::new(),
-        }
-        .with_file("/openapi.json", JSON, description)
-        .with_file("/docs", HTML, page(title))
-        .with_file("/docs/start.js", SCRIPT, START);
-        for (name, kind) in SWAGGER_UI {
-            let Some((content, gzipped)) = swagger_file(name) else {
-                continue;
-            };
-            docs = docs.with_file(&format!("/docs/{name}"), kind, content);
-            if gzipped && let Some((_, headers, _)) = docs.files.last_mut() {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            }
-        }
-        docs
+        };
+        docs.with_file("/openapi.json", JSON, description)
+            .with_file("/docs", HTML, PAGE.replace("{title}", title))
+            .with_file("/docs/start.js", SCRIPT, START)
+            .with_swagger_file("swagger-ui-bundle.js", SCRIPT)
+            .with_swagger_file("swagger-ui.css", STYLE)
+            .with_swagger_file("favicon-32x32.png", "image/png")
     }
 
     /// Adds a file of this content type.
@@ -103,7 +63,32 @@ impl Docs {
         self
     }
 
-    /// Routes to the files. `close` says what becomes of other methods than `GET` and `HEAD`.
+    /// Adds a file of Swagger UI.
+    fn with_swagger_file(self, name: &str, kind: &'static str) -> Self {
+        let config = Arc::new(utoipa_swagger_ui::Config::from("openapi.json"));
+        let found = utoipa_swagger_ui::serve(name, config)
+            .and_then(|found| found.ok_or_else(|| "it is missing".into()));
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, file.name = name, "cannot serve a file of the documentation");
+                return self;
+            }
+        };
+        let content = match found.bytes {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => Bytes::from(bytes),
+        };
+        let mut docs = self.with_file(&format!("/docs/{name}"), kind, content);
+        if found.gzpipped
+            && let Some((_, headers, _)) = docs.files.last_mut()
+        {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        docs
+    }
+
+    /// Returns routes to the files. `close` adds what answers other methods than `GET` and `HEAD`.
     pub fn routes<S: Clone + Send + Sync + 'static>(
         self,
         close: impl Fn(MethodRouter<S>) -> MethodRouter<S>,
@@ -114,27 +99,5 @@ impl Docs {
                 let serve = async move || (Extension(StaticBytes), headers, content);
                 router.route(&path, close(get(serve)))
             })
-    }
-}
-
-/// A file of Swagger UI, and whether it is compressed.
-fn swagger_file(name: &str) -> Option<(Bytes, bool)> {
-    let config = Arc::new(utoipa_swagger_ui::Config::from("openapi.json"));
-    match utoipa_swagger_ui::serve(name, config) {
-        Ok(Some(found)) => {
-            let content = match found.bytes {
-                Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-                Cow::Owned(bytes) => Bytes::from(bytes),
-            };
-            Some((content, found.gzpipped))
-        }
-        Ok(None) => {
-            tracing::error!(file.name = name, "a file of the documentation is missing");
-            None
-        }
-        Err(error) => {
-            tracing::error!(%error, file.name = name, "cannot serve a file of the documentation");
-            None
-        }
     }
 }

@@ -52,31 +52,20 @@ fn addresses(line: &str) -> Vec<Hop> {
     hops.filter(|hop| !hop.is_empty()).map(address).collect()
 }
 
-/// The list of `Forwarded`. Nothing is read after a quote in the wrong place.
+/// The list of `Forwarded`.
 fn elements(line: &str) -> Vec<Hop> {
-    let mut hops = Vec::new();
-    let mut rest = line;
-    while !rest.is_empty() {
-        let Some((element, tail)) = split_quoted(rest, ',') else {
-            hops.push(None);
-            break;
-        };
-        if !element.trim().is_empty() {
-            hops.push(element_for(element));
-        }
-        rest = tail;
-    }
-    hops
+    let elements = split_quoted(line, ',').into_iter();
+    elements
+        .filter(|element| element.is_none_or(|text| !text.trim().is_empty()))
+        .map(|element| element.and_then(element_for))
+        .collect()
 }
 
 /// The address of an element's only `for`.
 fn element_for(element: &str) -> Hop {
     let mut found = None;
-    let mut rest = element;
-    while !rest.is_empty() {
-        let (pair, tail) = split_quoted(rest, ';')?;
-        rest = tail;
-        let (name, value) = pair.split_once('=')?;
+    for pair in split_quoted(element, ';') {
+        let (name, value) = pair?.split_once('=')?;
         if name.trim().eq_ignore_ascii_case("for") && found.replace(unquoted(value)?).is_some() {
             return None;
         }
@@ -84,8 +73,9 @@ fn element_for(element: &str) -> Hop {
     address(&found?)
 }
 
-/// The texts before and after the first separator that is not quoted. `None` if a quote is in the wrong place.
-fn split_quoted(text: &str, separator: char) -> Option<(&str, &str)> {
+/// Splits a text at separators that are not quoted. Nothing is read after a quote in the wrong place: the last part is `None`.
+fn split_quoted(text: &str, separator: char) -> Vec<Option<&str>> {
+    let (mut parts, mut begin) = (Vec::new(), 0);
     let (mut quoted, mut escaped, mut last) = (false, false, ' ');
     for (at, c) in text.char_indices() {
         if escaped {
@@ -94,18 +84,22 @@ fn split_quoted(text: &str, separator: char) -> Option<(&str, &str)> {
             escaped = c == '\\';
             quoted = c != '"';
         } else if c == separator {
-            return Some((&text[..at], &text[at + 1..]));
-        } else if c == '"' {
-            if last != '=' {
-                return None;
-            }
+            parts.push(Some(&text[begin..at]));
+            begin = at + 1;
+        } else if c == '"' && last == '=' {
             quoted = true;
-        } else if last == '"' && !matches!(c, ';' | ',' | ' ' | '\t') {
-            return None;
+        } else if c == '"' || last == '"' && !matches!(c, ';' | ',' | ' ' | '\t') {
+            parts.push(None);
+            return parts;
         }
         last = c;
     }
-    (!quoted).then_some((text, ""))
+    if quoted {
+        parts.push(None);
+    } else if begin < text.len() {
+        parts.push(Some(&text[begin..]));
+    }
+    parts
 }
 
 fn unquoted(value: &str) -> Option<String> {

@@ -1,4 +1,4 @@
-//! A session that was granted, and the reply that tells the client so.
+//! A granted session, and the reply that has it.
 //!
 //! If the client hangs up before the connection sends the reply, nobody knows of the session. Then the API gives it back.
 
@@ -24,9 +24,6 @@ pub struct Grant {
     span: Span,
 }
 
-/// What has to succeed before the body of a reply is sent.
-pub type Confirmation = Pin<Box<dyn Future<Output = Result<(), axum::Error>> + Send>>;
-
 impl Grant {
     /// Runs `give_back` in `tasks`, in the current span, when the session is to be given back.
     ///
@@ -46,16 +43,16 @@ impl Grant {
         }
     }
 
-    /// The reply. The connection breaks off if the confirmation fails.
+    /// Makes the reply. The connection breaks off if the confirmation fails, which precedes the body.
     pub fn reply(
         self,
         status: StatusCode,
         json: impl Into<Bytes>,
-        confirmation: Option<Confirmation>,
+        confirmation: impl Future<Output = Result<(), axum::Error>> + Send + 'static,
     ) -> Response {
         let body = Body::new(GrantBody {
             json: Some(json.into()),
-            confirmation,
+            confirmation: Box::pin(confirmation),
             grant: self,
         });
         let json = HeaderValue::from_static("application/json");
@@ -80,7 +77,7 @@ impl Drop for Grant {
 /// The body of the reply.
 struct GrantBody {
     json: Option<Bytes>,
-    confirmation: Option<Confirmation>,
+    confirmation: Pin<Box<dyn Future<Output = Result<(), axum::Error>> + Send>>,
     grant: Grant,
 }
 
@@ -92,16 +89,15 @@ impl hyper::body::Body for GrantBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Some(confirmation) = &mut self.confirmation {
-            let confirmed = ready!(confirmation.as_mut().poll(cx));
-            self.confirmation = None;
-            if let Err(error) = confirmed {
-                return Poll::Ready(Some(Err(error)));
-            }
+        if self.json.is_none() {
+            return Poll::Ready(None);
         }
+        let confirmed = ready!(self.confirmation.as_mut().poll(cx));
+        let json = self.json.take();
+        confirmed?;
         // The connection has the reply.
         self.grant.give_back = None;
-        Poll::Ready(self.json.take().map(|json| Ok(Frame::data(json))))
+        Poll::Ready(json.map(|json| Ok(Frame::data(json))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -115,6 +111,7 @@ impl hyper::body::Body for GrantBody {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -128,7 +125,10 @@ mod tests {
     }
 
     impl Session {
-        fn reply(&self, confirmation: Option<Confirmation>) -> Response {
+        fn reply(
+            &self,
+            confirmation: impl Future<Output = Result<(), axum::Error>> + Send + 'static,
+        ) -> Response {
             let returned = Arc::clone(&self.returned);
             let give_back = async move { returned.store(true, Ordering::SeqCst) };
             let grant = Grant::new(7, &self.tasks, give_back);
@@ -147,9 +147,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fetched_reply_keeps_the_session() {
+    async fn a_reply_that_is_sent_keeps_the_session() {
         let session = Session::default();
-        let reply = session.reply(None);
+        let reply = session.reply(ready(Ok(())));
         assert_eq!(reply.status(), 201);
         assert_eq!(reply.headers()[CONTENT_TYPE], "application/json");
         assert_eq!(hyper::body::Body::size_hint(reply.body()).exact(), Some(2));
@@ -160,31 +160,30 @@ mod tests {
     #[tokio::test]
     async fn a_reply_that_is_not_confirmed_is_not_sent() {
         let session = Session::default();
-        let confirmed = Box::pin(async {
+        let reply = session.reply(async {
             tokio::task::yield_now().await;
             Ok(())
         });
-        let reply = session.reply(Some(confirmed));
         assert_eq!(fetch(reply).await.unwrap(), "{}");
         assert!(!session.is_returned().await);
 
-        let failed = Box::pin(async { Err(axum::Error::new("no database")) });
-        assert!(fetch(session.reply(Some(failed))).await.is_err());
+        let failed = ready(Err(axum::Error::new("no database")));
+        assert!(fetch(session.reply(failed)).await.is_err());
         assert!(session.is_returned().await);
     }
 
     #[tokio::test]
-    async fn a_reply_that_nobody_fetches_gives_the_session_back() {
+    async fn a_reply_that_is_not_sent_gives_the_session_back() {
         let session = Session::default();
-        drop(session.reply(None));
+        drop(session.reply(ready(Ok(()))));
         assert!(session.is_returned().await);
     }
 
-    /// The client hung up: nobody waits for the task that makes the reply.
+    /// The client hung up, and no connection waits for the task that makes the reply.
     #[tokio::test]
     async fn a_reply_that_comes_too_late_gives_the_session_back() {
         let session = Session::default();
-        let reply = session.reply(None);
+        let reply = session.reply(ready(Ok(())));
         let tasks = TaskTracker::new();
         let client = tasks.spawn(async { reply });
         tasks.close();

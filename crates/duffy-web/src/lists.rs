@@ -5,14 +5,14 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::mutex::lock;
 use crate::shared_bytes::SharedBytes;
 
 /// Makes lists. Concurrent requests with the same key share a list.
@@ -20,22 +20,17 @@ use crate::shared_bytes::SharedBytes;
 pub struct Lists<K> {
     making: Arc<Semaphore>,
     queue: Duration,
-    /// Orders the beginnings of requests and lists.
-    clock: AtomicU64,
-    waiting: Mutex<HashMap<K, Waiting>>,
+    /// What requests wait for. Entries without requests are dead.
+    waiting: Mutex<HashMap<K, Weak<LastList>>>,
 }
 
-/// Requests that wait for the same list, and the last list that was made for one of them.
-#[derive(Debug, Default)]
-struct Waiting {
-    requests: usize,
-    last: Arc<tokio::sync::Mutex<Option<Made>>>,
-}
+/// The last list that was made for one of the requests that wait. The lock is held while the next one is made.
+type LastList = tokio::sync::Mutex<Option<Made>>;
 
 #[derive(Debug)]
 struct Made {
-    begun: u64,
-    /// `None` when it failed.
+    begun: Instant,
+    /// `None` if it failed.
     list: Option<SharedBytes>,
 }
 
@@ -50,38 +45,31 @@ pub enum ListError<E> {
     FailedForAnother,
 }
 
-impl<K: Eq + Hash + Clone> Lists<K> {
-    /// Makes at most `at_once` lists at once. Large lists count until there is memory to send them. A request waits for at most
-    /// `queue`.
+impl<K: Eq + Hash> Lists<K> {
+    /// Makes at most `at_once` lists concurrently. Large lists count until there is memory to send them. A request waits for at
+    /// most `queue`.
     pub fn new(at_once: usize, queue: Duration) -> Self {
         Self {
             making: Arc::new(Semaphore::new(at_once)),
             queue,
-            clock: AtomicU64::new(0),
             waiting: Mutex::default(),
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<K, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_list(&self, key: K) -> Arc<LastList> {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|_, last| last.strong_count() > 0);
+        waiting
+            .get(&key)
+            .and_then(Weak::upgrade)
+            .unwrap_or_else(|| {
+                let last = Arc::default();
+                waiting.insert(key, Arc::downgrade(&last));
+                last
+            })
     }
 
-    fn join(&self, key: K) -> Waiter<'_, K> {
-        let mut waiting = self.waiting();
-        let same = waiting.entry(key.clone()).or_default();
-        same.requests += 1;
-        Waiter {
-            last: Arc::clone(&same.last),
-            lists: self,
-            key,
-        }
-    }
-
-    fn tick(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// A list that is made for this request, or for another one after this one began.
+    /// Returns a list that is made for this request, or for another one after this one began.
     ///
     /// # Errors
     /// The request waits for too long, or the list cannot be made.
@@ -90,10 +78,10 @@ impl<K: Eq + Hash + Clone> Lists<K> {
         key: K,
         make: impl Future<Output = Result<Bytes, E>>,
     ) -> Result<SharedBytes, ListError<E>> {
-        let requested = self.tick();
-        let deadline = Instant::now() + self.queue;
-        let waiter = self.join(key);
-        let mut last = timeout_at(deadline, waiter.last.lock())
+        let requested = Instant::now();
+        let deadline = requested + self.queue;
+        let last = self.last_list(key);
+        let mut last = timeout_at(deadline, last.lock())
             .await
             .map_err(|_| ListError::Busy)?;
         if let Some(made) = last.as_ref().filter(|made| made.begun > requested) {
@@ -102,7 +90,7 @@ impl<K: Eq + Hash + Clone> Lists<K> {
         // The old list may hold a permit.
         *last = None;
         let permit = self.acquire(deadline).await?;
-        let begun = self.tick();
+        let begun = Instant::now();
         let result = make.await.map(|bytes| SharedBytes::new(bytes, permit));
         *last = Some(Made {
             begun,
@@ -111,7 +99,7 @@ impl<K: Eq + Hash + Clone> Lists<K> {
         result.map_err(ListError::Failed)
     }
 
-    /// A list for this request alone.
+    /// Returns a list for this request alone.
     ///
     /// # Errors
     /// The request waits for too long, or the list cannot be made.
@@ -130,30 +118,10 @@ impl<K: Eq + Hash + Clone> Lists<K> {
     }
 }
 
-/// A request that waits for a list. The drop of the last one removes the list.
-struct Waiter<'l, K: Eq + Hash> {
-    last: Arc<tokio::sync::Mutex<Option<Made>>>,
-    lists: &'l Lists<K>,
-    key: K,
-}
-
-impl<K: Eq + Hash> Drop for Waiter<'_, K> {
-    fn drop(&mut self) {
-        let waiting = &self.lists.waiting;
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(same) = waiting.get_mut(&self.key) {
-            same.requests -= 1;
-            if same.requests == 0 {
-                waiting.remove(&self.key);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::future::join_all;
     use tokio::sync::Notify;
@@ -174,7 +142,7 @@ mod tests {
         };
         let mut first = Box::pin(lists.share("list", make()));
         assert!(futures::poll!(&mut first).is_pending());
-        // These begin while a list is made that may lack what they look for.
+        // These begin while a list is being made that may lack what they look for.
         let mut others: Vec<_> = (0..5)
             .map(|_| Box::pin(lists.share("list", make())))
             .collect();
@@ -193,7 +161,11 @@ mod tests {
             assert_eq!(other.unwrap().bytes(), "2");
         }
         assert_eq!(lists.making.available_permits(), AT_ONCE);
-        assert!(lists.waiting().is_empty());
+        let is_dead = |last: &Weak<LastList>| last.strong_count() == 0;
+        assert!(lock(&lists.waiting).values().all(is_dead));
+        // A request removes what the ones before it left.
+        lists.share("list", async { Err(()) }).await.unwrap_err();
+        assert_eq!(lock(&lists.waiting).len(), 1);
     }
 
     /// There are as many keys as permits, and requests wait for each key. A list that is replaced must release its permit.

@@ -65,12 +65,11 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.len() as u64;
-        let of_body = self.body.size_hint();
-        let mut hint = SizeHint::new();
-        hint.set_lower(of_body.lower() + rest);
-        if let Some(upper) = of_body.upper() {
+        let mut hint = self.body.size_hint();
+        if let Some(upper) = hint.upper() {
             hint.set_upper(upper + rest);
         }
+        hint.set_lower(hint.lower() + rest);
         hint
     }
 }

@@ -7,22 +7,25 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use crate::activity::{Activity, ReceivingBody};
+use crate::activity::{Activity, WaitingRequest};
 
 /// A request's body.
 #[derive(Debug)]
 pub struct RequestBody {
     body: Incoming,
-    receiving: ReceivingBody,
+    activity: Arc<Activity>,
+    /// From the first part that is late to the end of the body.
+    waiting: Option<WaitingRequest>,
     ended: bool,
 }
 
 impl RequestBody {
-    /// The body of a request on a connection with this activity.
+    /// A body of a request on the connection with this activity.
     pub fn new(body: Incoming, activity: &Arc<Activity>) -> Self {
         Self {
             body,
-            receiving: ReceivingBody::begin(activity),
+            activity: Arc::clone(activity),
+            waiting: None,
             ended: false,
         }
     }
@@ -38,12 +41,14 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
-            Poll::Pending => self.receiving.wait(),
+            Poll::Pending if self.waiting.is_none() => {
+                self.waiting = Some(WaitingRequest::begin(&self.activity));
+            }
             Poll::Ready(None | Some(Err(_))) => {
                 self.ended = true;
-                self.receiving.end();
+                self.waiting = None;
             }
-            Poll::Ready(Some(Ok(_))) => {}
+            _ => {}
         }
         polled
     }
@@ -60,7 +65,7 @@ impl Body for RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.ended && !self.body.is_end_stream() {
-            self.receiving.leave_unread();
+            self.activity.leave_unread();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! How much memory the bytes of a reply cost: extensions of replies that `UnsentReplies` reads.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::Extension;
 use axum::http::HeaderValue;
@@ -9,7 +9,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
-use crate::unsent_replies::SMALL;
+use crate::mutex::lock;
+
+/// Most bytes of a reply that counts as small.
+pub const SMALL: usize = 16 * 1024;
 
 /// An extension of a reply whose bytes cost no memory of their own: they are a part of the program, or exist once for all replies.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +43,7 @@ impl SharedBytes {
         }))
     }
 
-    /// As many bytes that one reply has in its body.
+    /// The bytes of a body that belongs to one reply.
     pub(crate) fn of_size(size: usize) -> Self {
         Self(Arc::new(Inner {
             bytes: Bytes::new(),
@@ -67,8 +70,7 @@ impl SharedBytes {
     /// Counts the bytes with the permit that `acquire` gives, unless they are counted.
     pub(crate) async fn count(&self, acquire: impl Future<Output = Option<OwnedSemaphorePermit>>) {
         self.0.counted.get_or_init(async || acquire.await).await;
-        let making = &self.0.making;
-        making.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock(&self.0.making).take();
     }
 }
 

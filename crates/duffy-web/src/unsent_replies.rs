@@ -3,19 +3,19 @@
 //! The server keeps a reply until its client reads it. All unsent replies share budgets of bytes. When a budget is used up, the
 //! replies that made no progress for the longest time are cut off.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::response::Response;
 use hyper::body::Body;
+use slab::Slab;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::activity::{Activity, RunningRequest};
-use crate::reply_body::ReplyBody;
-use crate::shared_bytes::{SharedBytes, StaticBytes};
+use crate::activity::{RunningRequest, WaitingRequest};
+use crate::mutex::lock;
+use crate::shared_bytes::{SMALL, SharedBytes, StaticBytes};
 use crate::stream_executor;
 
 /// Most bytes of small replies, with their overhead.
@@ -23,9 +23,6 @@ const SMALL_BUDGET: usize = 8 * 1024 * 1024;
 
 /// Most bytes of large replies. A reply that is even larger is sent alone.
 const LARGE_BUDGET: usize = 16 * 1024 * 1024;
-
-/// Largest reply that counts as small.
-pub const SMALL: usize = 16 * 1024;
 
 /// What a reply costs besides its bytes: its task, its head, the state of its stream.
 const OVERHEAD: usize = 4 * 1024;
@@ -44,7 +41,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 pub struct UnsentReplies {
     small: ByteBudget,
     large: ByteBudget,
-    registered: Mutex<Registered>,
+    registered: Mutex<Slab<Arc<UnsentReply>>>,
 }
 
 /// Memory for replies, in bytes.
@@ -54,27 +51,23 @@ struct ByteBudget {
     free: Arc<Semaphore>,
     /// When replies were last cut off for this budget.
     freed_at: Mutex<Option<Instant>>,
-    /// How many bytes of this budget a reply holds.
+    /// Returns how many bytes of this budget a reply holds.
     held: fn(&UnsentReply) -> usize,
-}
-
-#[derive(Debug, Default)]
-struct Registered {
-    next: u64,
-    by_number: HashMap<u64, Arc<UnsentReply>>,
 }
 
 /// A reply that is being sent.
 #[derive(Debug)]
 struct UnsentReply {
-    activity: Arc<Activity>,
-    /// Resets the stream, in HTTP/2.
-    reset: Option<CancellationToken>,
-    /// How many bytes of the small budget it holds.
-    cost: usize,
+    /// What it holds of the small budget.
+    bytes: Option<OwnedSemaphorePermit>,
     /// What it holds of the large budget.
     shared: Option<SharedBytes>,
+    /// Resets the stream, in HTTP/2.
+    reset: Option<CancellationToken>,
     state: Mutex<State>,
+    // The order of the fields is that of their drops.
+    _waiting: WaitingRequest,
+    running: RunningRequest,
 }
 
 #[derive(Debug)]
@@ -89,21 +82,18 @@ struct State {
 #[derive(Debug)]
 pub struct SendPermit {
     replies: Arc<UnsentReplies>,
-    number: u64,
+    number: usize,
     reply: Arc<UnsentReply>,
-    _bytes: Option<OwnedSemaphorePermit>,
-    _running: RunningRequest,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl UnsentReplies {
     /// No replies yet.
     pub fn new() -> Self {
         Self {
-            small: ByteBudget::new(SMALL_BUDGET, |reply| reply.cost),
+            small: ByteBudget::new(SMALL_BUDGET, |reply| {
+                let bytes = reply.bytes.as_ref();
+                bytes.map_or(0, OwnedSemaphorePermit::num_permits)
+            }),
             large: ByteBudget::new(LARGE_BUDGET, |reply| {
                 let shared = reply.shared.as_ref();
                 shared.map_or(0, SharedBytes::size_per_reply)
@@ -114,43 +104,38 @@ impl UnsentReplies {
 
     /// Waits until there is memory for a reply, and counts the reply until it is sent or dropped.
     pub async fn admit(
-        this: &Arc<Self>,
-        reply: Response,
-        mut running: RunningRequest,
-    ) -> hyper::Response<ReplyBody> {
-        let (mut head, body) = reply.into_parts();
-        let is_static = head.extensions.remove::<StaticBytes>().is_some();
-        let length = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        let (cost, shared) = match head.extensions.remove::<SharedBytes>() {
+        self: &Arc<Self>,
+        reply: &mut Response,
+        running: RunningRequest,
+    ) -> SendPermit {
+        let length = usize::try_from(reply.body().size_hint().lower()).unwrap_or(usize::MAX);
+        let extensions = reply.extensions_mut();
+        let is_static = extensions.remove::<StaticBytes>().is_some();
+        let (cost, shared) = match extensions.remove::<SharedBytes>() {
             Some(shared) if shared.size() > SMALL => (OVERHEAD, Some(shared)),
             _ if is_static => (OVERHEAD, None),
             _ if length > SMALL => (OVERHEAD, Some(SharedBytes::of_size(length))),
             _ => (OVERHEAD + length, None),
         };
         if let Some(shared) = &shared {
-            let acquire = this.large.acquire(this, shared.size());
-            shared.count(acquire).await;
+            shared.count(self.large.acquire(self, shared.size())).await;
         }
-        let bytes = this.small.acquire(this, cost).await;
-        running.wait();
         let reply = Arc::new(UnsentReply {
-            activity: Arc::clone(running.activity()),
-            reset: stream_executor::current_reset(),
-            cost,
+            bytes: self.small.acquire(self, cost).await,
             shared,
+            reset: stream_executor::current_reset(),
+            _waiting: WaitingRequest::begin(&running.activity),
+            running,
             state: Mutex::new(State {
                 progress: Instant::now(),
                 cut: None,
             }),
         });
-        let permit = SendPermit {
-            replies: Arc::clone(this),
-            number: lock(&this.registered).add(&reply),
+        SendPermit {
+            replies: Arc::clone(self),
+            number: lock(&self.registered).insert(Arc::clone(&reply)),
             reply,
-            _bytes: bytes,
-            _running: running,
-        };
-        hyper::Response::from_parts(head, ReplyBody::new(body, permit))
+        }
     }
 
     /// Cuts off each reply that makes no progress for `longest`. Never returns.
@@ -167,26 +152,13 @@ impl UnsentReplies {
     /// The replies that made no progress for `pause`, the longest pause first.
     fn stalled(&self, pause: Duration) -> Vec<(Instant, Arc<UnsentReply>)> {
         let now = Instant::now();
-        let registered = lock(&self.registered);
-        let mut stalled: Vec<_> = registered
-            .by_number
-            .values()
-            .map(|reply| (lock(&reply.state).progress, reply))
+        let mut stalled: Vec<_> = lock(&self.registered)
+            .iter()
+            .map(|(_, reply)| (lock(&reply.state).progress, Arc::clone(reply)))
             .filter(|(progress, _)| *progress + pause <= now)
-            .map(|(progress, reply)| (progress, Arc::clone(reply)))
             .collect();
-        drop(registered);
         stalled.sort_by_key(|(progress, _)| *progress);
         stalled
-    }
-}
-
-impl Registered {
-    fn add(&mut self, reply: &Arc<UnsentReply>) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.by_number.insert(number, Arc::clone(reply));
-        number
     }
 }
 
@@ -224,11 +196,12 @@ impl ByteBudget {
     /// Cuts off replies that made no progress for `pause`, until they held `bytes`, or a quarter of the budget if that is more.
     fn free(&self, replies: &UnsentReplies, bytes: usize, pause: Duration) {
         let now = Instant::now();
-        let last = lock(&self.freed_at).replace(now);
-        if let Some(last) = last.filter(|last| *last + INTERVAL > now) {
-            *lock(&self.freed_at) = Some(last);
+        let mut freed_at = lock(&self.freed_at);
+        if freed_at.is_some_and(|last| last + INTERVAL > now) {
             return;
         }
+        *freed_at = Some(now);
+        drop(freed_at);
         let wanted = bytes.max(self.size / 4);
         let mut freed = 0;
         for (_, reply) in replies.stalled(pause) {
@@ -254,7 +227,7 @@ impl UnsentReply {
         match (state.cut, &self.reset) {
             (Some(cut), _) if cut + INTERVAL > now => return,
             (None, Some(reset)) => reset.cancel(),
-            _ => self.activity.cut_off(),
+            _ => self.running.activity.cut_off(),
         }
         state.cut = Some(now);
     }
@@ -265,14 +238,12 @@ impl SendPermit {
     pub fn note_progress(&self) {
         let now = Instant::now();
         lock(&self.reply.state).progress = now;
-        self.reply.activity.note_progress(now);
+        self.reply.running.activity.note_progress(now);
     }
 }
 
 impl Drop for SendPermit {
     fn drop(&mut self) {
-        lock(&self.replies.registered)
-            .by_number
-            .remove(&self.number);
+        lock(&self.replies.registered).remove(self.number);
     }
 }

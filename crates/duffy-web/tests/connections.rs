@@ -1,4 +1,4 @@
-//! The accept loop against clients that behave badly, over real sockets.
+//! The server with clients that behave badly, over real sockets.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long something may take before the test fails.
+/// How long a step may take before the test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const REQUEST: &[u8] = b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -30,11 +30,11 @@ struct Server {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<()>,
-    /// Says that the slow request runs.
+    /// Notified when the slow request runs.
     started: Arc<Notify>,
     /// Lets the slow request end.
     finish: Arc<Notify>,
-    /// Says that the slow request is over, answered or not.
+    /// Notified when the slow request is over, answered or not.
     over: Arc<Notify>,
 }
 
@@ -100,7 +100,7 @@ impl Server {
     }
 }
 
-/// Reads until the text came.
+/// Reads until the text is received.
 async fn expect(stream: &mut TcpStream, text: &str) {
     let mut found = Vec::new();
     timeout(DEADLINE, async {
@@ -124,7 +124,7 @@ async fn expect(stream: &mut TcpStream, text: &str) {
 async fn expect_close(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     let closed = timeout(DEADLINE, stream.read_to_end(&mut rest)).await;
-    // A connection that is reset is closed as well.
+    // A reset closes the connection too.
     let _ = closed.expect("the server closes the connection");
 }
 
@@ -176,7 +176,7 @@ async fn a_connection_serves_several_requests_and_is_closed_when_idle() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_fetch_its_reply_is_cut_off() {
+async fn a_client_that_does_not_read_its_reply_is_cut_off() {
     let server = start(Limits {
         connections: 1,
         ..short()
@@ -194,7 +194,7 @@ async fn a_client_that_does_not_fetch_its_reply_is_cut_off() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_cap_wait() {
+async fn connections_beyond_the_limit_wait() {
     let server = start(Limits {
         header_read: DEADLINE,
         ..short()
@@ -210,7 +210,7 @@ async fn connections_beyond_the_cap_wait() {
     third.write_all(REQUEST).await.unwrap();
     let mut byte = [0];
     let early = timeout(Duration::from_millis(300), third.read(&mut byte)).await;
-    assert!(early.is_err(), "served beyond the cap");
+    assert!(early.is_err(), "served beyond the limit");
     drop(first);
     expect(&mut third, "quick").await;
     server.finish.notify_one();
@@ -276,12 +276,12 @@ async fn a_connection_that_waits_for_a_body_is_closed_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_refused_in_the_middle_of_its_body_sees_why() {
+async fn a_client_that_is_refused_while_it_sends_its_body_gets_the_reply() {
     let server = start(Limits::default()).await;
     let mut stream = server.connect().await;
     let begin = b"POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n";
     stream.write_all(begin).await.unwrap();
-    // It reads only when all is sent. Simple clients do so.
+    // It reads only after it sent everything, as simple clients do.
     stream.write_all(&vec![b'x'; 4_000_000]).await.unwrap();
     let mut reply = String::new();
     let read = timeout(DEADLINE, stream.read_to_string(&mut reply)).await;
@@ -305,7 +305,7 @@ async fn stopping_lets_a_running_request_finish() {
     busy.write_all(SLOW_REQUEST).await.unwrap();
     timeout(DEADLINE, server.started.notified()).await.unwrap();
     server.stop.cancel();
-    // The idle connection is closed at once, and no new ones are accepted.
+    // The server closes the idle connection at once, and accepts no new ones.
     expect_close(&mut idle).await;
     timeout(DEADLINE, async {
         while TcpStream::connect(server.address).await.is_ok() {
@@ -354,7 +354,7 @@ async fn a_request_ends_when_its_client_hangs_up() {
 async fn the_preface_of_http2_is_answered() {
     let server = start(Limits::default()).await;
     let mut stream = server.connect().await;
-    // The preface and an empty SETTINGS frame; the answer begins with the server's SETTINGS.
+    // The preface and an empty SETTINGS frame. The answer begins with the server's SETTINGS.
     stream
         .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
         .await

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// How long something may take before the test fails.
+/// How long a step may take before the test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 const LARGE: usize = 1024 * 1024;
@@ -54,7 +54,7 @@ async fn start(limits: Limits) -> Server {
     }
 }
 
-/// A client with a flow-control window of zero: the server may send it no byte of a body.
+/// A client with a flow-control window of zero: the server cannot send any byte of a body.
 async fn connect(server: &Server) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let mut builder = h2::client::Builder::new();
@@ -112,7 +112,7 @@ async fn the_reply_that_stalled_for_longest_is_cut_off_for_new_ones() {
 }
 
 #[tokio::test]
-async fn all_of_a_reply_comes_to_a_client_that_reads() {
+async fn a_client_that_reads_gets_the_whole_reply() {
     let server = start(Limits::default()).await;
     let stream = TcpStream::connect(server.address).await.unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();

@@ -1,4 +1,4 @@
-//! What each method sends, and how replies come back.
+//! What each method sends, and how it returns replies.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn client(url: &str) -> Client {
 }
 
 #[test]
-fn each_method_asks_its_endpoint() {
+fn each_method_calls_its_endpoint() {
     let peer = Peer::start((0..16).map(|_| reply("200 OK", "", "{}")).collect());
     let client = client(&format!("{}/", peer.url()));
     let spec = NodesSpec {
@@ -107,6 +107,7 @@ fn another_tenant_and_a_request_id_share_the_connection() {
     ]);
     let client = client(&peer.url());
     let other = client
+        .clone()
         .with_tenant("other", &SecretString::from("k"))
         .unwrap();
     let first = other
@@ -117,7 +118,7 @@ fn another_tenant_and_a_request_id_share_the_connection() {
     assert_eq!(first.request_id(), Some("from-server"));
     client.list_pools().unwrap();
     assert!(matches!(
-        client.with_request_id("a\nb"),
+        client.clone().with_request_id("a\nb"),
         Err(ClientError::Header { .. })
     ));
     let requests = peer.finish();
@@ -134,7 +135,7 @@ fn another_tenant_and_a_request_id_share_the_connection() {
 }
 
 #[test]
-fn nobody_asks_for_health_within_a_time_of_its_own() {
+fn a_client_can_have_no_tenant_and_another_timeout() {
     let peer = Peer::start(vec![
         reply("200 OK", "", r#"{"status":"ok"}"#),
         Answer::Silence,
@@ -142,20 +143,21 @@ fn nobody_asks_for_health_within_a_time_of_its_own() {
     let client = client(&peer.url()).without_tenant();
     client.check_health().unwrap();
     let limit = Duration::from_millis(50);
-    let error = client.with_timeout(Some(limit)).list_pools().unwrap_err();
+    let impatient = client.with_timeout(Some(limit));
+    let error = impatient.list_pools().unwrap_err();
     assert!(
         matches!(error, ClientError::Timeout { after, write: false, .. } if after == limit),
         "{error}"
     );
     // Closes the connection on which the peer is silent.
-    drop(client);
+    drop(impatient);
     let requests = peer.finish();
     assert_eq!(requests[0].line(), "GET /healthz HTTP/1.1");
     assert_eq!(requests[0].header("authorization"), None);
 }
 
 #[test]
-fn replies_are_handed_on_as_sent_and_typed() {
+fn replies_are_returned_as_sent_and_typed() {
     let body =
         r#"{"new":1,"pools":[{"z":null,"fill-level":2,"name":"b"}],"action":"get","a":21600.0}"#;
     let peer = Peer::start(vec![reply("200 OK", "", body)]);
@@ -193,8 +195,7 @@ fn a_connection_that_the_server_closed_is_replaced() {
     let peer = Peer::start(vec![Answer::Last(whole("{}")), Answer::Last(whole("[]"))]);
     let client = client(&peer.url());
     client.list_pools().unwrap();
-    // The peer has closed its end when it waits for the second connection; a write must not
-    // fail on the first one.
+    // When the peer waits for the second connection, it has closed the first one. A write must not fail on that.
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     loop {
         match client.retire_session(1) {
@@ -202,7 +203,7 @@ fn a_connection_that_the_server_closed_is_replaced() {
                 assert_eq!(reply.json(), &json!([]));
                 break;
             }
-            // The end of the connection had not arrived yet.
+            // The client has not received the end of the connection yet.
             Err(ClientError::Broken { .. }) if std::time::Instant::now() < deadline => {}
             Err(error) => panic!("{error}"),
         }
@@ -215,7 +216,7 @@ fn session(action: &str, active: bool) -> String {
 }
 
 #[test]
-fn a_retirement_whose_answer_was_lost_is_found_done() {
+fn a_retirement_whose_answer_was_lost_succeeds() {
     let retired = r#"{"detail": "session 7 is retired"}"#;
     let peer = Peer::start(vec![
         Answer::Last(Vec::new()),
@@ -227,7 +228,7 @@ fn a_retirement_whose_answer_was_lost_is_found_done() {
     assert_eq!(
         done.unwrap().json().to_string(),
         session("put", false),
-        "as the first try would have had it"
+        "the answer of the first call"
     );
     assert_eq!(pauses, 1);
     assert_eq!(peer.finish().len(), 3);

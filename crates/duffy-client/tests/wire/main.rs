@@ -1,4 +1,4 @@
-//! The client against a peer that answers byte for byte what a test says.
+//! The client against a peer that sends exactly the bytes of a test.
 #![expect(clippy::unwrap_used, reason = "tests and their helpers")]
 
 mod calls;

@@ -1,4 +1,4 @@
-//! Replies that are no replies: each becomes one line that says where and what to do.
+//! Invalid replies. Each becomes one line that says where it came from and what to do.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn settings(url: String) -> Settings {
     }
 }
 
-/// Asks for the pools and gets an error, which is one line and keeps the key to itself.
+/// Lists the pools and returns the error, which is one line and does not contain the key.
 fn error(answer: Answer) -> (ClientError, String) {
     let peer = Peer::start(vec![answer]);
     let url = peer.url();
@@ -37,7 +37,7 @@ fn error(answer: Answer) -> (ClientError, String) {
 }
 
 #[test]
-fn refusals_carry_the_reason() {
+fn refusals_have_the_reason() {
     let (error, shown) = self::error(reply(
         "404 Not Found",
         "X-Request-Id: 17\r\n",
@@ -62,29 +62,29 @@ fn refusals_carry_the_reason() {
 }
 
 #[test]
-fn what_is_no_json_is_shown_in_part() {
+fn replies_that_are_not_json_are_shown_in_part() {
     let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>nginx</body></html>";
     let (_, shown) = error(reply("502 Bad Gateway", "", page));
     assert_eq!(
         shown,
-        "URL/pools answers with status 502 and no JSON (<html> <head><title>502 Bad Gateway</title></head> <body>nginx</body></html>): \
+        "URL/pools answers with status 502 and not with JSON (<html> <head><title>502 Bad Gateway</title></head> <body>nginx</body></html>): \
          check that the base URL leads to Duffy's API, not to another site or a proxy"
     );
     let (_, shown) = error(reply("200 OK", "", page));
-    assert!(shown.contains("status 200 and no JSON"), "{shown}");
+    assert!(shown.contains("status 200 and not with JSON"), "{shown}");
     let (_, shown) = error(reply("200 OK", "", ""));
-    assert!(shown.contains("no JSON (an empty body)"), "{shown}");
+    assert!(shown.contains("not with JSON (an empty body)"), "{shown}");
     let (_, shown) = error(Answer::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()));
     assert!(
-        shown.contains("status 204 and no JSON (an empty body)"),
+        shown.contains("status 204 and not with JSON (an empty body)"),
         "{shown}"
     );
     let (_, shown) = error(reply("200 OK", "", &"[".repeat(100_000)));
-    assert!(shown.contains("no JSON ([[["), "{shown}");
+    assert!(shown.contains("not with JSON ([[["), "{shown}");
     let (_, shown) = error(reply("500 Oops", "", r#"{"message": "bad gateway"}"#));
     assert_eq!(
         shown,
-        "URL/pools answers with status 500 and JSON that is no reply of Duffy's API (missing field `detail`): check the base URL"
+        "URL/pools answers with status 500 and JSON that is not a reply of Duffy's API (missing field `detail`): check the base URL"
     );
 }
 
@@ -97,7 +97,7 @@ fn redirects_are_not_followed() {
     ));
     assert_eq!(
         shown,
-        "URL/pools redirects to https://elsewhere/api (status 301), which is not followed: set the base URL to the final place"
+        "URL/pools redirects to https://elsewhere/api (status 301), which is not followed: set the base URL to the new location"
     );
     let peer = Peer::start(vec![reply(
         "307 Temporary Redirect",
@@ -116,14 +116,14 @@ fn redirects_are_not_followed() {
 }
 
 #[test]
-fn broken_connections_say_whether_something_may_have_happened() {
+fn errors_say_whether_a_write_may_have_happened() {
     let (error, shown) = self::error(Answer::Last(Vec::new()));
     assert!(
         matches!(error, ClientError::Broken { write: false, .. }),
         "{error:?}"
     );
     assert!(
-        shown.contains("broke off") && shown.ends_with("look at the server's log"),
+        shown.contains("ended before the reply") && shown.ends_with("look at the server's log"),
         "{shown}"
     );
     let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"a\"".to_vec();
@@ -148,7 +148,7 @@ fn other_protocols_are_recognised() {
     assert!(matches!(error, ClientError::NotHttp { .. }), "{error:?}");
     assert!(shown.contains("not HTTP"), "{shown}");
 
-    // A plain server takes the TLS greeting for a request without end; it hangs up.
+    // A server without TLS reads the TLS handshake as an endless request, and hangs up.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let thread = std::thread::spawn(move || {
@@ -165,8 +165,8 @@ fn other_protocols_are_recognised() {
 }
 
 #[test]
-fn nobody_there() {
-    // Bound and dropped: nobody listens there.
+fn connections_can_be_refused() {
+    // The listener is dropped, so nothing listens there.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -182,7 +182,7 @@ fn nobody_there() {
 }
 
 #[test]
-fn endless_and_silent_replies_end() {
+fn endless_and_missing_replies_end() {
     let (error, _) = self::error(Answer::Flood(80 * 1024 * 1024));
     assert!(
         matches!(
@@ -216,7 +216,7 @@ fn settings_are_checked_before_anything_is_sent() {
     let refuse = |settings: Settings| Client::new(&settings).unwrap_err().to_string();
     let shown = refuse(settings("duffy:8080".to_owned()));
     assert!(
-        shown.starts_with("\"duffy:8080\" is no base URL"),
+        shown.starts_with("\"duffy:8080\" is not a base URL"),
         "{shown}"
     );
     let shown = refuse(Settings {

@@ -1,4 +1,4 @@
-//! A server of a few lines that answers what a test tells it to, byte for byte.
+//! A small server that sends exactly the bytes of a test.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -6,10 +6,10 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What was asked, as it came.
+/// A request as it was received.
 #[derive(Debug)]
 pub struct Request {
-    /// Which connection it came on, counted from 0.
+    /// Number of its connection, from 0.
     pub connection: usize,
     /// Request line and headers.
     pub head: String,
@@ -29,15 +29,15 @@ impl Request {
     }
 }
 
-/// One thing to do with a request.
+/// What the peer does with a request.
 pub enum Answer {
     /// Sends these bytes and keeps the connection.
     Bytes(Vec<u8>),
     /// Sends these bytes and closes the connection.
     Last(Vec<u8>),
-    /// Sends a head and then this many zero bytes in chunks, as far as they are taken.
+    /// Sends a head and then this many bytes in chunks, until the client hangs up.
     Flood(u64),
-    /// Says nothing until the client goes.
+    /// Sends nothing until the client hangs up.
     Silence,
 }
 
@@ -48,7 +48,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Answers one request after another with `answers`, then goes away.
+    /// Answers requests with `answers`, in order, and ends.
     pub fn start(answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -87,7 +87,7 @@ impl Peer {
         format!("http://{}/api/v1", self.address)
     }
 
-    /// Waits until all answers are given, and hands out what was asked.
+    /// Waits until all answers are sent, and returns the requests.
     pub fn finish(self) -> Vec<Request> {
         self.thread.join().unwrap();
         self.requests.iter().collect()

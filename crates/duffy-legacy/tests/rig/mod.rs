@@ -1,4 +1,4 @@
-//! A web API that answers what a test says, and the proxy before it, both on real connections.
+//! A web API that gives the answers of a test, and a proxy to it, both on real connections.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,17 +23,17 @@ use tokio_util::sync::CancellationToken;
 /// The key of the tenant `tenant`.
 pub const KEY: &str = "a8b9899d-b128-59a1-aa86-754920b7f5ed";
 
-/// What the web API is told of it.
+/// The header that the web API gets for it.
 pub const AUTHORIZATION: &str =
     "Basic dGVuYW50OmE4Yjk4OTlkLWIxMjgtNTlhMS1hYTg2LTc1NDkyMGI3ZjVlZA==";
 
-/// What a condition may take that has nothing to wait for.
+/// How long a condition may take that should be met at once.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Answers a request.
 pub type Answer = Arc<dyn Fn(&Asked) -> Response + Send + Sync>;
 
-/// What the web API was asked.
+/// A request to the web API.
 #[derive(Debug, Clone)]
 pub struct Asked {
     /// Method and path.
@@ -59,7 +59,7 @@ impl Web {
         Self::start_async(move |asked| std::future::ready(answer(&asked))).await
     }
 
-    /// The answers know how many requests there were before.
+    /// `answer` gets the number of earlier requests.
     pub async fn start_numbered(
         answer: impl Fn(usize, &Asked) -> Response + Send + Sync + 'static,
     ) -> Self {
@@ -100,12 +100,12 @@ impl Web {
         }
     }
 
-    /// All that was asked so far.
+    /// Returns all requests until now.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.borrow().clone()
     }
 
-    /// The same, when it is so much.
+    /// Waits for this number of requests, and returns all.
     pub async fn wait_for_asked(&self, number: usize) -> Vec<Asked> {
         let mut asked = self.asked.clone();
         let wait = asked.wait_for(|all| all.len() >= number);
@@ -115,7 +115,7 @@ impl Web {
             .clone()
     }
 
-    /// How many connections there have been.
+    /// Returns how many connections there were.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -146,14 +146,14 @@ async fn read(request: Request) -> Asked {
     }
 }
 
-/// What the old API answered.
+/// A reply of the old API.
 #[derive(Debug)]
 pub struct OldReply {
     pub status: u16,
     /// Status line and headers.
     pub head: String,
     pub body: String,
-    /// Null when it is no JSON.
+    /// Null if it is not JSON.
     pub json: Value,
 }
 
@@ -164,7 +164,7 @@ pub struct Old {
     server: JoinHandle<()>,
 }
 
-/// A proxy with settings that are good for all tests.
+/// A proxy with settings for all tests.
 pub fn legacy(dest: &str, times: Times) -> Result<Arc<Legacy>, SettingsError> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("duffy.yaml");
@@ -226,12 +226,12 @@ impl Old {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Says that it shall stop.
+    /// Begins to stop the proxy.
     pub fn order_stop(&self) {
         self.stop.cancel();
     }
 
-    /// Stops it, and waits until it has.
+    /// Stops the proxy, and waits until it ends.
     pub async fn stop(self) {
         self.stop.cancel();
         tokio::time::timeout(SOON, self.server)

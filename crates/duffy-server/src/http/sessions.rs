@@ -9,7 +9,7 @@ use duffy_api::{
     SessionUpdate,
 };
 use duffy_web::SharedBytes;
-use duffy_web::grant::{Confirmation, Grant};
+use duffy_web::grant::Grant;
 use tracing::{Instrument, Span};
 
 use super::auth::Authenticated;
@@ -154,10 +154,8 @@ pub async fn create_session(
     let (tenant, create) = submission.read()?;
     let key = idempotency_key(&headers)?;
     let session = request::request_session(&ctx, &tenant, create, key).await?;
-    let confirmation = session.promise.clone().map(|promise| {
-        let keep = keep(ctx.clone(), promise).instrument(Span::current());
-        Box::pin(actor::carry(keep)) as Confirmation
-    });
+    let keep = keep(ctx.clone(), session.promise.clone());
+    let confirmation = actor::carry(keep.instrument(Span::current()));
     let tasks = ctx.tasks.clone();
     let give_back = actor::carry(give_back(ctx, session.id, session.promise));
     let grant = Grant::new(session.id, &tasks, give_back);
@@ -188,7 +186,10 @@ async fn give_back(ctx: Ctx, id: i64, promise: Option<Promise>) {
 
 /// Records that the reply is sent. If that fails, the connection breaks off: the session will be
 /// given back, so no client may learn of it.
-async fn keep(ctx: Ctx, promise: Promise) -> Result<(), axum::Error> {
+async fn keep(ctx: Ctx, promise: Option<Promise>) -> Result<(), axum::Error> {
+    let Some(promise) = promise else {
+        return Ok(());
+    };
     match promise.keep(&ctx).await {
         Ok(true) => Ok(()),
         Ok(false) => Err(axum::Error::new("the session was given back")),

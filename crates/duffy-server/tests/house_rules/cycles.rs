@@ -8,11 +8,9 @@ use crate::source::Source;
 const KNOWN: &[&str] = &[
     "duffy-config: template.rs template/filters.rs template/methods.rs",
     "duffy-config: yaml/compose.rs yaml/construct.rs yaml/mod.rs yaml/scalar.rs",
-    "duffy-legacy: lib.rs upstream.rs",
     "duffy-server: db.rs db/wake.rs",
     "duffy-server: lifecycle/check.rs lifecycle/check/invariants.rs lifecycle/check/keys.rs lifecycle/check/machines.rs",
     "duffy-sim: machine/command.rs machine/server.rs machine/session.rs machine/streams.rs",
-    "duffy-web: activity.rs connection.rs connection_limit.rs reply_body.rs request_body.rs server.rs shared_bytes.rs unsent_replies.rs",
     "duffy: commands/quickstart.rs quickstart.rs quickstart/guide.rs quickstart/installation.rs",
 ];
 

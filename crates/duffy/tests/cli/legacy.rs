@@ -90,7 +90,7 @@ fn what_cannot_be_served_is_told_in_one_line() {
         (
             "keys.yaml",
             &["-H", "192.0.2.1", "-p", "0"],
-            "no address of this machine",
+            "not an address of this machine",
         ),
         (
             "keys.yaml",

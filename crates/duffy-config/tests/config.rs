@@ -403,7 +403,7 @@ fn every_problem_is_told_with_its_place_and_remedy() {
 fn text_that_is_no_yaml_is_refused_with_its_place() {
     insta::assert_snapshot!(refuse("app:\n  port: [1\n"), @"duffy.yaml:2: column 9: this is not YAML: unclosed bracket '['");
     insta::assert_snapshot!(refuse("app: *nowhere\n"), @"duffy.yaml:1: column 6: the alias *nowhere has no anchor; write &nowhere before the value it stands for, earlier in the document");
-    insta::assert_snapshot!(refuse("app: &a [*a]\n"), @"duffy.yaml:1: column 10: this alias stands inside the value that it names, which would never end; write the value out");
+    insta::assert_snapshot!(refuse("app: &a [*a]\n"), @"duffy.yaml:1: column 10: this alias is inside the value that it names, which would never end; write the value out");
     insta::assert_snapshot!(refuse("app: !vault x\n"), @"duffy.yaml:1: column 6: the tag !vault does not belong here; leave it out, or use !!str, !!int, !!float, !!bool, !!seq or !!map");
     insta::assert_snapshot!(refuse("? [a]\n: 1\n"), @"duffy.yaml:1: column 3: a list cannot be a key; use text");
     insta::assert_snapshot!(refuse("- app\n"), @"duffy.yaml:1: a document must be a mapping of sections such as app: or nodepools:, not a list");

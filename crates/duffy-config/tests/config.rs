@@ -872,9 +872,9 @@ fn database_urls_are_read_as_sqlalchemy_reads_them() {
         ("postgresql://h:99999/d", "port"),
         ("postgresql://h/d?sslmode=maybe", "sslmode"),
         ("postgresql:///d?host=a&host=b", "several"),
-        ("nothing", "no database URL"),
-        ("", "no database URL"),
-        ("://x", "no database URL"),
+        ("nothing", "not a database URL"),
+        ("", "not a database URL"),
+        ("://x", "not a database URL"),
         ("postgresql://[::1/d", "[::1]"),
     ] {
         let error = DatabaseUrl::parse(text).unwrap_err();

@@ -1,4 +1,4 @@
-//! Carrying a command's input and output between its process and its client, to the end of either.
+//! Copies a command's input and output between its process and its client, until either ends.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -12,41 +12,51 @@ use russh::ChannelId;
 use russh::server::Handle;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Input, Order};
 use super::processes::{name_of, signal_group};
-use super::server::Shared;
+use super::state::MachineState;
 
-/// How long commands have to end by themselves when the client is gone.
+/// How long commands have to end by themselves after each signal when the client is gone.
 const HANGUP_GRACE: Duration = Duration::from_secs(2);
-/// How long a terminal may stay quiet after its shell's end until its last output counts as read.
+/// After a shell's end, its terminal's output counts as complete after this time without output.
 const TERMINAL_QUIET: Duration = Duration::from_millis(100);
+/// How long a client may take to close the channel before its machine dies.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a client may take to leave, when its machine dies then.
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// What comes of a command that ends.
-#[derive(Clone)]
-pub(super) enum Ending {
-    /// Its client is told.
-    Tell,
-    /// Its client is told nothing, of its output neither.
-    Silence,
-    /// The machine dies, and nobody is told.
-    Die(Arc<Shared>),
-    /// If it succeeded, the machine dies when the client has been told.
-    TellAndDie(Arc<Shared>),
+/// What a client sends to a command.
+pub(super) enum Input {
+    Data(Vec<u8>, OwnedSemaphorePermit),
+    End,
 }
 
-/// The channel of the client that asked for the command.
+/// What a client requests for a running command.
+pub(super) enum Control {
+    Resize(u16, u16),
+    Signal(Signal),
+}
+
+/// What happens when a command ends.
+#[derive(Clone)]
+pub(super) enum Ending {
+    /// The client gets its exit status.
+    Report,
+    /// The client gets neither its exit status nor its output.
+    Silence,
+    /// The machine dies, and the client gets no exit status.
+    Die(Arc<MachineState>),
+    /// The client gets its exit status. If it succeeded, the machine dies then.
+    ReportAndDie(Arc<MachineState>),
+}
+
+/// The channel of the command's client.
 pub(super) struct Client {
     pub connection: Handle,
     pub channel: ChannelId,
     pub ending: Ending,
-    /// Cancelled when the client has left the channel.
+    /// Cancelled when the client has closed the channel.
     pub gone: CancellationToken,
 }
 
@@ -78,20 +88,20 @@ impl Client {
     async fn finish(&self, status: io::Result<ExitStatus>) {
         let succeeded = status.as_ref().is_ok_and(ExitStatus::success);
         match &self.ending {
-            Ending::Tell => self.tell(status).await,
+            Ending::Report => self.report(status).await,
             Ending::Silence => {}
             Ending::Die(machine) => machine.die(),
-            Ending::TellAndDie(machine) => {
-                self.tell(status).await;
+            Ending::ReportAndDie(machine) => {
+                self.report(status).await;
                 if succeeded {
-                    let _ = timeout(FAREWELL, self.gone.cancelled()).await;
+                    let _ = timeout(CLOSE_TIMEOUT, self.gone.cancelled()).await;
                     machine.die();
                 }
             }
         }
     }
 
-    async fn tell(&self, status: io::Result<ExitStatus>) {
+    async fn report(&self, status: io::Result<ExitStatus>) {
         let _ = self.connection.eof(self.channel).await;
         let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
         let _ = match (signal.map(Signal::try_from), status) {
@@ -113,7 +123,7 @@ impl Client {
     }
 }
 
-/// The process group of a command, and how it is ended.
+/// The process group of a command.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -128,7 +138,7 @@ impl Group {
         }
     }
 
-    /// What a lost terminal or connection does, and then what nothing withstands.
+    /// Ends the command as a lost terminal or connection does, and kills it if that does not suffice.
     async fn hang_up(&self, child: &mut Child) {
         self.signal(Signal::SIGHUP);
         self.signal(Signal::SIGCONT);
@@ -141,12 +151,12 @@ impl Group {
     }
 }
 
-/// Carries the streams of a command without a terminal, until it ends or is hung up on.
+/// Copies the streams of a command without a terminal, until it ends or `hang_up` is cancelled.
 pub(super) async fn run_piped(
     mut child: Child,
     client: Client,
-    inbox: mpsc::UnboundedReceiver<Input>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    mut controls: mpsc::UnboundedReceiver<Control>,
     hang_up: CancellationToken,
 ) {
     let group = Group::of(&child);
@@ -155,16 +165,16 @@ pub(super) async fn run_piped(
     else {
         return group.hang_up(&mut child).await;
     };
-    let feeding = write_input(inbox, stdin);
+    let feeding = write_input(inputs, stdin);
     let copying = async {
         tokio::join!(
             client.copy_from(stdout, false),
             client.copy_from(stderr, true)
         );
     };
-    let obeying = async {
-        while let Some(order) = orders.recv().await {
-            if let Order::Signal(signal) = order {
+    let signalling = async {
+        while let Some(control) = controls.recv().await {
+            if let Control::Signal(signal) = control {
                 group.signal(signal);
             }
         }
@@ -172,14 +182,14 @@ pub(super) async fn run_piped(
     };
     let ending = async {
         let work = async {
-            // As with OpenSSH, the channel lives as long as something holds the command's output.
+            // As with OpenSSH, the channel stays open as long as a process holds the command's output open.
             let ((), status) = tokio::join!(copying, child.wait());
             status
         };
         tokio::select! {
             status = work => Some(status),
             () = feeding => None,
-            () = obeying => None,
+            () = signalling => None,
             () = hang_up.cancelled() => None,
         }
     };
@@ -189,18 +199,18 @@ pub(super) async fn run_piped(
     }
 }
 
-/// The same for a command in a terminal.
+/// Copies the streams of a command in a terminal, until it ends or `hang_up` is cancelled.
 pub(super) async fn run_in_terminal(
     mut child: Child,
     pty: pty_process::Pty,
     client: Client,
-    inbox: mpsc::UnboundedReceiver<Input>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    controls: mpsc::UnboundedReceiver<Control>,
     hang_up: CancellationToken,
 ) {
     let group = Group::of(&child);
     let (mut screen, keyboard) = pty.into_split();
-    let typing = type_input(inbox, orders, keyboard, &group);
+    let typing = type_input(inputs, controls, keyboard, &group);
     let ending = async {
         let work = async {
             let copying = client.copy_from(&mut screen, false);
@@ -212,7 +222,7 @@ pub(super) async fn run_in_terminal(
                 // Every process has closed the terminal.
                 return child.wait().await;
             };
-            // What the shell left in the background may hold the terminal for ever.
+            // Background processes may hold the terminal open forever.
             let mut buffer = vec![0; 32 * 1024];
             while let Ok(Ok(count @ 1..)) = timeout(TERMINAL_QUIET, screen.read(&mut buffer)).await
             {
@@ -229,7 +239,7 @@ pub(super) async fn run_in_terminal(
         }
     };
     let status = ending.await;
-    // Closing the terminal hangs up on all that has it for its own.
+    // Closing the terminal sends SIGHUP to the processes that it controls.
     drop(screen);
     match status {
         Some(status) => client.finish(status).await,
@@ -237,13 +247,12 @@ pub(super) async fn run_in_terminal(
     }
 }
 
-/// Writes what the client sends until it says that there is no more; then waits for ever, as after a
-/// command that no longer reads.
-async fn write_input(mut inbox: mpsc::UnboundedReceiver<Input>, stdin: ChildStdin) {
+/// Writes the client's input until its end, or until the command does not read any more. Never returns.
+async fn write_input(mut inputs: mpsc::UnboundedReceiver<Input>, stdin: ChildStdin) {
     let mut stdin = Some(stdin);
-    while let Some(input) = inbox.recv().await {
+    while let Some(input) = inputs.recv().await {
         match (input, &mut stdin) {
-            (Input::Data(data, _room), Some(open)) => {
+            (Input::Data(data, _permit), Some(open)) => {
                 if open.write_all(&data).await.is_err() {
                     stdin = None;
                 }
@@ -255,14 +264,14 @@ async fn write_input(mut inbox: mpsc::UnboundedReceiver<Input>, stdin: ChildStdi
     std::future::pending::<()>().await;
 }
 
-/// The same for a terminal, which is also resized while it cannot take more input.
+/// Writes the client's input to a terminal, and resizes the terminal also while it accepts no input. Never returns.
 async fn type_input(
-    mut inbox: mpsc::UnboundedReceiver<Input>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut inputs: mpsc::UnboundedReceiver<Input>,
+    mut controls: mpsc::UnboundedReceiver<Control>,
     mut keyboard: pty_process::OwnedWritePty,
     group: &Group,
 ) {
-    /// Control-D: how the end of input is typed.
+    /// Control-D, the end of input.
     const END_OF_INPUT: u8 = 4;
 
     let mut pending: Vec<u8> = Vec::new();
@@ -270,28 +279,28 @@ async fn type_input(
     loop {
         tokio::select! {
             written = keyboard.write(&pending), if !pending.is_empty() => {
-                // On an error every process has closed the terminal: what is typed is lost.
+                // After an error every process has closed the terminal: the input is lost.
                 let count = written.unwrap_or(pending.len());
                 pending.drain(..count);
                 if pending.is_empty() {
                     held = None;
                 }
             }
-            Some(input) = inbox.recv(), if pending.is_empty() => match input {
-                Input::Data(data, room) => {
+            Some(input) = inputs.recv(), if pending.is_empty() => match input {
+                Input::Data(data, permit) => {
                     pending = data;
-                    held = Some(room);
+                    held = Some(permit);
                 }
                 Input::End => pending = vec![END_OF_INPUT],
             },
-            Some(order) = orders.recv() => match order {
-                Order::Resize(columns, rows) if columns > 0 && rows > 0 => {
+            Some(control) = controls.recv() => match control {
+                Control::Resize(columns, rows) if columns > 0 && rows > 0 => {
                     if let Err(error) = keyboard.resize(pty_process::Size::new(rows, columns)) {
                         tracing::debug!(%error, "cannot resize a terminal");
                     }
                 }
-                Order::Resize(..) => {}
-                Order::Signal(signal) => group.signal(signal),
+                Control::Resize(..) => {}
+                Control::Signal(signal) => group.signal(signal),
             },
             else => break,
         }

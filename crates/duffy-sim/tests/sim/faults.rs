@@ -270,13 +270,10 @@ async fn a_machine_dies_while_its_command_runs() {
 async fn delays_and_rates_are_kept() {
     let world = World::with(Faults {
         ssh_delay: Duration::from_millis(150),
-        create_delay: Duration::from_millis(100),
         ..Faults::default()
     })
     .await;
-    let started = Instant::now();
     let machine = world.cloud.create_machine("node").await.unwrap();
-    assert!(started.elapsed() >= Duration::from_millis(100));
     world
         .cloud
         .set_fault("node", Some(Fault::Delay(Duration::from_millis(150))))
@@ -288,18 +285,11 @@ async fn delays_and_rates_are_kept() {
 
     let world = World::with(Faults {
         ssh_failure_rate: 1.0,
-        destroy_failure_rate: 1.0,
         ..Faults::default()
     })
     .await;
     let machine = world.cloud.create_machine("node").await.unwrap();
     assert!(connect(&world, &machine).await.is_err());
-    let destroyed = world.cloud.destroy_machine("node").await;
-    assert!(
-        matches!(destroyed, Err(SimError::Simulated { .. })),
-        "{destroyed:?}"
-    );
-    assert_eq!(world.cloud.machines(), [machine]);
     world.cloud.shutdown().await;
 }
 

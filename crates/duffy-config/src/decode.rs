@@ -178,8 +178,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A whole number in the range; also as text (`"8080"`), or with a fraction of zero (`8080.0`).
-    pub(crate) fn integer(&self, range: RangeInclusive<i64>) -> Option<i64> {
+    /// A whole number in the range, which must fit `T`; also as text (`"8080"`), or with a fraction of zero (`8080.0`).
+    pub(crate) fn integer<T: TryFrom<i64>>(&self, range: RangeInclusive<i64>) -> Option<T> {
         let wanted = match (*range.start(), *range.end()) {
             (start, i64::MAX) => format!("a whole number of at least {start}"),
             (start, end) => format!("a whole number from {start} to {end}"),
@@ -188,7 +188,7 @@ impl<'a> Cursor<'a> {
             return self.expected(&wanted);
         };
         match i64::try_from(value) {
-            Ok(value) if range.contains(&value) => Some(value),
+            Ok(value) if range.contains(&value) => T::try_from(value).ok(),
             _ => self.refuse(format!("must be {wanted}, not {value}")),
         }
     }
@@ -206,13 +206,13 @@ impl<'a> Cursor<'a> {
 
     /// A whole number of at least `min`. Any number beyond `u32::MAX` counts as that.
     pub(crate) fn count(&self, min: i64) -> Option<u32> {
-        let count = self.integer(min..=i64::MAX)?;
+        let count: i64 = self.integer(min..=i64::MAX)?;
         Some(u32::try_from(count).unwrap_or(u32::MAX))
     }
 
     /// A TCP port.
     pub(crate) fn port(&self) -> Option<u16> {
-        self.integer(1..=65535).map(|port| port as u16)
+        self.integer(1..=65535)
     }
 
     /// A number in the range; also as text.

@@ -293,7 +293,9 @@ fn a_wrong_expression_is_told_with_its_place() {
     let (place, message) = error.split_once(": ").unwrap();
     assert!(place.ends_with("duffy.yaml:1"), "{error}");
     assert!(
-        message.starts_with("metaclient.poolmap[1].arch: \"^(x86$\" is no regular expression"),
+        message.starts_with(
+            "metaclient.poolmap[1].arch: \"^(x86$\" is not a supported regular expression"
+        ),
         "{error}"
     );
     assert!(!message.contains('\n'), "{error}");

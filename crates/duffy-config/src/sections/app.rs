@@ -39,24 +39,23 @@ impl App {
     pub(crate) fn decode(cursor: &Cursor<'_>) -> Option<Self> {
         let default = Self::default();
         cursor.section(|fields| {
-            let loglevel = fields.read("loglevel", LogLevel::decode);
-            let host = fields.read_or("host", default.host, Cursor::owned_text);
-            let port = fields.read_or("port", default.port, Cursor::port);
             fields.read("logging", accept_python_logging);
             fields.read("retries", accept_retries);
-            let max_connections = fields.read("max-connections", |at| at.integer(1..=1_000_000));
             Some(Self {
-                loglevel,
-                host,
-                port,
-                max_connections: max_connections
-                    .map_or(default.max_connections, |max| max as usize),
+                loglevel: fields.read("loglevel", LogLevel::decode),
+                host: fields.read_or("host", default.host, Cursor::owned_text),
+                port: fields.read_or("port", default.port, Cursor::port),
+                max_connections: fields.read_or("max-connections", default.max_connections, |at| {
+                    at.integer(1..=1_000_000)
+                }),
                 header_timeout: fields.read_or("header-timeout", default.header_timeout, |at| {
                     at.duration(Duration::from_millis(100))
                 }),
-                trusted_proxies: fields
-                    .read("trusted-proxies", TrustedProxies::decode)
-                    .unwrap_or_default(),
+                trusted_proxies: fields.read_or(
+                    "trusted-proxies",
+                    default.trusted_proxies,
+                    TrustedProxies::decode,
+                ),
             })
         })
     }

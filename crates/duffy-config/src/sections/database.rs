@@ -24,7 +24,7 @@ impl Database {
 
     pub(crate) fn decode(cursor: &Cursor<'_>) -> Option<Self> {
         cursor.section(|fields| {
-            let pool_size = fields.read_or("pool-size", 10, |at| at.integer(1..=1000)) as u32;
+            let pool_size = fields.read_or("pool-size", 10, |at| at.integer(1..=1000));
             let url = fields.read_required("sqlalchemy", decode_url)?;
             Some(Self { pool_size, url })
         })

@@ -167,14 +167,11 @@ impl PoolMap {
     fn decode(cursor: &Cursor<'_>) -> Option<Self> {
         cursor.section(|fields| {
             let pool = fields.read_required("pool", Cursor::template);
-            let ver = fields.read("ver", Selector::decode);
-            let arch = fields.read("arch", Selector::decode);
-            let flavor = fields.read("flavor", Selector::decode);
             Some(Self {
+                ver: fields.read("ver", Selector::decode),
+                arch: fields.read("arch", Selector::decode),
+                flavor: fields.read("flavor", Selector::decode),
                 pool: pool?,
-                ver,
-                arch,
-                flavor,
             })
         })
     }
@@ -193,7 +190,7 @@ impl Selector {
         match Pattern::parse(text) {
             Ok(pattern) => Some(Self::Pattern(pattern)),
             Err(cause) => cursor.refuse(format!(
-                "{text:?} is no regular expression that can be used: {cause}"
+                "{text:?} is not a supported regular expression: {cause}"
             )),
         }
     }

@@ -62,8 +62,9 @@ impl Tasks {
             if let Some(at) = fields.get("periodic") {
                 tasks.decode_periodic(&at);
             }
-            let concurrency = fields.read("concurrency", |at| at.integer(1..=10_000));
-            tasks.concurrency = concurrency.map_or(tasks.concurrency, |number| number as usize);
+            tasks.concurrency = fields.read_or("concurrency", tasks.concurrency, |at| {
+                at.integer(1..=10_000)
+            });
             // A shorter lease would lapse while a worker on a busy host renews it.
             let lease = |at: &Cursor<'_>| at.duration(Duration::from_secs(5));
             tasks.lease = fields.read_or("lease", tasks.lease, lease);

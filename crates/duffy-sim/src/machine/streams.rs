@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use pty_process::{OwnedWritePty, Size};
 use russh::ChannelId;
 use russh::server::Handle;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::Child;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,8 @@ use super::state::MachineState;
 const HANGUP_GRACE: Duration = Duration::from_secs(2);
 /// After a shell's end, its terminal's output counts as complete after this time without output.
 const TERMINAL_QUIET: Duration = Duration::from_millis(100);
+/// Control-D, which ends the input of a terminal.
+const END_OF_INPUT: u8 = 4;
 /// How long a client may take to close the channel before its machine dies.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -156,7 +159,7 @@ pub(super) async fn run_piped(
     mut child: Child,
     client: Client,
     inputs: mpsc::UnboundedReceiver<Input>,
-    mut controls: mpsc::UnboundedReceiver<Control>,
+    controls: mpsc::UnboundedReceiver<Control>,
     hang_up: CancellationToken,
 ) {
     let group = Group::of(&child);
@@ -165,35 +168,19 @@ pub(super) async fn run_piped(
     else {
         return group.hang_up(&mut child).await;
     };
-    let feeding = write_input(inputs, stdin);
-    let copying = async {
-        tokio::join!(
-            client.copy_from(stdout, false),
-            client.copy_from(stderr, true)
-        );
+    let passing = pass_input(inputs, controls, stdin, None, &group, |_, _, _| {});
+    let work = async {
+        // As with OpenSSH, the channel stays open as long as a process holds the command's output open.
+        let output = client.copy_from(stdout, false);
+        let errors = client.copy_from(stderr, true);
+        tokio::join!(output, errors, child.wait()).2
     };
-    let signalling = async {
-        while let Some(control) = controls.recv().await {
-            if let Control::Signal(signal) = control {
-                group.signal(signal);
-            }
-        }
-        std::future::pending::<()>().await;
+    let ended = tokio::select! {
+        status = work => Some(status),
+        () = passing => None,
+        () = hang_up.cancelled() => None,
     };
-    let ending = async {
-        let work = async {
-            // As with OpenSSH, the channel stays open as long as a process holds the command's output open.
-            let ((), status) = tokio::join!(copying, child.wait());
-            status
-        };
-        tokio::select! {
-            status = work => Some(status),
-            () = feeding => None,
-            () = signalling => None,
-            () = hang_up.cancelled() => None,
-        }
-    };
-    match ending.await {
+    match ended {
         Some(status) => client.finish(status).await,
         None => group.hang_up(&mut child).await,
     }
@@ -210,7 +197,22 @@ pub(super) async fn run_in_terminal(
 ) {
     let group = Group::of(&child);
     let (mut screen, keyboard) = pty.into_split();
-    let typing = type_input(inputs, controls, keyboard, &group);
+    let resize = |keyboard: &OwnedWritePty, columns, rows| {
+        if columns > 0
+            && rows > 0
+            && let Err(error) = keyboard.resize(Size::new(rows, columns))
+        {
+            tracing::debug!(%error, "cannot resize a terminal");
+        }
+    };
+    let typing = pass_input(
+        inputs,
+        controls,
+        keyboard,
+        Some(END_OF_INPUT),
+        &group,
+        resize,
+    );
     let ending = async {
         let work = async {
             let copying = client.copy_from(&mut screen, false);
@@ -247,60 +249,47 @@ pub(super) async fn run_in_terminal(
     }
 }
 
-/// Writes the client's input until its end, or until the command does not read any more. Never returns.
-async fn write_input(mut inputs: mpsc::UnboundedReceiver<Input>, stdin: ChildStdin) {
-    let mut stdin = Some(stdin);
-    while let Some(input) = inputs.recv().await {
-        match (input, &mut stdin) {
-            (Input::Data(data, _permit), Some(open)) => {
-                if open.write_all(&data).await.is_err() {
-                    stdin = None;
-                }
-            }
-            (Input::End, _) => stdin = None,
-            (Input::Data(..), None) => {}
-        }
-    }
-    std::future::pending::<()>().await;
-}
-
-/// Writes the client's input to a terminal, and resizes the terminal also while it accepts no input. Never returns.
-async fn type_input(
+/// Passes a client's input and requests on to a command. `end` is what to type at the end of the input; without it, the
+/// stream is closed. Never returns.
+async fn pass_input<W: AsyncWrite + Unpin>(
     mut inputs: mpsc::UnboundedReceiver<Input>,
     mut controls: mpsc::UnboundedReceiver<Control>,
-    mut keyboard: pty_process::OwnedWritePty,
+    stdin: W,
+    end: Option<u8>,
     group: &Group,
+    resize: impl Fn(&W, u16, u16),
 ) {
-    /// Control-D, the end of input.
-    const END_OF_INPUT: u8 = 4;
-
+    let mut stdin = Some(stdin);
     let mut pending: Vec<u8> = Vec::new();
     let mut held = None;
     loop {
+        let writing = async {
+            match &mut stdin {
+                Some(stdin) => stdin.write(&pending).await,
+                None => Ok(pending.len()),
+            }
+        };
         tokio::select! {
-            written = keyboard.write(&pending), if !pending.is_empty() => {
-                // After an error every process has closed the terminal: the input is lost.
-                let count = written.unwrap_or(pending.len());
-                pending.drain(..count);
+            written = writing, if !pending.is_empty() => {
+                // After an error nothing reads the input any more: it is lost.
+                pending.drain(..written.unwrap_or(pending.len()));
                 if pending.is_empty() {
                     held = None;
                 }
             }
-            Some(input) = inputs.recv(), if pending.is_empty() => match input {
-                Input::Data(data, permit) => {
+            Some(input) = inputs.recv(), if pending.is_empty() => match (input, end) {
+                (Input::Data(data, permit), _) => {
                     pending = data;
                     held = Some(permit);
                 }
-                Input::End => pending = vec![END_OF_INPUT],
+                (Input::End, Some(end)) => pending = vec![end],
+                (Input::End, None) => stdin = None,
             },
-            Some(control) = controls.recv() => match control {
-                Control::Resize(columns, rows) if columns > 0 && rows > 0 => {
-                    if let Err(error) = keyboard.resize(pty_process::Size::new(rows, columns)) {
-                        tracing::debug!(%error, "cannot resize a terminal");
-                    }
-                }
-                Control::Resize(..) => {}
-                Control::Signal(signal) => group.signal(signal),
+            // Also while the command accepts no input.
+            Some(control) = controls.recv() => match (control, &stdin) {
+                (Control::Signal(signal), _) => group.signal(signal),
+                (Control::Resize(columns, rows), Some(stdin)) => resize(stdin, columns, rows),
+                (Control::Resize(..), None) => {}
             },
             else => break,
         }

@@ -15,7 +15,7 @@ use crate::error::{Mark, Problem};
 use crate::template;
 use crate::yaml::{Data, Entry, Map, Node};
 
-/// What was found wrong or odd so far.
+/// The problems and warnings so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) problems: RefCell<Vec<Problem>>,

@@ -100,7 +100,7 @@ fn read_text(file: &Path) -> Result<String, ConfigError> {
     use std::io::Read as _;
 
     let handle = std::fs::File::open(file).map_err(|error| unreadable(file, error))?;
-    // Read no more than the limit, whatever the file's size is said to be: it may be a device.
+    // The file may be a device: read at most the limit, independent of the file's size.
     let mut bytes = Vec::new();
     handle
         .take(MAX_FILE_SIZE + 1)

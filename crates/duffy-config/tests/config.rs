@@ -1,4 +1,4 @@
-//! Files to typed sections: what is accepted, what is refused, and with which words.
+//! Files to typed sections: what is accepted, what is refused, and the messages.
 #![expect(
     clippy::unwrap_used,
     reason = "also outside test functions: panics are a test's way to fail"
@@ -15,7 +15,7 @@ use duffy_config::{
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value, json};
 
-/// Files in a directory that is gone after the test.
+/// Files in a directory that is removed after the test.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -33,7 +33,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// Loads one file, with errors that name it only by its own name.
+    /// Loads files. Errors contain only their names, not the directory.
     fn load(&self, names: &[&str]) -> Result<Config, String> {
         let paths: Vec<_> = names.iter().map(|name| self.path(name)).collect();
         let prefix = format!("{}/", self.0.path().display());
@@ -106,7 +106,7 @@ fn the_example_configuration_is_sound() {
             pool.render_vars(&vars, &overrides).unwrap();
         }
     }
-    // The keys of the original that have no use any more, and no others, are remarked on.
+    // There are warnings about the original's unused keys, and no others.
     assert!(
         config
             .warnings
@@ -117,7 +117,7 @@ fn the_example_configuration_is_sound() {
     );
 }
 
-/// As the original answered when it was asked: value, and the port or nothing.
+/// The original's results: value, and the port or nothing.
 #[test]
 fn ports_are_read_as_the_original_reads_them() {
     let answers = [
@@ -593,7 +593,7 @@ fn pools_inherit_from_one_or_several() {
     assert_eq!(child.render("{{ name }}", &Map::new()).unwrap(), "child");
 }
 
-/// Whatever way a template takes to a value of the overrides, it is seen; and so is that it takes none.
+/// However a template reads a value of the overrides, this is detected; and so is that it reads none.
 #[test]
 fn it_is_known_which_texts_may_contain_overrides() {
     let text = "nodepools:\n  concrete:\n    p:\n      mechanism: {type: simulated}\n      own: '{{ duffy_in }}'\n      nodes: [1]\n";
@@ -882,7 +882,7 @@ fn database_urls_are_read_as_sqlalchemy_reads_them() {
     }
 }
 
-/// Such a configuration is good for the original, and for ours as long as nobody opens the database.
+/// Such a configuration is valid for the original, and here until the database is used.
 #[test]
 fn databases_that_only_the_original_can_use_are_refused_when_they_are_used() {
     for url in ["sqlite:///:memory:", "mysql://h/d"] {

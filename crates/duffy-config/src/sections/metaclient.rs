@@ -57,7 +57,7 @@ pub enum Selector {
     Pattern(Pattern),
 }
 
-/// What a client of the old API asks for.
+/// A request of a client of the old API.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PoolRequest<'a> {
     /// Version of the operating system.
@@ -91,7 +91,7 @@ impl Metaclient {
             .transpose()
     }
 
-    /// Returns a node's host name as replies show it. No name stays none, unless there is a template.
+    /// Returns a node's host name as replies show it. A missing name stays missing unless there is a template.
     ///
     /// # Errors
     /// The template cannot be rendered with this name.

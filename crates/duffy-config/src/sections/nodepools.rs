@@ -1,4 +1,4 @@
-//! `nodepools`: the pools, what they inherit, and how their nodes are made.
+//! `nodepools`: the pools, what they inherit, and how their nodes are provisioned.
 
 mod inherit;
 mod mechanism;

@@ -34,7 +34,7 @@ const INPUT_UNIT: usize = 1024;
 /// read needs the same loop, and would wait forever.
 const INPUT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a client asks to run.
+/// A client's request.
 pub(super) enum Work {
     Shell,
     Exec(Vec<u8>),

@@ -103,10 +103,10 @@ impl NodePools {
         let mut lineage = inherit::Lineage::new(&abstracts, &concrete);
         let mut pools = IndexMap::new();
         for (name, at) in &concrete {
-            let pool = lineage
-                .resolve(name)
-                .and_then(|merged| Pool::decode(name, at, merged));
-            pools.extend(pool.map(|pool| ((*name).to_owned(), pool)));
+            let merged = lineage.resolve(name);
+            if let Some(pool) = merged.and_then(|merged| Pool::decode(name, at, merged)) {
+                pools.insert(pool.name.clone(), pool);
+            }
         }
         let abstract_names = abstracts.iter().map(|(name, _)| (*name).to_owned());
         Some(Self {
@@ -146,21 +146,19 @@ fn check_pool(cursor: &Cursor<'_>) {
     }
 }
 
-struct PlainKeys {
-    fill_level: Option<u32>,
-    run_parallel: Option<bool>,
-    reuse_nodes: Option<IndexMap<String, ReuseValue>>,
-}
+/// The fill level, whether nodes are provisioned in parallel, and the values of reusable nodes.
+type PlainKeys = (Option<u32>, Option<bool>, Option<ReuseValues>);
+type ReuseValues = IndexMap<String, ReuseValue>;
 
 fn decode_plain_keys(fields: &Fields<'_>) -> PlainKeys {
-    PlainKeys {
-        fill_level: fields.read("fill-level", |at| at.count(1)),
-        run_parallel: fields.read("run-parallel", Cursor::boolean),
-        reuse_nodes: fields.read("reuse-nodes", decode_reuse),
-    }
+    (
+        fields.read("fill-level", |at| at.count(1)),
+        fields.read("run-parallel", Cursor::boolean),
+        fields.read("reuse-nodes", decode_reuse),
+    )
 }
 
-fn decode_reuse(cursor: &Cursor<'_>) -> Option<IndexMap<String, ReuseValue>> {
+fn decode_reuse(cursor: &Cursor<'_>) -> Option<ReuseValues> {
     match &cursor.node.data {
         Data::Bool(false) | Data::Int(0) | Data::Float(0.0) => return None,
         Data::Map(_) => {}
@@ -199,15 +197,15 @@ impl Pool {
             ..own.clone()
         };
         let fields = cursor.fields()?;
-        let plain = decode_plain_keys(&fields);
+        let (fill_level, run_parallel, reuse_nodes) = decode_plain_keys(&fields);
         let Some(at) = fields.get("mechanism") else {
             return own.refuse("the key mechanism is missing here and in what this pool extends; add mechanism: {type: ansible, …}");
         };
         Some(Self {
             name: name.to_owned(),
-            fill_level: plain.fill_level,
-            run_parallel: plain.run_parallel.unwrap_or(true),
-            reuse_nodes: plain.reuse_nodes,
+            fill_level,
+            run_parallel: run_parallel.unwrap_or(true),
+            reuse_nodes,
             mechanism: Mechanism::decode(&at)?,
             vars,
         })

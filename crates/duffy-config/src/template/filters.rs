@@ -72,24 +72,16 @@ fn int(
     if !(2..=36).contains(&base) {
         return Err(wrong(format!("a base of {base} is not supported")));
     }
-    let parsed = match value.kind() {
-        ValueKind::String => {
-            let text = value.as_str().unwrap_or_default();
-            parse_int(text, base)
-                .map(Value::from)
-                .or_else(|| parse_float(text).and_then(truncated))
-        }
-        ValueKind::Number if value.is_integer() => Some(value.clone()),
-        ValueKind::Number => f64::try_from(value.clone()).ok().and_then(truncated),
-        ValueKind::Bool => Some(Value::from(i64::from(value.is_true()))),
-        _ => None,
+    if value.is_integer() {
+        return Ok(value.clone());
+    }
+    let digits = value.as_str().and_then(|text| parse_int(text, base));
+    let truncate = || {
+        let number = to_float(value)?;
+        // Larger values do not fit.
+        (number.abs() < 1e38).then_some(number.trunc() as i128)
     };
-    Ok(parsed.unwrap_or(default))
-}
-
-fn truncated(number: f64) -> Option<Value> {
-    // Larger values do not fit.
-    (number.abs() < 1e38).then(|| Value::from(number.trunc() as i128))
+    Ok(digits.or_else(truncate).map_or(default, Value::from))
 }
 
 /// Parses digits with single underscores between them, a sign, and the base's prefix.
@@ -102,12 +94,10 @@ fn parse_int(text: &str, base: u32) -> Option<i128> {
         16 => "0x",
         _ => "",
     };
-    let stripped = body.strip_prefix(prefix).unwrap_or(body);
     // An underscore may follow a prefix. Otherwise it must be between digits.
-    let digits = if stripped.len() < body.len() {
-        stripped.strip_prefix('_').unwrap_or(stripped)
-    } else {
-        stripped
+    let digits = match body.strip_prefix(prefix) {
+        Some(rest) if !prefix.is_empty() => rest.strip_prefix('_').unwrap_or(rest),
+        _ => body,
     };
     if digits
         .split('_')
@@ -140,13 +130,16 @@ fn float(value: &Value, default: Option<Value>, named: Kwargs) -> Result<Value, 
         .or(named.get("default")?)
         .unwrap_or_else(|| Value::from(0.0));
     named.assert_all_used()?;
-    let parsed = match value.kind() {
-        ValueKind::String => parse_float(value.as_str().unwrap_or_default()),
+    Ok(to_float(value).map_or(default, Value::from))
+}
+
+fn to_float(value: &Value) -> Option<f64> {
+    match value.kind() {
+        ValueKind::String => parse_float(value.as_str()?),
         ValueKind::Number => f64::try_from(value.clone()).ok(),
         ValueKind::Bool => Some(f64::from(value.is_true())),
         _ => None,
-    };
-    Ok(parsed.map_or(default, Value::from))
+    }
 }
 
 fn center(value: &Value, width: Option<usize>) -> Result<String, Error> {
@@ -283,13 +276,11 @@ fn escape(value: &Value) -> Value {
 }
 
 fn forceescape(value: &Value) -> Value {
-    let escape = |c: char| match c {
-        '&' => "&amp;".to_owned(),
-        '<' => "&lt;".to_owned(),
-        '>' => "&gt;".to_owned(),
-        '\'' => "&#39;".to_owned(),
-        '"' => "&#34;".to_owned(),
-        _ => c.to_string(),
-    };
-    Value::from_safe_string(print(value).chars().map(escape).collect())
+    let escaped = print(value)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&#39;")
+        .replace('"', "&#34;");
+    Value::from_safe_string(escaped)
 }

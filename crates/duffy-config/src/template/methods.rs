@@ -32,6 +32,10 @@ pub(super) fn call(
 
 /// Returns the result, or `None` if the method is not one of these.
 fn call_on_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    if let Some(result) = call_without_args(text, method) {
+        let () = from_args(args)?;
+        return Ok(Some(result));
+    }
     Ok(Some(match method {
         "split" => split(text, args, false)?,
         "rsplit" => split(text, args, true)?,
@@ -59,25 +63,6 @@ fn call_on_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value
             let (width, fill): (usize, Option<&str>) = from_args(args)?;
             Value::from(pad(text, method, width, fill.unwrap_or(" "))?)
         }
-        "swapcase" => {
-            let () = from_args(args)?;
-            let swap = |c: char| -> String {
-                if c.is_uppercase() {
-                    c.to_lowercase().collect()
-                } else {
-                    c.to_uppercase().collect()
-                }
-            };
-            Value::from(text.chars().map(swap).collect::<String>())
-        }
-        "title" => {
-            let () = from_args(args)?;
-            Value::from(title(text))
-        }
-        "casefold" => {
-            let () = from_args(args)?;
-            Value::from(text.to_lowercase())
-        }
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             Value::from(text.strip_prefix(prefix).unwrap_or(text))
@@ -104,17 +89,35 @@ fn call_on_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value
                 part.matches(needle).count()
             })
         }
-        "isdecimal" => {
-            let () = from_args(args)?;
-            Value::from(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit()))
-        }
-        "isidentifier" => {
-            let () = from_args(args)?;
-            let starts_well = text.starts_with(|c: char| c.is_alphabetic() || c == '_');
-            Value::from(starts_well && text.chars().all(|c| c.is_alphanumeric() || c == '_'))
-        }
         _ => return Ok(None),
     }))
+}
+
+fn call_without_args(text: &str, method: &str) -> Option<Value> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    Some(match method {
+        "casefold" => text.to_lowercase().into(),
+        "isdecimal" => (!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())).into(),
+        "isidentifier" => {
+            let starts_well = text.starts_with(|c: char| c.is_alphabetic() || c == '_');
+            (starts_well && text.chars().all(is_word)).into()
+        }
+        "swapcase" => swapcase(text).into(),
+        "title" => title(text).into(),
+        _ => return None,
+    })
+}
+
+fn swapcase(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_uppercase() {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+    }
+    out
 }
 
 /// Capitalizes each run of letters; digits end a run.

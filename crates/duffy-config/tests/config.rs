@@ -666,7 +666,7 @@ fn pools_that_cannot_be_made_are_refused() {
     insta::assert_snapshot!(pools("  concrete:\n    a: {extends: b, x: 1}\n    b: {x: {y: 1}, mechanism: {type: simulated}}\n"), @"duffy.yaml:3: nodepools.concrete.a.x: this is a whole number, but duffy.yaml:4 has a mapping here, and the two cannot be merged; make both mappings or remove one");
     insta::assert_snapshot!(pools("  concrete:\n    a:\n      mechanism:\n        type: ansible\n        ansible:\n          extra-vars:\n            bad: '{{ name'\n"), @"duffy.yaml:8: nodepools.concrete.a.mechanism.ansible.extra-vars.bad: this template is wrong: unexpected end of input, expected end of variable block");
     insta::assert_snapshot!(pools("  concrete:\n    7: {}\n"), @"duffy.yaml:3: nodepools.concrete.7: this key must be text; quote it");
-    insta::assert_snapshot!(pools("  concrete:\n    a: {name: b}\n"), @"duffy.yaml:3: nodepools.concrete.a.name: a pool's name is the key that it stands under; remove this");
+    insta::assert_snapshot!(pools("  concrete:\n    a: {name: b}\n"), @"duffy.yaml:3: nodepools.concrete.a.name: a pool's name is the key of its mapping; remove this");
     let chain: Vec<_> = (0..200)
         .map(|index| format!("    p{index}: {{extends: p{}}}", index + 1))
         .collect();

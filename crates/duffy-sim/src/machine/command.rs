@@ -123,7 +123,7 @@ impl Command<'_> {
         self,
         tasks: &TaskTracker,
         off: &CancellationToken,
-        client: Handle,
+        handle: Handle,
         channel: ChannelId,
     ) -> io::Result<RunningCommand> {
         let (input, inputs) = mpsc::unbounded_channel();
@@ -137,7 +137,7 @@ impl Command<'_> {
             _hang_up: hang_up.clone().drop_guard(),
         };
         let client = Client {
-            connection: client,
+            handle,
             channel,
             ending: self.ending.clone(),
             gone: hang_up.clone(),
@@ -176,7 +176,7 @@ impl Command<'_> {
         &self,
         terminal: &Terminal,
     ) -> Result<(Child, pty_process::Pty), pty_process::Error> {
-        let (pty, line) = pty_process::open()?;
+        let (pty, pts) = pty_process::open()?;
         if terminal.rows > 0 && terminal.columns > 0 {
             pty.resize(pty_process::Size::new(terminal.rows, terminal.columns))?;
         }
@@ -187,7 +187,7 @@ impl Command<'_> {
             .envs(self.environment())
             .current_dir(self.record.home())
             .kill_on_drop(true)
-            .spawn(line)?;
+            .spawn(pts)?;
         Ok((child, pty))
     }
 

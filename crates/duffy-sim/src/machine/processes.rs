@@ -1,7 +1,8 @@
 //! Finds and ends the processes of a machine.
 
 use std::mem::discriminant;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -21,7 +22,8 @@ pub(super) fn signal_group(leader: Pid, signal: Signal) {
 /// Kills all processes of the machines in these directories, also those that have left their sessions, as turning a
 /// machine off does. Blocks; does nothing without `/proc`.
 pub(crate) fn kill_processes(directories: &[PathBuf]) {
-    let marks: Vec<Vec<u8>> = directories.iter().map(|path| mark_of(path)).collect();
+    let mark = |path: &PathBuf| [MARK.as_bytes(), b"=", path.as_os_str().as_bytes()].concat();
+    let marks: Vec<_> = directories.iter().map(mark).collect();
     // The next round finds processes that forked during this one.
     for _ in 0..3 {
         let mut found = false;
@@ -41,13 +43,6 @@ pub(crate) fn kill_processes(directories: &[PathBuf]) {
             break;
         }
     }
-}
-
-fn mark_of(directory: &Path) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut mark = format!("{MARK}=").into_bytes();
-    mark.extend_from_slice(directory.as_os_str().as_bytes());
-    mark
 }
 
 /// Returns all processes except this one, which may itself run on a simulated machine.

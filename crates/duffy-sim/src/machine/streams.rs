@@ -56,7 +56,7 @@ pub(super) enum Ending {
 
 /// The channel of the command's client.
 pub(super) struct Client {
-    pub connection: Handle,
+    pub handle: Handle,
     pub channel: ChannelId,
     pub ending: Ending,
     /// Cancelled when the client has closed the channel.
@@ -79,11 +79,11 @@ impl Client {
             return true;
         }
         let sent = if errors {
-            self.connection
+            self.handle
                 .extended_data(self.channel, 1, data.to_vec())
                 .await
         } else {
-            self.connection.data(self.channel, data.to_vec()).await
+            self.handle.data(self.channel, data.to_vec()).await
         };
         sent.is_ok()
     }
@@ -105,24 +105,24 @@ impl Client {
     }
 
     async fn report(&self, status: io::Result<ExitStatus>) {
-        let _ = self.connection.eof(self.channel).await;
+        let _ = self.handle.eof(self.channel).await;
         let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
         let _ = match (signal.map(Signal::try_from), status) {
             (Some(Ok(signal)), Ok(status)) => {
                 let name = name_of(signal);
                 let core = status.core_dumped();
-                self.connection
+                self.handle
                     .exit_signal_request(self.channel, name, core, String::new(), String::new())
                     .await
             }
             (_, status) => {
                 let code = status.ok().and_then(|status| status.code()).unwrap_or(255);
-                self.connection
+                self.handle
                     .exit_status_request(self.channel, code.cast_unsigned())
                     .await
             }
         };
-        let _ = self.connection.close(self.channel).await;
+        let _ = self.handle.close(self.channel).await;
     }
 }
 

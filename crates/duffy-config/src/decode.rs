@@ -274,7 +274,7 @@ impl<'a> Cursor<'a> {
         let fields = self.fields()?;
         let start = self.report.problems.borrow().len();
         let decoded = decode(&fields);
-        let known = fields.read.into_inner();
+        let known = fields.known.into_inner();
         let unknown = fields.map.iter().filter_map(|(key, entry)| {
             if known.contains(&key.as_str()) && entry.is_text {
                 return None;
@@ -298,7 +298,7 @@ impl<'a> Cursor<'a> {
         Some(Fields {
             map: self.map()?,
             cursor: self.clone(),
-            read: RefCell::default(),
+            known: RefCell::default(),
         })
     }
 }
@@ -308,14 +308,14 @@ impl<'a> Cursor<'a> {
 pub(crate) struct Fields<'a> {
     pub(crate) map: &'a Map,
     cursor: Cursor<'a>,
-    /// The keys that were read, in this order.
-    read: RefCell<Vec<&'static str>>,
+    /// The keys that were read so far: those that the section knows.
+    known: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Fields<'a> {
     /// Returns a key's value. A key without a value counts as absent.
     pub(crate) fn get(&self, key: &'static str) -> Option<Cursor<'a>> {
-        self.read.borrow_mut().push(key);
+        self.known.borrow_mut().push(key);
         let entry = self.map.get(key)?;
         (!matches!(entry.value.data, Data::Null)).then(|| self.cursor.below(key, entry))
     }

@@ -407,7 +407,7 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
     insta::assert_snapshot!(refuse("app: !vault x\n"), @"duffy.yaml:1: column 6: the tag !vault does not belong here; leave it out, or use !!str, !!int, !!float, !!bool, !!seq or !!map");
     insta::assert_snapshot!(refuse("? [a]\n: 1\n"), @"duffy.yaml:1: column 3: a list cannot be a key; use text");
     insta::assert_snapshot!(refuse("- app\n"), @"duffy.yaml:1: a document must be a mapping of sections such as app: or nodepools:, not a list");
-    insta::assert_snapshot!(refuse("app: 2024-13-01\n"), @"duffy.yaml:1: column 6: this looks like a date but is none; quote it if it is text");
+    insta::assert_snapshot!(refuse("app: 2024-13-01\n"), @"duffy.yaml:1: column 6: this looks like a date but is not a valid one; quote it if it is text");
 }
 
 #[test]

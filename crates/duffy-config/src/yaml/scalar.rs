@@ -94,10 +94,10 @@ pub(super) fn construct(tag: Tag, text: &str) -> Result<Data, String> {
         Tag::Int => construct_int(text).map(Data::Int),
         Tag::Float => construct_float(text)
             .map(Data::Float)
-            .ok_or_else(|| "this is no number; quote it if it is text".to_owned()),
+            .ok_or_else(|| "this is not a number; quote it if it is text".to_owned()),
         Tag::Timestamp => timestamp::print(text)
             .map(Data::Timestamp)
-            .ok_or_else(|| "this looks like a date but is none; quote it if it is text".into()),
+            .ok_or_else(|| "this looks like a date but is not a valid one; quote it if it is text".into()),
         Tag::Binary => {
             let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
             base64::engine::general_purpose::STANDARD
@@ -115,7 +115,7 @@ pub(super) fn construct(tag: Tag, text: &str) -> Result<Data, String> {
 }
 
 fn construct_int(text: &str) -> Result<i128, String> {
-    let no_number = || "this is no whole number; quote it if it is text".to_owned();
+    let no_number = || "this is not a whole number; quote it if it is text".to_owned();
     let too_large =
         || "this whole number does not fit 64 bits; quote it to make it text".to_owned();
     let compact = text.replace('_', "");

@@ -17,7 +17,7 @@ pub struct Metaclient {
     pub host: String,
     /// Port to listen on.
     pub port: u16,
-    /// Base URL of the web API, as written, without `/api/v1`; [`Metaclient::DEFAULT_DEST`] holds where it is absent.
+    /// Base URL of the web API, as written, without `/api/v1`; [`Metaclient::DEFAULT_DEST`] if it is absent.
     pub dest: Option<String>,
     /// How much is logged; `None` leaves it to the command line.
     pub loglevel: Option<LogLevel>,
@@ -40,11 +40,11 @@ pub struct Metaclient {
 pub struct PoolMap {
     /// Template of the pool's name, with `ver`, `arch` and `flavor`.
     pub pool: String,
-    /// Which versions; any when absent.
+    /// Which versions; any if absent.
     pub ver: Option<Selector>,
-    /// Which architectures; any when absent.
+    /// Which architectures; any if absent.
     pub arch: Option<Selector>,
-    /// Which flavors; any when absent.
+    /// Which flavors; any if absent.
     pub flavor: Option<Selector>,
 }
 

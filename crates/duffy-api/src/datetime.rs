@@ -1,6 +1,6 @@
-//! Points of time on the wire: ISO 8601 in UTC with a trailing `Z`.
+//! Points in time on the wire: ISO 8601 in UTC with a trailing `Z`.
 
-/// A required point of time: microseconds are written only when there are any.
+/// A required point in time: microseconds are written only if they are not zero.
 pub(crate) mod required {
     use chrono::{DateTime, SecondsFormat, Timelike, Utc};
     use serde::{Deserialize, Deserializer, Serializer};
@@ -23,7 +23,7 @@ pub(crate) mod required {
     }
 }
 
-/// The same, or `null`.
+/// A point in time, or `null`.
 pub(crate) mod optional {
     use chrono::{DateTime, Utc};
     use serde::{Deserialize, Deserializer, Serializer};

@@ -1,22 +1,21 @@
-//! Lengths of time: `1w2d3h4m5s6ms`, plain seconds, and how they go over the wire.
+//! Lengths of time: `1w2d3h4m5s6ms`, plain seconds, and their form on the wire.
 
 use std::fmt::Write;
 
 use chrono::TimeDelta;
-use serde::{Serialize, Serializer};
 
-/// Why a text is no length of time.
+/// Why a text is not a length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// The text has another form.
     #[error("invalid timedelta format")]
     Format,
-    /// The text has the form, but the number is too large to count microseconds with.
+    /// The text has the right form, but the number is too large for microseconds.
     #[error("timedelta out of range")]
     Range,
 }
 
-/// Longest length of time that is understood: what the original's language can hold.
+/// Maximum length of time: the maximum in the original's language.
 const MAX_DAYS: i64 = 999_999_999;
 
 const UNITS: [(&str, i64); 6] = [
@@ -28,9 +27,9 @@ const UNITS: [(&str, i64); 6] = [
     ("ms", 1),
 ];
 
-/// Parses a lifetime: `1w2d3h4m5s6ms` in this order, each part optional and at least one
-/// there, an optional `+` before it, blanks between the parts; or a whole number of seconds.
-/// Upper and lower case are the same.
+/// Parses a lifetime: `1w2d3h4m5s6ms` in this order, with at least one part, an optional `+`
+/// before it, and optional blanks between the parts; or a whole number of seconds. Upper and
+/// lower case are equal.
 pub fn parse_lifetime(text: &str) -> Result<TimeDelta, DurationError> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         let seconds: i64 = text.parse().map_err(|_| DurationError::Range)?;
@@ -40,8 +39,8 @@ pub fn parse_lifetime(text: &str) -> Result<TimeDelta, DurationError> {
     parse_units(text.strip_prefix('+').unwrap_or(&text))
 }
 
-/// Parses an offset: as [`parse_lifetime`], but a leading `+` or `-` must be there, and plain
-/// seconds are refused. `-` makes the result negative.
+/// Parses an offset: as [`parse_lifetime`], but with a required `+` or `-`, and without plain
+/// seconds. `-` makes the result negative.
 pub fn parse_offset(text: &str) -> Result<TimeDelta, DurationError> {
     let text = text.trim().to_lowercase();
     if let Some(rest) = text.strip_prefix('+') {
@@ -53,7 +52,7 @@ pub fn parse_offset(text: &str) -> Result<TimeDelta, DurationError> {
     }
 }
 
-/// Makes a length of time of a number of seconds, rounded to microseconds.
+/// Converts a number of seconds to a length of time, rounded to microseconds.
 pub fn from_seconds(seconds: f64) -> Result<TimeDelta, DurationError> {
     if !seconds.is_finite() || seconds.abs() > MAX_DAYS as f64 * 86_400.0 {
         return Err(DurationError::Range);
@@ -68,7 +67,7 @@ pub fn from_seconds(seconds: f64) -> Result<TimeDelta, DurationError> {
 fn parse_units(text: &str) -> Result<TimeDelta, DurationError> {
     let mut rest = text.trim_end_matches([' ', '\t', '\n', '\r']);
     if rest.len() != text.len() || rest.is_empty() {
-        // Blanks may stand before a part, not after the last one; and a part there must be.
+        // Blanks are allowed before a part, but not after the last one; and one part is required.
         return Err(DurationError::Format);
     }
     let mut units = UNITS.iter();
@@ -104,12 +103,12 @@ fn checked(millis: Option<i64>) -> Result<TimeDelta, DurationError> {
         .ok_or(DurationError::Range)
 }
 
-/// Whole and fractional seconds as a number, exact to the microsecond.
+/// Converts a length of time to seconds, exact to the microsecond.
 pub fn to_seconds(delta: TimeDelta) -> f64 {
     delta.num_seconds() as f64 + f64::from(delta.subsec_micros()) / 1e6
 }
 
-/// Shows a length of time as `6:00:00`, `1 day, 2:00:00` or `7 days, 0:00:00.006000`.
+/// Formats a length of time as `6:00:00`, `1 day, 2:00:00` or `7 days, 0:00:00.006000`.
 pub fn display(delta: TimeDelta) -> String {
     let micros = delta.num_microseconds().unwrap_or(i64::MAX);
     let days = micros.div_euclid(86_400_000_000);
@@ -128,39 +127,43 @@ pub fn display(delta: TimeDelta) -> String {
     text
 }
 
-/// `null`, or seconds: a whole number where there is no fraction.
-#[expect(clippy::ref_option, reason = "serde passes the field by reference")]
-pub(crate) fn serialize_optional<S: Serializer>(
-    delta: &Option<TimeDelta>,
-    s: S,
-) -> Result<S::Ok, S::Error> {
-    match delta {
-        None => s.serialize_none(),
-        Some(delta) if delta.subsec_micros() == 0 => delta.num_seconds().serialize(s),
-        Some(delta) => to_seconds(*delta).serialize(s),
+/// Seconds on the wire, always with a fraction (`21600.0`).
+pub(crate) mod float {
+    use chrono::TimeDelta;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(crate) fn serialize<S: Serializer>(delta: &TimeDelta, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_f64(super::to_seconds(*delta))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<TimeDelta, D::Error> {
+        super::from_seconds(f64::deserialize(d)?).map_err(de::Error::custom)
     }
 }
 
-/// Seconds, always with a fraction (`21600.0`).
-pub(crate) fn serialize_float<S: Serializer>(delta: &TimeDelta, s: S) -> Result<S::Ok, S::Error> {
-    to_seconds(*delta).serialize(s)
-}
+/// `null`, or seconds on the wire: a whole number if there is no fraction.
+pub(crate) mod optional {
+    use chrono::TimeDelta;
+    use serde::{Deserialize, Deserializer, Serializer, de};
 
-pub(crate) fn deserialize_float<'de, D: serde::Deserializer<'de>>(
-    d: D,
-) -> Result<TimeDelta, D::Error> {
-    let seconds = <f64 as serde::Deserialize>::deserialize(d)?;
-    from_seconds(seconds).map_err(serde::de::Error::custom)
-}
+    #[expect(clippy::ref_option, reason = "serde passes the field by reference")]
+    pub(crate) fn serialize<S: Serializer>(
+        delta: &Option<TimeDelta>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        match delta {
+            None => s.serialize_none(),
+            Some(delta) if delta.subsec_micros() == 0 => s.serialize_i64(delta.num_seconds()),
+            Some(delta) => s.serialize_f64(super::to_seconds(*delta)),
+        }
+    }
 
-pub(crate) fn deserialize_optional<'de, D: serde::Deserializer<'de>>(
-    d: D,
-) -> Result<Option<TimeDelta>, D::Error> {
-    let seconds = <Option<f64> as serde::Deserialize>::deserialize(d)?;
-    seconds
-        .map(from_seconds)
-        .transpose()
-        .map_err(serde::de::Error::custom)
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<TimeDelta>, D::Error> {
+        let delta = Option::<f64>::deserialize(d)?.map(super::from_seconds);
+        delta.transpose().map_err(de::Error::custom)
+    }
 }
 
 #[cfg(test)]

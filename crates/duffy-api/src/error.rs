@@ -1,6 +1,8 @@
-//! Error replies: `{"detail": …}`, a text or a list of what is wrong with each field.
+//! Error replies: `{"detail": …}`, a text or a list of errors by field.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The body of every reply with a status of 400 and above.
@@ -12,73 +14,69 @@ pub struct ErrorReply {
 }
 
 /// What is wrong: one text, or a list with an entry for each field.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(untagged)]
+#[serde(untagged, from = "Value")]
 pub enum Detail {
-    /// A sentence for a person.
+    /// A sentence for people.
     Text(String),
-    /// Each field of the request that did not fit.
+    /// The invalid fields of the request.
     Fields(Vec<FieldError>),
 }
 
-// By hand, so that a detail of any other shape (a proxy's, say) is shown instead of refused.
-impl<'de> Deserialize<'de> for Detail {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(d)?;
-        Ok(match value {
+impl From<Value> for Detail {
+    /// A detail of any other shape, for example of a proxy, becomes text.
+    fn from(value: Value) -> Self {
+        match value {
             Value::String(text) => Detail::Text(text),
-            other => match serde_json::from_value(other.clone()) {
+            other => match Deserialize::deserialize(&other) {
                 Ok(fields) => Detail::Fields(fields),
                 Err(_) => Detail::Text(other.to_string()),
             },
-        })
-    }
-}
-
-impl std::fmt::Display for Detail {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Detail::Text(text) => f.write_str(text),
-            Detail::Fields(fields) => {
-                for (n, field) in fields.iter().enumerate() {
-                    if n > 0 {
-                        f.write_str("; ")?;
-                    }
-                    for (n, part) in field.loc.iter().enumerate() {
-                        if n > 0 {
-                            f.write_str(".")?;
-                        }
-                        write!(f, "{part}")?;
-                    }
-                    write!(f, ": {}", field.msg)?;
-                }
-                Ok(())
-            }
         }
     }
 }
 
-/// One field that did not fit.
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Detail::Text(text) => f.write_str(text),
+            Detail::Fields(fields) => f.write_str(&join(fields, "; ")),
+        }
+    }
+}
+
+fn join(parts: &[impl ToString], separator: &str) -> String {
+    let parts: Vec<_> = parts.iter().map(ToString::to_string).collect();
+    parts.join(separator)
+}
+
+/// An invalid field.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = ValidationError))]
 pub struct FieldError {
-    /// The kind of error, `missing` or `int_parsing` say.
+    /// The kind of error, for example `missing` or `int_parsing`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where: `body`, `path` or `query`, then members and positions.
+    /// The path to the field: `body`, `path` or `query`, then members and positions.
     pub loc: Vec<Loc>,
-    /// What is wrong, for a person.
+    /// What is wrong, for people.
     pub msg: String,
-    /// What was found there.
+    /// The value that was found.
     #[serde(default)]
     pub input: Value,
-    /// Figures behind the message, the limit say.
+    /// Values in the message, for example the limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Map<String, Value>>,
 }
 
-/// A step on the way to a field.
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", join(&self.loc, "."), self.msg)
+    }
+}
+
+/// A step of the path to a field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
@@ -89,8 +87,8 @@ pub enum Loc {
     Index(u64),
 }
 
-impl std::fmt::Display for Loc {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Loc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Loc::Name(name) => f.write_str(name),
             Loc::Index(index) => write!(f, "{index}"),

@@ -1,22 +1,22 @@
-//! History: what happened to nodes and sessions.
+//! History: events of nodes and sessions.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{Action, NodeState};
 
-/// Something that happened.
+/// An event of a node or session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = EventModel))]
 pub struct Event {
-    /// Number of the event: later ones have higher numbers.
+    /// Number of the event: later events have higher numbers.
     pub id: i64,
     /// When it happened.
     #[serde(with = "crate::datetime::required")]
     pub created_at: DateTime<Utc>,
-    /// Number of the node, if it happened to one.
+    /// Number of the node, if it is an event of a node.
     pub node_id: Option<i64>,
-    /// Number of the session, if it happened to one, or to a node in one.
+    /// Number of the session, if it is an event of a session or of a node in a session.
     pub session_id: Option<i64>,
     /// Number of the session's tenant.
     pub tenant_id: Option<i64>,
@@ -26,13 +26,13 @@ pub struct Event {
     pub from_state: Option<NodeState>,
     /// The node's state after.
     pub to_state: Option<NodeState>,
-    /// What happened: `claimed`, `provisioned`, `deployed`, `retired`, `expired`, `failed`, say.
+    /// What happened, for example `claimed`, `provisioned`, `deployed`, `retired`, `expired` or `failed`.
     pub cause: String,
     /// Who did it: a request, a worker, an operator. For administrators only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
-    /// The last lines of a playbook or of SSH, or an operator's reason. For administrators only,
-    /// and not there when there is nothing to say.
+    /// The last lines of a playbook or of SSH, or an operator's reason. For administrators only;
+    /// may be missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }

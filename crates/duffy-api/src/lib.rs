@@ -1,8 +1,7 @@
 //! Wire types of Duffy's API: requests, replies, errors.
 //!
-//! The server, the client and the legacy proxy share these types, so that what one writes
-//! the others read. Members stand in the order in which they go over the wire. Nothing
-//! here does IO.
+//! The server, the client and the legacy proxy share these types, so that each reads what the
+//! others write. Fields are in the order of the wire format. Nothing here does IO.
 
 mod datetime;
 pub mod duration;
@@ -31,7 +30,7 @@ pub use tenant::{
 
 use serde::{Deserialize, Serialize};
 
-/// What a request did, as each reply says it.
+/// What a request did, as in each reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = APIResultAction))]
 #[serde(rename_all = "lowercase")]

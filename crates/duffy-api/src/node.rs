@@ -1,4 +1,4 @@
-//! Nodes: the machines that are lent.
+//! Nodes: the machines that sessions use.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,24 +6,24 @@ use serde_json::{Map, Value};
 
 use crate::Action;
 
-/// What a node is doing.
+/// State of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
-    /// In no pool; a reusable node can be picked for one.
+    /// In no pool; a pool can take a reusable node.
     Unused,
-    /// Being made ready by the worker.
+    /// A worker makes it ready.
     Provisioning,
-    /// Waiting to be lent.
+    /// Ready for a session.
     Ready,
     /// Reserved; the tenant's key is being put on it.
     Contextualizing,
-    /// Lent to a session.
+    /// In a session.
     Deployed,
-    /// Being cleaned or given back by the worker.
+    /// A worker cleans it or removes it.
     Deprovisioning,
-    /// Gone; the row is history.
+    /// Removed; the row is history.
     Done,
     /// Quarantined after an error.
     Failed,
@@ -63,7 +63,7 @@ impl std::fmt::Display for NodeState {
     }
 }
 
-/// A text that names no state.
+/// A text that is not a state's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown node state {0:?}")]
 pub struct UnknownNodeState(pub String);
@@ -83,12 +83,12 @@ impl std::str::FromStr for NodeState {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = NodeModel))]
 pub struct Node {
-    /// When the node was retired; `null` while it is in use.
+    /// When the node was retired; `null` while it is active.
     #[serde(with = "crate::datetime::optional")]
     pub retired_at: Option<DateTime<Utc>>,
     /// Whether it is not retired.
     pub active: bool,
-    /// When the row was made.
+    /// When the row was created.
     #[serde(with = "crate::datetime::required")]
     pub created_at: DateTime<Utc>,
     /// Host name.
@@ -101,11 +101,11 @@ pub struct Node {
     pub pool: Option<String>,
     /// Whether it goes back to `unused` after use, instead of being retired.
     pub reusable: bool,
-    /// What is known of it: `provision` is the mechanism's result, `error` the last failure.
+    /// Data of the node: `provision` is the mechanism's result, `error` the last failure.
     pub data: Map<String, Value>,
     /// Number of the node.
     pub id: i64,
-    /// What it is doing.
+    /// Its state.
     pub state: NodeState,
 }
 
@@ -123,15 +123,15 @@ pub struct SessionNode {
     pub pool: Option<String>,
     /// Whether it is used again after the session.
     pub reusable: bool,
-    /// What is known of it.
+    /// Data of the node.
     pub data: Map<String, Value>,
     /// Number of the node.
     pub id: i64,
-    /// What it is doing; `null` when the session is retired.
+    /// Its state; `null` if the session is retired.
     pub state: Option<NodeState>,
 }
 
-/// Asks for a node to be registered.
+/// Requests the registration of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = NodeCreateModel))]
 pub struct NodeCreate {
@@ -142,13 +142,13 @@ pub struct NodeCreate {
     /// An operator's remark.
     #[serde(default)]
     pub comment: Option<String>,
-    /// The pool that it belongs to; none for a node that pools may pick.
+    /// The pool that it belongs to; none for a node that pools can take.
     #[serde(default)]
     pub pool: Option<String>,
     /// Whether it goes back to `unused` after use.
     #[serde(default = "yes")]
     pub reusable: bool,
-    /// What is known of it; `reuse-nodes` of a pool selects by these members.
+    /// Data of the node; a pool's `reuse-nodes` selects by these members.
     #[serde(default)]
     pub data: Map<String, Value>,
 }

@@ -1,4 +1,4 @@
-//! Pools: alike nodes, kept filled.
+//! Pools: sets of equal nodes, kept filled.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ pub struct PoolConcise {
     pub fill_level: u32,
 }
 
-/// A pool with the count of its nodes.
+/// A pool with the numbers of its nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PoolVerboseModel))]
 pub struct Pool {
@@ -25,18 +25,18 @@ pub struct Pool {
     /// How many nodes it keeps ready.
     #[serde(rename = "fill-level")]
     pub fill_level: u32,
-    /// How many of its nodes are in which state.
+    /// The numbers of its nodes by state.
     pub levels: PoolLevels,
-    /// There only when an operator keeps the pool from being filled.
+    /// Present only if an operator has drained the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub drained: Option<PoolDrained>,
-    /// What the pool's mechanism fails at again and again; there only when it does.
+    /// Work that the pool's mechanism fails at repeatedly; present only if there is any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failing: Vec<PoolFailing>,
 }
 
-/// A pool that an operator keeps from being filled.
+/// An operator's drain of a pool, which is not filled meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PoolDrainedModel))]
 pub struct PoolDrained {
@@ -45,7 +45,7 @@ pub struct PoolDrained {
     pub since: DateTime<Utc>,
 }
 
-/// A kind of work that a pool's mechanism fails at again and again, and that is tried more rarely.
+/// A kind of work that a pool's mechanism fails at repeatedly, with pauses between the attempts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PoolFailingModel))]
 pub struct PoolFailing {
@@ -53,27 +53,27 @@ pub struct PoolFailing {
     pub work: NodeState,
     /// How many attempts in a row failed.
     pub failures: u32,
-    /// When the last one did.
+    /// When the last attempt failed.
     #[serde(with = "crate::datetime::optional")]
     pub failed_at: Option<DateTime<Utc>>,
-    /// When it is tried again.
+    /// When the next attempt follows.
     #[serde(with = "crate::datetime::required")]
     pub retry_at: DateTime<Utc>,
 }
 
-/// How many nodes of a pool are in which state.
+/// The numbers of a pool's nodes by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = PoolLevelsModel))]
 pub struct PoolLevels {
-    /// Being made ready.
+    /// Nodes that are made ready.
     pub provisioning: u64,
-    /// Waiting to be lent.
+    /// Nodes that are ready for a session.
     pub ready: u64,
-    /// Reserved, getting the tenant's key.
+    /// Reserved nodes that get the tenant's key.
     pub contextualizing: u64,
-    /// Lent.
+    /// Nodes in sessions.
     pub deployed: u64,
-    /// Being cleaned or given back.
+    /// Nodes that are cleaned or removed.
     pub deprovisioning: u64,
 }
 

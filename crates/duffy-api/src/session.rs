@@ -1,4 +1,4 @@
-//! Sessions: nodes lent to a tenant for a time.
+//! Sessions: nodes that a tenant uses for a limited time.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{Action, SessionNode, Tenant};
 
-/// So many nodes of a pool.
+/// A number of nodes of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NodesSpec {
@@ -21,7 +21,7 @@ pub struct NodesSpec {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SessionModel))]
 pub struct Session {
-    /// When it was retired; `null` while it runs.
+    /// When it was retired; `null` while it is active.
     #[serde(with = "crate::datetime::optional")]
     pub retired_at: Option<DateTime<Utc>>,
     /// Whether it is not retired.
@@ -31,36 +31,36 @@ pub struct Session {
     pub created_at: DateTime<Utc>,
     /// Number of the session.
     pub id: i64,
-    /// When it ends by itself.
+    /// When it expires.
     #[serde(with = "crate::datetime::optional")]
     pub expires_at: Option<DateTime<Utc>>,
-    /// Whose it is.
+    /// Its tenant.
     pub tenant: Tenant,
-    /// `nodes_specs` is what was asked for.
+    /// `nodes_specs` is the request.
     pub data: Map<String, Value>,
-    /// The nodes lent.
+    /// Its nodes.
     pub nodes: Vec<SessionNode>,
 }
 
-/// Asks for a session.
+/// Requests a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SessionCreateModel))]
 pub struct SessionCreate {
-    /// For which tenant; only an administrator may name another than itself.
+    /// The tenant; only an administrator can name another tenant than itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<i64>,
-    /// How many nodes of which pools; all of them or none are granted.
+    /// Numbers of nodes by pool; all of them are granted, or none.
     pub nodes_specs: Vec<NodesSpec>,
 }
 
-/// Asks for a session to be changed.
+/// Requests a change of a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = SessionUpdateModel))]
 pub struct SessionUpdate {
     /// `false` retires it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<bool>,
-    /// A point of time (ISO 8601), or an offset to the current one (`+1h`, `-30m`).
+    /// A point in time (ISO 8601), or an offset to the current expiry (`+1h`, `-30m`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
 }

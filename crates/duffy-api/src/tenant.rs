@@ -1,22 +1,22 @@
-//! Tenants: who may borrow nodes.
+//! Tenants: who can request sessions.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::Action;
 
-/// What stands in a reply in place of a secret.
+/// Replaces a secret in a reply.
 pub const HIDDEN: &str = "**********";
 
-/// Declares a tenant as replies show it, with what one kind of reply has besides. (Not by
-/// `flatten`: a flattened struct loses the place of an error.)
+/// Declares a tenant as replies show it, with the additional fields of one kind of reply. (Not
+/// with `flatten`: errors of a flattened struct do not have a position.)
 macro_rules! tenant {
     ($(#[$doc:meta])* $name:ident as $schema:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = $schema))]
         pub struct $name {
-            /// When it was retired; `null` while it may borrow.
+            /// When it was retired; `null` while it is active.
             #[serde(with = "crate::datetime::optional")]
             pub retired_at: Option<DateTime<Utc>>,
             /// Whether it is not retired.
@@ -28,48 +28,36 @@ macro_rules! tenant {
             pub name: String,
             /// Whether it may manage tenants and nodes, and act for others.
             pub is_admin: bool,
-            /// SSH public keys that are put on its nodes; hidden, save in the reply to its
+            /// SSH public keys that are put on its nodes; hidden, except in the reply to its
             /// creation.
             pub ssh_key: String,
-            /// How many nodes it may hold at once; `null` for the default.
+            /// Limit of its nodes at a time; `null` for the default.
             pub node_quota: Option<i64>,
-            /// How long a session lasts at first, in seconds; `null` for the default.
-            #[serde(
-                serialize_with = "crate::duration::serialize_optional",
-                deserialize_with = "crate::duration::deserialize_optional"
-            )]
+            /// Initial lifetime of a session, in seconds; `null` for the default.
+            #[serde(with = "crate::duration::optional")]
             #[cfg_attr(feature = "openapi", schema(value_type = Option<f64>))]
             pub session_lifetime: Option<TimeDelta>,
-            /// How long a session can last, in seconds; `null` for the default.
-            #[serde(
-                serialize_with = "crate::duration::serialize_optional",
-                deserialize_with = "crate::duration::deserialize_optional"
-            )]
+            /// Maximum lifetime of a session, in seconds; `null` for the default.
+            #[serde(with = "crate::duration::optional")]
             #[cfg_attr(feature = "openapi", schema(value_type = Option<f64>))]
             pub session_lifetime_max: Option<TimeDelta>,
             /// Number of the tenant.
             pub id: i64,
-            /// How many nodes it may hold at once, the default applied.
+            /// Limit of its nodes at a time, with the default applied.
             pub effective_node_quota: i64,
-            /// How long a session lasts at first, in seconds, the default applied.
-            #[serde(
-                serialize_with = "crate::duration::serialize_float",
-                deserialize_with = "crate::duration::deserialize_float"
-            )]
+            /// Initial lifetime of a session, in seconds, with the default applied.
+            #[serde(with = "crate::duration::float")]
             #[cfg_attr(feature = "openapi", schema(value_type = f64))]
             pub effective_session_lifetime: TimeDelta,
-            /// How long a session can last, in seconds, the default applied.
-            #[serde(
-                serialize_with = "crate::duration::serialize_float",
-                deserialize_with = "crate::duration::deserialize_float"
-            )]
+            /// Maximum lifetime of a session, in seconds, with the default applied.
+            #[serde(with = "crate::duration::float")]
             #[cfg_attr(feature = "openapi", schema(value_type = f64))]
             pub effective_session_lifetime_max: TimeDelta,
             $($(#[$field_doc])* pub $field: $type,)*
         }
 
         impl $name {
-            /// Adds to a tenant what this reply has besides.
+            /// Adds this reply's fields to a tenant.
             pub fn new(tenant: Tenant $(, $field: $type)*) -> Self {
                 Self {
                     retired_at: tenant.retired_at,
@@ -98,7 +86,7 @@ tenant! {
 }
 
 tenant! {
-    /// A tenant that was just created: its keys are shown this once.
+    /// A tenant that was just created: its keys are shown only this time.
     TenantCreated as TenantCreateResultModel {
         /// The key to authenticate with; it is stored as a hash and never shown again.
         api_key: String,
@@ -108,8 +96,8 @@ tenant! {
 tenant! {
     /// A tenant that was just changed.
     TenantUpdated as TenantUpdateResultModel {
-        /// The new key when it was reset; hidden otherwise; `null` when the tenant was
-        /// (un)retired.
+        /// The new key if it was reset, otherwise hidden; `null` if the tenant was retired or
+        /// activated.
         api_key: Option<String>,
     }
 }
@@ -134,7 +122,7 @@ pub struct TenantUpdateResult {
     pub tenant: TenantUpdated,
 }
 
-/// Asks for a tenant to be created.
+/// Requests a new tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantCreate {
     /// Unique name.
@@ -143,15 +131,15 @@ pub struct TenantCreate {
     pub is_admin: bool,
     /// SSH public keys, a line each.
     pub ssh_key: String,
-    /// How many nodes it may hold at once, at least 1; `None` for the default.
+    /// Limit of its nodes at a time, at least 1; `None` for the default.
     pub node_quota: Option<i64>,
-    /// How long a session lasts at first; `None` for the default.
+    /// Initial lifetime of a session; `None` for the default.
     pub session_lifetime: Option<TimeDelta>,
-    /// How long a session can last; `None` for the default.
+    /// Maximum lifetime of a session; `None` for the default.
     pub session_lifetime_max: Option<TimeDelta>,
 }
 
-/// Asks for a tenant to be changed. The outer `None` leaves a member as it is.
+/// Requests a change of a tenant. The outer `None` leaves a field unchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TenantUpdate {
     /// New SSH public keys.
@@ -166,12 +154,12 @@ pub struct TenantUpdate {
     pub session_lifetime_max: Option<Option<TimeDelta>>,
 }
 
-/// What becomes of an API key.
+/// A change of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiKeyUpdate {
-    /// A new one is made and shown once.
+    /// A new key is made and shown once.
     Reset,
-    /// This one is set: a UUID in its canonical form.
+    /// This key is set: a UUID in its canonical form.
     Set(String),
 }
 

@@ -1,5 +1,6 @@
 //! The whole configuration.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,49 +11,38 @@ use crate::decode::{Cursor, Report};
 use crate::error::{ConfigError, Mark};
 use crate::files;
 use crate::sections::{App, Client, Database, Defaults, Metaclient, NodePools, Ssh, Tasks};
-use crate::yaml::{Data, Entry, Map, Node, map_to_json};
-
-const SECTIONS: &[&str] = &[
-    "client",
-    "app",
-    "metaclient",
-    "tasks",
-    "database",
-    "defaults",
-    "ssh",
-    "nodepools",
-];
+use crate::yaml::{Data, Map, Node, map_to_json};
 
 /// The whole configuration, checked.
 #[derive(Clone)]
 pub struct Config {
     /// The command line client.
     pub client: Option<Client>,
-    /// The web API; `App::default()` holds where it is absent.
+    /// The web API; `App::default()` applies if it is absent.
     pub app: Option<App>,
     /// The old API.
     pub metaclient: Option<Metaclient>,
-    /// The worker; all defaults when the section is absent.
+    /// The worker; all defaults if the section is absent.
     pub tasks: Tasks,
-    /// Where the data is.
+    /// The database.
     pub database: Option<Database>,
-    /// What holds for tenants and sessions that say nothing else.
+    /// What applies to tenants and sessions without settings of their own.
     pub defaults: Option<Defaults>,
-    /// How nodes are reached; all defaults when the section is absent.
+    /// How Duffy reaches nodes; all defaults if the section is absent.
     pub ssh: Ssh,
     /// The pools.
     pub nodepools: Option<NodePools>,
-    /// Names of the sections in the order of the files.
+    /// Names of the sections, in the order of the files.
     pub sections: Vec<String>,
-    /// All of it as merged, before defaults and inheritance. It contains secrets.
+    /// The merged configuration, before defaults and inheritance. It contains secrets.
     pub tree: Value,
-    /// What works but may not be meant, a line each.
+    /// What works but is probably a mistake, a line each.
     pub warnings: Vec<String>,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
 }
 
-/// Without the tree, which contains secrets.
+/// Omits the tree, which contains secrets.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -62,11 +52,11 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Reads the configuration from these files and directories in order, or from the default places when there are none.
+/// Reads the configuration from these files and directories in order, or from the default paths if there are none.
 ///
 /// # Errors
-/// A path that cannot be read, unless it is a default one that does not exist or a directory closed to the user; text that is no YAML; keys and values
-/// that are wrong: all of them, a line each.
+/// A path cannot be read, unless it is a default path that does not exist or is a directory without permission; text is
+/// not YAML; keys and values are wrong: all of them, a line each.
 pub fn load(explicit: &[PathBuf]) -> Result<Config, ConfigError> {
     if !explicit.is_empty() {
         return load_files(explicit);
@@ -74,13 +64,13 @@ pub fn load(explicit: &[PathBuf]) -> Result<Config, ConfigError> {
     let mut present = Vec::new();
     let mut warnings = Vec::new();
     for path in files::default_paths() {
-        // What is not there is fine. So is a directory that is closed to this user, who may have one of their own: the
-        // server's holds secrets.
+        // A default path may be missing. The server's directory contains secrets and may be closed to this user, who may
+        // have a directory of their own.
         match std::fs::metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Ok(metadata) if metadata.is_dir() && is_closed(&path) => {
                 warnings.push(format!(
-                    "{}: this directory may not be read and is ignored",
+                    "{}: no permission to read this directory; it is ignored",
                     path.display()
                 ));
             }
@@ -106,7 +96,7 @@ pub fn load_files(paths: &[PathBuf]) -> Result<Config, ConfigError> {
     decode(merged, warnings, files)
 }
 
-/// Reads the configuration from a text, which errors call `file`.
+/// Reads the configuration from a text. Errors name it `file`.
 ///
 /// # Errors
 /// As [`load`], of the text.
@@ -119,45 +109,42 @@ pub fn load_text(text: &str, file: &str) -> Result<Config, ConfigError> {
 fn decode(merged: Map, warnings: Vec<String>, files: Vec<PathBuf>) -> Result<Config, ConfigError> {
     let sections = merged.keys().cloned().collect();
     let tree = Value::Object(map_to_json(&merged));
-    let mut report = Report {
-        problems: Vec::new(),
-        warnings,
+    let report = Report {
+        warnings: RefCell::new(warnings),
+        ..Report::default()
     };
-    let mark = Mark::whole("configuration");
-    let root = Entry {
-        key_mark: mark.clone(),
-        is_text: true,
-        value: Node {
-            data: Data::Map(merged),
-            mark,
-        },
+    let root = Node {
+        data: Data::Map(merged),
+        mark: Mark::whole("configuration"),
     };
-    let Some(fields) = Cursor::new(&root, "").fields(&mut report, SECTIONS) else {
-        return Err(ConfigError::Invalid(report.problems));
+    let cursor = Cursor {
+        node: &root,
+        mark: &root.mark,
+        path: String::new(),
+        report: &report,
     };
-    let client = fields.read(&mut report, "client", Client::decode);
-    let app = fields.read(&mut report, "app", App::decode);
-    let metaclient = fields.read(&mut report, "metaclient", Metaclient::decode);
-    let tasks = fields.read(&mut report, "tasks", Tasks::decode);
-    let database = fields.read(&mut report, "database", Database::decode);
-    let defaults = fields.read(&mut report, "defaults", Defaults::decode);
-    let ssh = fields.read(&mut report, "ssh", Ssh::decode);
-    let nodepools = fields.read(&mut report, "nodepools", NodePools::decode);
-    if !report.problems.is_empty() {
-        return Err(ConfigError::Invalid(report.problems));
+    let config = cursor.section(|fields| {
+        Some(Config {
+            client: fields.read("client", Client::decode),
+            app: fields.read("app", App::decode),
+            metaclient: fields.read("metaclient", Metaclient::decode),
+            tasks: fields.read_or("tasks", Tasks::default(), Tasks::decode),
+            database: fields.read("database", Database::decode),
+            defaults: fields.read("defaults", Defaults::decode),
+            ssh: fields.read_or("ssh", Ssh::default(), Ssh::decode),
+            nodepools: fields.read("nodepools", NodePools::decode),
+            sections,
+            tree,
+            warnings: Vec::new(),
+            files,
+        })
+    });
+    let problems = report.problems.into_inner();
+    match config {
+        Some(config) if problems.is_empty() => Ok(Config {
+            warnings: report.warnings.into_inner(),
+            ..config
+        }),
+        _ => Err(ConfigError::Invalid(problems)),
     }
-    Ok(Config {
-        client,
-        app,
-        metaclient,
-        tasks: tasks.unwrap_or_default(),
-        database,
-        defaults,
-        ssh: ssh.unwrap_or_default(),
-        nodepools,
-        sections,
-        tree,
-        warnings: report.warnings,
-        files,
-    })
 }

@@ -1,8 +1,10 @@
 //! Database URLs as SQLAlchemy reads them.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use fancy_regex::{Captures, Regex};
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -13,15 +15,15 @@ pub enum DatabaseUrl {
     Postgres(Box<PostgresUrl>),
     /// A file.
     Sqlite {
-        /// The file; a relative one counts from the current directory.
+        /// The file; relative to the current directory.
         path: PathBuf,
     },
 }
 
-/// A PostgreSQL database. What is `None` is left to the client's own defaults and environment, as libpq has it.
+/// A PostgreSQL database. For a field that is `None`, the client uses its own defaults and environment, as libpq does.
 #[derive(Debug, Clone, Default)]
 pub struct PostgresUrl {
-    /// Name or address, or the directory of a Unix socket when it starts with `/`.
+    /// Name or address, or the directory of a Unix socket if it starts with `/`.
     pub host: Option<String>,
     /// Port.
     pub port: Option<u16>,
@@ -33,15 +35,15 @@ pub struct PostgresUrl {
     pub database: Option<String>,
     /// Whether and how TLS is used.
     pub ssl_mode: Option<SslMode>,
-    /// File with the certificates of the authorities to trust.
+    /// File with the certificates of the trusted authorities.
     pub ssl_root_cert: Option<PathBuf>,
     /// File with the client's certificate.
     pub ssl_cert: Option<PathBuf>,
     /// File with the client's private key.
     pub ssl_key: Option<PathBuf>,
-    /// How connections are named in the server's views.
+    /// Name of the connections in the server's views.
     pub application_name: Option<String>,
-    /// How long connecting may take.
+    /// Timeout for connecting.
     pub connect_timeout: Option<Duration>,
     /// Command line options for the server's session.
     pub options: Option<String>,
@@ -66,12 +68,12 @@ impl DatabaseUrl {
     /// Parses a URL as SQLAlchemy does.
     ///
     /// # Errors
-    /// What is wrong and what would be right. Never contains the URL, as that may hold a password.
+    /// What is wrong and how to fix it. Never contains the URL, which may contain a password.
     pub fn parse(text: &str) -> Result<Self, String> {
-        parse(text).map(|parsed| parsed.url)
+        parse(text).map(|(url, _)| url)
     }
 
-    /// Whether both name the same database as the same user, whatever else they say.
+    /// Whether both name the same database and user. Other parameters may differ.
     pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Sqlite { path }, Self::Sqlite { path: other }) => path == other,
@@ -92,46 +94,37 @@ impl DatabaseUrl {
     }
 }
 
-/// A URL and what in it has no effect.
-#[derive(Debug)]
-pub(crate) struct Parsed {
-    pub(crate) url: DatabaseUrl,
-    pub(crate) warnings: Vec<String>,
-}
-
-/// The parts of a URL, decoded where SQLAlchemy decodes them.
-#[derive(Debug, Default)]
-struct Parts {
-    user: Option<String>,
-    password: Option<String>,
-    host: Option<String>,
-    port: Option<String>,
-    database: Option<String>,
-    query: Vec<(String, String)>,
-}
+type Parts<'t> = Captures<'t, str>;
 
 const EXPECTED: &str = "use postgresql://user:password@host/database or sqlite:////path/to/file";
 
-pub(crate) fn parse(text: &str) -> Result<Parsed, String> {
+/// The parts of a URL as SQLAlchemy separates them: the password ends at the first `@`, so that it can contain `/`, `?`
+/// and `#`.
+static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let user = "(?>(?:(?<user>[^:/]*)(?::(?<password>[^@]*))?@)?)";
+    let host = r"(?:\[(?<ipv6>[^\]]*)\]|(?<host>[^\[/:?][^/:?]*))?(?::(?<port>[^/?]*))?";
+    let rest = r"(?:/(?<database>[^?]*))?(?:\?(?<query>.*))?";
+    Regex::new(&format!(r"(?s)\A(?<name>[\w+]+)://{user}{host}{rest}\z")).ok()
+});
+
+/// Parses a URL. Returns warnings about parts of it that have no effect.
+pub(crate) fn parse(text: &str) -> Result<(DatabaseUrl, Vec<String>), String> {
     let text = text.trim();
-    let Some((name, rest)) = text.split_once("://") else {
-        return Err(format!("this is no database URL; {EXPECTED}"));
+    let Some(parts) = URL.as_ref().and_then(|url| url.captures(text).ok()?) else {
+        return Err(if text.contains("://[") || text.contains("@[") {
+            "the host's [ has no matching ]; write IPv6 addresses as [::1]".into()
+        } else {
+            format!("this is not a database URL; {EXPECTED}")
+        });
     };
-    if name.is_empty()
-        || !name
-            .chars()
-            .all(|c| c.is_alphanumeric() || matches!(c, '_' | '+'))
-    {
-        return Err(format!("this is no database URL; {EXPECTED}"));
-    }
-    let parts = split(rest)?;
     let mut warnings = Vec::new();
+    let name = parts.name("name").map_or("", |name| name.as_str());
     let dialect = name.split('+').next().unwrap_or(name).to_lowercase();
     let url = match dialect.as_str() {
-        "postgresql" => postgres(parts, &mut warnings)?,
+        "postgresql" => postgres(&parts, &mut warnings)?,
         "postgres" => {
-            warnings.push("the original wants postgresql:// instead of postgres://".into());
-            postgres(parts, &mut warnings)?
+            warnings.push("the original requires postgresql:// instead of postgres://".into());
+            postgres(&parts, &mut warnings)?
         }
         "sqlite" => sqlite(&parts, &mut warnings)?,
         other => {
@@ -140,82 +133,37 @@ pub(crate) fn parse(text: &str) -> Result<Parsed, String> {
             ));
         }
     };
-    Ok(Parsed { url, warnings })
+    Ok((url, warnings))
 }
 
-/// Cuts what follows `://`. The password ends at the first `@`, as in SQLAlchemy, so that it can hold `/`, `?` and `#`.
-fn split(rest: &str) -> Result<Parts, String> {
-    let decoded = |text| Some(percent_decode_str(text).decode_utf8_lossy().into_owned());
-    let mut parts = Parts::default();
-    let mut rest = rest;
-    let stop = rest.find([':', '/']).unwrap_or(rest.len());
-    let password_end = rest[stop..]
-        .starts_with(':')
-        .then(|| rest[stop + 1..].find('@'))
-        .flatten();
-    if let Some(end) = password_end {
-        parts.user = decoded(&rest[..stop]);
-        parts.password = decoded(&rest[stop + 1..stop + 1 + end]);
-        rest = &rest[stop + 1 + end + 1..];
-    } else if let Some(at) = rest[..stop].rfind('@') {
-        parts.user = decoded(&rest[..at]);
-        rest = &rest[at + 1..];
-    }
-    if let Some(bracketed) = rest.strip_prefix('[') {
-        let (host, after) = bracketed
-            .split_once(']')
-            .ok_or("the host's [ has no ]; write IPv6 addresses as [::1]")?;
-        parts.host = Some(host.to_owned());
-        rest = after;
-    } else {
-        let end = rest.find(['/', ':', '?']).unwrap_or(rest.len());
-        parts.host = Some(rest[..end].to_owned());
-        rest = &rest[end..];
-    }
-    if let Some(after) = rest.strip_prefix(':') {
-        let end = after.find(['/', '?']).unwrap_or(after.len());
-        parts.port = Some(after[..end].to_owned());
-        rest = &after[end..];
-    }
-    if let Some(after) = rest.strip_prefix('/') {
-        let end = after.find('?').unwrap_or(after.len());
-        parts.database = Some(after[..end].to_owned());
-        rest = &after[end..];
-    }
-    match rest.strip_prefix('?') {
-        Some(query) => {
-            let pairs = url::form_urlencoded::parse(query.as_bytes());
-            parts.query = pairs
-                .into_owned()
-                .filter(|(_, value)| !value.is_empty())
-                .collect();
-        }
-        None if rest.is_empty() => {}
-        None => return Err(format!("this is no database URL; {EXPECTED}")),
-    }
-    for part in [
-        &mut parts.user,
-        &mut parts.password,
-        &mut parts.host,
-        &mut parts.port,
-        &mut parts.database,
-    ] {
-        *part = part.take().filter(|text| !text.is_empty());
-    }
-    Ok(parts)
+/// Returns a part of the URL; an empty one counts as absent.
+fn part<'t>(parts: &Parts<'t>, name: &str) -> Option<&'t str> {
+    let part = parts.name(name)?.as_str();
+    (!part.is_empty()).then_some(part)
 }
 
-fn postgres(parts: Parts, warnings: &mut Vec<String>) -> Result<DatabaseUrl, String> {
+fn query(parts: &Parts<'_>) -> Vec<(String, String)> {
+    let pairs = url::form_urlencoded::parse(part(parts, "query").unwrap_or("").as_bytes());
+    let pairs = pairs.into_owned();
+    pairs.filter(|(_, value)| !value.is_empty()).collect()
+}
+
+fn postgres(parts: &Parts<'_>, warnings: &mut Vec<String>) -> Result<DatabaseUrl, String> {
+    let owned = |name| part(parts, name).map(ToOwned::to_owned);
+    let decoded = |name| {
+        let part = part(parts, name)?;
+        Some(percent_decode_str(part).decode_utf8_lossy().into_owned())
+    };
     let mut url = PostgresUrl {
-        host: parts.host,
-        port: parts.port.as_deref().map(parse_port).transpose()?,
-        user: parts.user,
-        password: parts.password.map(SecretString::from),
-        database: parts.database,
+        host: owned("ipv6").or_else(|| owned("host")),
+        port: part(parts, "port").map(parse_port).transpose()?,
+        user: decoded("user"),
+        password: decoded("password").map(SecretString::from),
+        database: owned("database"),
         ..PostgresUrl::default()
     };
     let mut seen_host = false;
-    for (key, value) in parts.query {
+    for (key, value) in query(parts) {
         match key.as_str() {
             "host" => {
                 if seen_host || value.contains(',') {
@@ -242,14 +190,12 @@ fn postgres(parts: Parts, warnings: &mut Vec<String>) -> Result<DatabaseUrl, Str
             "application_name" => url.application_name = Some(value),
             "options" => url.options = Some(value),
             "connect_timeout" | "timeout" => {
-                let seconds = value
-                    .parse::<f64>()
-                    .ok()
-                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-                // Zero means for ever in libpq.
-                url.connect_timeout =
-                    Some(seconds.ok_or("connect_timeout must be a number of seconds")?)
-                        .filter(|time| !time.is_zero());
+                let seconds = value.parse::<f64>().ok();
+                let timeout = seconds
+                    .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                    .ok_or("connect_timeout must be a number of seconds")?;
+                // Zero means no timeout in libpq.
+                url.connect_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
             }
             _ => warnings.push(format!("the parameter {key} is not used")),
         }
@@ -264,53 +210,44 @@ fn parse_port(text: &str) -> Result<u16, String> {
 }
 
 fn parse_ssl_mode(text: &str) -> Result<SslMode, String> {
-    Ok(match text {
-        "disable" | "false" => SslMode::Disable,
-        "allow" => SslMode::Allow,
-        "prefer" => SslMode::Prefer,
-        "require" | "true" => SslMode::Require,
-        "verify-ca" => SslMode::VerifyCa,
-        "verify-full" => SslMode::VerifyFull,
-        _ => {
-            return Err(
-                "sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full"
-                    .into(),
-            );
-        }
-    })
+    match text {
+        "disable" | "false" => Ok(SslMode::Disable),
+        "allow" => Ok(SslMode::Allow),
+        "prefer" => Ok(SslMode::Prefer),
+        "require" | "true" => Ok(SslMode::Require),
+        "verify-ca" => Ok(SslMode::VerifyCa),
+        "verify-full" => Ok(SslMode::VerifyFull),
+        _ => Err(
+            "sslmode must be one of disable, allow, prefer, require, verify-ca, verify-full".into(),
+        ),
+    }
 }
 
-fn sqlite(parts: &Parts, warnings: &mut Vec<String>) -> Result<DatabaseUrl, String> {
-    if parts.host.is_some() || parts.port.is_some() || parts.user.is_some() {
+fn sqlite(parts: &Parts<'_>, warnings: &mut Vec<String>) -> Result<DatabaseUrl, String> {
+    let server = ["ipv6", "host", "port", "user"];
+    if server.iter().any(|name| part(parts, name).is_some()) {
         return Err(
             "a SQLite URL has no host: write three slashes before a relative path, sqlite:///file.db, and four before an absolute one, sqlite:////path/file.db"
                 .into(),
         );
     }
-    let in_memory = parts
-        .query
-        .iter()
-        .any(|(key, value)| key == "mode" && value == "memory");
-    let path = match parts.database.as_deref() {
-        Some(path) if path != ":memory:" && !path.starts_with("file::memory:") && !in_memory => {
-            path
-        }
-        _ => {
-            return Err(
-                "a SQLite database in memory is gone with its process and cannot be shared with others; name a file: sqlite:////path/to/file"
-                    .into(),
-            );
-        }
-    };
+    let query = query(parts);
+    let path = part(parts, "database").unwrap_or(":memory:");
+    if path == ":memory:"
+        || path.starts_with("file::memory:")
+        || query.contains(&("mode".into(), "memory".into()))
+    {
+        return Err(
+            "a SQLite database in memory ends with its process and cannot be shared with others; name a file: sqlite:////path/to/file"
+                .into(),
+        );
+    }
     if path.starts_with("file:") {
         return Err(
             "SQLite's own file: names are not supported; write sqlite:////path/to/file".into(),
         );
     }
-    for (key, _) in &parts.query {
-        warnings.push(format!("the parameter {key} is not used"));
-    }
-    Ok(DatabaseUrl::Sqlite {
-        path: PathBuf::from(path),
-    })
+    let unused = query.iter().map(|(key, _)| key);
+    warnings.extend(unused.map(|key| format!("the parameter {key} is not used")));
+    Ok(DatabaseUrl::Sqlite { path: path.into() })
 }

@@ -1,22 +1,22 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration, with their positions.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A place in a configuration file. Lines and columns count from one.
+/// A position in a configuration file. Lines and columns count from one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
-    /// The file, as it was named by the caller.
+    /// The file, as the caller named it.
     pub file: Arc<str>,
-    /// Line, from one; zero when a whole file is meant.
+    /// Line, from one; zero for a whole file.
     pub line: usize,
     /// Column in characters, from one.
     pub column: usize,
 }
 
 impl Mark {
-    /// The place that means a whole file.
+    /// The position that means a whole file.
     pub(crate) fn whole(file: &str) -> Self {
         Self {
             file: Arc::from(file),
@@ -36,14 +36,14 @@ impl fmt::Display for Mark {
     }
 }
 
-/// One thing that is wrong, told in one line: `file:line: key.path: what, and what would be right`.
+/// A problem, printed in one line: `file:line: key.path: what is wrong, and how to fix it`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it stands, when it stands in a file.
+    /// Its position, if it is in a file.
     pub mark: Option<Mark>,
     /// The dotted path of keys; empty for a whole document.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// What is wrong and how to fix it.
     pub message: String,
 }
 
@@ -55,47 +55,44 @@ impl fmt::Display for Problem {
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
-        // Text from a file can hold line breaks; a message is one line all the same.
-        for part in self.message.split_inclusive(['\n', '\r']) {
-            f.write_str(part.trim_end_matches(['\n', '\r']))?;
-            if part.ends_with(['\n', '\r']) {
-                f.write_str(" ")?;
-            }
-        }
-        Ok(())
+        // Text from a file can contain line breaks; a message stays on one line.
+        f.write_str(&self.message.replace(['\n', '\r'], " "))
     }
 }
 
-/// Why a configuration was refused.
+/// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file or directory that was asked for cannot be read.
+    /// A named file or directory cannot be read.
     #[error("{}: cannot read this configuration: {source}; name an existing, readable file or directory", path.display())]
     Unreadable {
-        /// The path in question.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// A file is too large to be a configuration.
     #[error("{}: {size} bytes is too large for a configuration (at most {limit}); is this the right file?", path.display())]
     TooLarge {
-        /// The path in question.
+        /// The path.
         path: PathBuf,
         /// Its size in bytes.
         size: u64,
         /// The limit in bytes.
         limit: u64,
     },
-    /// A file is not YAML.
+    /// A file is not valid YAML.
     #[error(transparent)]
     Yaml(#[from] YamlError),
-    /// Two places say things that cannot be merged.
-    #[error("{0}")]
-    Conflict(Problem),
-    /// Keys or values are wrong: every problem found, a line each.
+    /// Keys or values are wrong, or cannot be merged: every problem found, a line each.
     #[error("{}", join_lines(.0))]
     Invalid(Vec<Problem>),
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self::Invalid(vec![problem])
+    }
 }
 
 fn join_lines(problems: &[Problem]) -> String {
@@ -110,8 +107,8 @@ fn join_lines(problems: &[Problem]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{mark}: column {}: {message}", .mark.column)]
 pub struct YamlError {
-    /// Where.
+    /// The position.
     pub mark: Mark,
-    /// What is wrong and what would be right.
+    /// What is wrong and how to fix it.
     pub message: String,
 }

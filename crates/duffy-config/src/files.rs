@@ -1,4 +1,4 @@
-//! Which files make up the configuration, and reading them.
+//! Finds and reads the files of the configuration.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use crate::yaml::{self, Data, Map};
 /// Far more than any configuration needs.
 const MAX_FILE_SIZE: u64 = 16 << 20;
 
-/// Where the configuration is looked for when nobody names a place: `/etc/duffy`, then `duffy` in the user's
-/// configuration directory. Each can be a file or a directory, and need not exist.
+/// Returns the default paths of the configuration: `/etc/duffy`, then `duffy` in the user's configuration directory.
+/// Each can be a file or a directory, or missing.
 pub fn default_paths() -> Vec<PathBuf> {
     let named = |name: &str| {
         std::env::var_os(name)
@@ -31,7 +31,7 @@ fn unreadable(path: &Path, source: std::io::Error) -> ConfigError {
     }
 }
 
-/// The files that paths stand for, in order. A directory stands for its `*.yaml` and `*.yml` files, sorted by name.
+/// Returns the files of these paths, in order. A directory means its `*.yaml` and `*.yml` files, sorted by name.
 pub(crate) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files = Vec::new();
     for path in paths {
@@ -57,7 +57,7 @@ pub(crate) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-/// All documents of all files, merged in order, and what is odd in them.
+/// Merges all documents of all files in order. Returns warnings too.
 pub(crate) fn read(files: &[PathBuf]) -> Result<(Map, Vec<String>), ConfigError> {
     let mut merged = Map::new();
     let mut warnings = Vec::new();
@@ -69,7 +69,7 @@ pub(crate) fn read(files: &[PathBuf]) -> Result<(Map, Vec<String>), ConfigError>
     Ok((merged, warnings))
 }
 
-/// Merges all documents of a text, in order, and says what is odd in them.
+/// Merges all documents of a text in order. Returns warnings.
 pub(crate) fn merge_text(
     merged: &mut Map,
     text: &str,
@@ -81,13 +81,14 @@ pub(crate) fn merge_text(
             Data::Map(map) => merge(merged, map, "")?,
             _ if document.is_empty() => {}
             _ => {
-                return Err(ConfigError::Conflict(Problem {
-                    mark: Some(document.mark.clone()),
+                let message = format!(
+                    "a document must be a mapping of sections such as app: or nodepools:, not {}",
+                    document.describe()
+                );
+                return Err(ConfigError::from(Problem {
+                    mark: Some(document.mark),
                     path: String::new(),
-                    message: format!(
-                        "a document must be a mapping of sections such as app: or nodepools:, not {}",
-                        document.describe()
-                    ),
+                    message,
                 }));
             }
         }
@@ -99,7 +100,7 @@ fn read_text(file: &Path) -> Result<String, ConfigError> {
     use std::io::Read as _;
 
     let handle = std::fs::File::open(file).map_err(|error| unreadable(file, error))?;
-    // Read no more than the limit, whatever the file says of its size: it may be a device.
+    // The file may be a device: read at most the limit, independent of the file's size.
     let mut bytes = Vec::new();
     handle
         .take(MAX_FILE_SIZE + 1)

@@ -1,7 +1,7 @@
 //! Duffy's configuration: YAML files to typed sections.
 //!
 //! [`load`] reads files and directories, merges them, checks every key and value, and resolves which pool extends which.
-//! It accepts what the Python original accepts, and says file, line, key and remedy where something is wrong.
+//! It accepts what the Python original accepts. An error names the file, the line, the key and the fix.
 
 mod config;
 mod database_url;

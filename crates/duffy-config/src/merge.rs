@@ -1,13 +1,13 @@
 //! Deep merge: mappings are joined key by key, anything else is replaced.
 
-use crate::error::{ConfigError, Problem};
+use crate::error::Problem;
 use crate::yaml::{Data, Entry, Map};
 
-/// Merges `from` into `into`. What stands in `from` wins.
+/// Merges `from` into `into`. Values of `from` have precedence.
 ///
 /// # Errors
-/// Where one has a mapping and the other has something else, naming both places.
-pub(crate) fn merge(into: &mut Map, from: &Map, path: &str) -> Result<(), ConfigError> {
+/// One has a mapping where the other has something else. The message names both positions.
+pub(crate) fn merge(into: &mut Map, from: &Map, path: &str) -> Result<(), Problem> {
     for (key, entry) in from {
         let Some(present) = into.get_mut(key) else {
             into.insert(key.clone(), entry.clone());
@@ -27,8 +27,8 @@ pub(crate) fn merge(into: &mut Map, from: &Map, path: &str) -> Result<(), Config
     Ok(())
 }
 
-fn conflict(path: String, present: &Entry, added: &Entry) -> ConfigError {
-    ConfigError::Conflict(Problem {
+fn conflict(path: String, present: &Entry, added: &Entry) -> Problem {
+    Problem {
         mark: Some(added.key_mark.clone()),
         path,
         message: format!(
@@ -37,7 +37,7 @@ fn conflict(path: String, present: &Entry, added: &Entry) -> ConfigError {
             present.key_mark,
             present.value.describe()
         ),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
         }
     }
 
-    /// Mappings of mappings: keys in capitals hold mappings, others numbers, so that any two can be merged.
+    /// Mappings of mappings: keys in capitals have mappings as values, others numbers, so that any two can be merged.
     fn maps() -> impl Strategy<Value = Map> {
         let leaf = prop::collection::btree_map("[a-c]", 0..100_i128, 0..4).prop_map(|map| {
             map.into_iter()

@@ -2,24 +2,21 @@
 
 use fancy_regex::{Regex, RegexBuilder};
 
-/// A regular expression that is tried at the beginning of a text.
+/// A regular expression that is matched at the beginning of a text.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     regex: Regex,
-    /// Whether the end may stand before a line break, as Python's `$` does and its `\\Z` does not.
+    /// Whether the end can be before a final line break, as with Python's `$` and not with its `\\Z`.
     overlooks_break: bool,
 }
 
-/// Why text is no such expression; one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PatternError(pub(crate) String);
-
-/// What one match may cost: a text from a client must not keep a core busy. Python has no limit.
+/// Limit of backtracking steps per match: a text from a client must not keep a core busy. Python has no limit.
 const STEPS: usize = 100_000;
 
 impl Pattern {
-    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
-        // Of `^a|b$`, too, each side has to begin where the text begins.
+    /// Parses a regular expression. Returns the problem in one line.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        // Each alternative of `^a|b$` must match at the beginning of the text.
         let anchored = format!("\\A(?:{})", translate(text));
         RegexBuilder::new(&anchored)
             .backtrack_limit(STEPS)
@@ -30,18 +27,18 @@ impl Pattern {
             })
             .map_err(|error| {
                 let words = error.to_string();
-                PatternError(words.split_whitespace().collect::<Vec<_>>().join(" "))
+                words.split_whitespace().collect::<Vec<_>>().join(" ")
             })
     }
 
-    /// Whether it matches. One that takes too many steps does not.
+    /// Whether it matches. It does not if that takes too many steps.
     pub fn matches(&self, text: &str) -> bool {
         let found = |text| self.regex.is_match(text).unwrap_or(false);
         found(text) || (self.overlooks_break && text.strip_suffix('\n').is_some_and(found))
     }
 }
 
-/// Writes what means something else in Rust in the way that means the same.
+/// Translates Python's syntax where it has another meaning in Rust.
 fn translate(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut rest = pattern.chars().peekable();
@@ -67,7 +64,7 @@ fn translate(pattern: &str) -> String {
                 out.push(']');
                 set = None;
             }
-            // Sets in sets, and operations on them, are Rust's alone.
+            // Only Rust has sets in sets and operations on them.
             ('[' | ']' | '&' | '~', Some(_)) => out.extend(['\\', c]),
             ('{', None) => match quantifier(&rest.clone().collect::<String>()) {
                 Some((min, length)) => {
@@ -87,7 +84,7 @@ fn translate(pattern: &str) -> String {
     out
 }
 
-/// What stands behind `{` when it begins a quantifier: what to add before it, and its length.
+/// If the text after `{` is a quantifier, returns a missing minimum, and the length up to and including `}`.
 fn quantifier(rest: &str) -> Option<(String, usize)> {
     let (inner, _) = rest.split_once('}')?;
     let (min, max) = inner.split_once(',').unwrap_or((inner, "0"));
@@ -122,7 +119,7 @@ mod tests {
     #[test]
     fn wrong_patterns_are_told_in_one_line() {
         for text in ["^(a$", "^a**b)$", "^[b-a]$", "^(?P<n>a)(?P=m)$"] {
-            let PatternError(cause) = Pattern::parse(text).unwrap_err();
+            let cause = Pattern::parse(text).unwrap_err();
             assert!(
                 !cause.is_empty() && !cause.contains('\n'),
                 "{text}: {cause}"

@@ -1,10 +1,11 @@
-//! How Python spells values: `str()` and `repr()` of numbers and text, and JSON.
+//! Values as Python prints them: `str()` and `repr()` of numbers and text, and JSON.
 
 use std::fmt::Write as _;
 
 use serde_json::{Number, Value};
 
-/// `repr()` of a float: the shortest digits that read back the same, exponents from `1e16` and below `1e-4`.
+/// `repr()` of a float: the shortest digits that read back as the same value, with an exponent from `1e16` and below
+/// `1e-4`.
 pub(crate) fn float_repr(value: f64) -> String {
     if value.is_nan() {
         return "nan".into();
@@ -38,7 +39,7 @@ pub fn number_repr(number: &Number) -> String {
     }
 }
 
-/// Text as `json.dumps()` prints it: in ASCII.
+/// Text as `json.dumps()` prints it, in ASCII.
 pub fn json_text(text: &str) -> String {
     let mut out = String::new();
     for c in Value::from(text).to_string().chars() {
@@ -54,7 +55,8 @@ pub fn json_text(text: &str) -> String {
     out
 }
 
-/// `repr()` of text: single quotes unless it holds some and no double ones; what cannot be printed is escaped.
+/// `repr()` of text: in single quotes, unless it contains these and no double quotes; other than printable characters are
+/// escaped.
 pub fn text_repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
@@ -86,7 +88,7 @@ pub fn text_repr(text: &str) -> String {
     out
 }
 
-/// Whether Python prints a character as it is: no control character and no blank other than the space.
+/// Whether Python prints a character unescaped: not a control character, and not whitespace other than the space.
 fn is_printable(c: char) -> bool {
     let invisible = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
         | '\u{e000}'..='\u{f8ff}');

@@ -1,4 +1,4 @@
-//! Files to typed sections: what is accepted, what is refused, and with which words.
+//! Files to typed sections: what is accepted, what is refused, and the messages.
 #![expect(
     clippy::unwrap_used,
     reason = "also outside test functions: panics are a test's way to fail"
@@ -15,7 +15,7 @@ use duffy_config::{
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value, json};
 
-/// Files in a directory that is gone after the test.
+/// Files in a directory that is removed after the test.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -33,7 +33,7 @@ impl Files {
         self.0.path().join(name)
     }
 
-    /// Loads one file, with errors that name it only by its own name.
+    /// Loads files. Errors contain only their names, not the directory.
     fn load(&self, names: &[&str]) -> Result<Config, String> {
         let paths: Vec<_> = names.iter().map(|name| self.path(name)).collect();
         let prefix = format!("{}/", self.0.path().display());
@@ -106,7 +106,7 @@ fn the_example_configuration_is_sound() {
             pool.render_vars(&vars, &overrides).unwrap();
         }
     }
-    // The keys of the original that have no use any more, and no others, are remarked on.
+    // There are warnings about the original's unused keys, and no others.
     assert!(
         config
             .warnings
@@ -117,7 +117,7 @@ fn the_example_configuration_is_sound() {
     );
 }
 
-/// As the original answered when it was asked: value, and the port or nothing.
+/// The original's results: value, and the port or nothing.
 #[test]
 fn ports_are_read_as_the_original_reads_them() {
     let answers = [
@@ -403,11 +403,11 @@ fn every_problem_is_told_with_its_place_and_remedy() {
 fn text_that_is_no_yaml_is_refused_with_its_place() {
     insta::assert_snapshot!(refuse("app:\n  port: [1\n"), @"duffy.yaml:2: column 9: this is not YAML: unclosed bracket '['");
     insta::assert_snapshot!(refuse("app: *nowhere\n"), @"duffy.yaml:1: column 6: the alias *nowhere has no anchor; write &nowhere before the value it stands for, earlier in the document");
-    insta::assert_snapshot!(refuse("app: &a [*a]\n"), @"duffy.yaml:1: column 10: this alias stands inside the value that it names, which would never end; write the value out");
+    insta::assert_snapshot!(refuse("app: &a [*a]\n"), @"duffy.yaml:1: column 10: this alias is inside the value that it names, which would never end; write the value out");
     insta::assert_snapshot!(refuse("app: !vault x\n"), @"duffy.yaml:1: column 6: the tag !vault does not belong here; leave it out, or use !!str, !!int, !!float, !!bool, !!seq or !!map");
     insta::assert_snapshot!(refuse("? [a]\n: 1\n"), @"duffy.yaml:1: column 3: a list cannot be a key; use text");
     insta::assert_snapshot!(refuse("- app\n"), @"duffy.yaml:1: a document must be a mapping of sections such as app: or nodepools:, not a list");
-    insta::assert_snapshot!(refuse("app: 2024-13-01\n"), @"duffy.yaml:1: column 6: this looks like a date but is none; quote it if it is text");
+    insta::assert_snapshot!(refuse("app: 2024-13-01\n"), @"duffy.yaml:1: column 6: this looks like a date but is not a valid one; quote it if it is text");
 }
 
 #[test]
@@ -593,7 +593,7 @@ fn pools_inherit_from_one_or_several() {
     assert_eq!(child.render("{{ name }}", &Map::new()).unwrap(), "child");
 }
 
-/// Whatever way a template takes to a value of the overrides, it is seen; and so is that it takes none.
+/// However a template reads a value of the overrides, this is detected; and so is that it reads none.
 #[test]
 fn it_is_known_which_texts_may_contain_overrides() {
     let text = "nodepools:\n  concrete:\n    p:\n      mechanism: {type: simulated}\n      own: '{{ duffy_in }}'\n      nodes: [1]\n";
@@ -666,7 +666,7 @@ fn pools_that_cannot_be_made_are_refused() {
     insta::assert_snapshot!(pools("  concrete:\n    a: {extends: b, x: 1}\n    b: {x: {y: 1}, mechanism: {type: simulated}}\n"), @"duffy.yaml:3: nodepools.concrete.a.x: this is a whole number, but duffy.yaml:4 has a mapping here, and the two cannot be merged; make both mappings or remove one");
     insta::assert_snapshot!(pools("  concrete:\n    a:\n      mechanism:\n        type: ansible\n        ansible:\n          extra-vars:\n            bad: '{{ name'\n"), @"duffy.yaml:8: nodepools.concrete.a.mechanism.ansible.extra-vars.bad: this template is wrong: unexpected end of input, expected end of variable block");
     insta::assert_snapshot!(pools("  concrete:\n    7: {}\n"), @"duffy.yaml:3: nodepools.concrete.7: this key must be text; quote it");
-    insta::assert_snapshot!(pools("  concrete:\n    a: {name: b}\n"), @"duffy.yaml:3: nodepools.concrete.a.name: a pool's name is the key that it stands under; remove this");
+    insta::assert_snapshot!(pools("  concrete:\n    a: {name: b}\n"), @"duffy.yaml:3: nodepools.concrete.a.name: a pool's name is the key of its mapping; remove this");
     let chain: Vec<_> = (0..200)
         .map(|index| format!("    p{index}: {{extends: p{}}}", index + 1))
         .collect();
@@ -872,9 +872,9 @@ fn database_urls_are_read_as_sqlalchemy_reads_them() {
         ("postgresql://h:99999/d", "port"),
         ("postgresql://h/d?sslmode=maybe", "sslmode"),
         ("postgresql:///d?host=a&host=b", "several"),
-        ("nothing", "no database URL"),
-        ("", "no database URL"),
-        ("://x", "no database URL"),
+        ("nothing", "not a database URL"),
+        ("", "not a database URL"),
+        ("://x", "not a database URL"),
         ("postgresql://[::1/d", "[::1]"),
     ] {
         let error = DatabaseUrl::parse(text).unwrap_err();
@@ -882,7 +882,7 @@ fn database_urls_are_read_as_sqlalchemy_reads_them() {
     }
 }
 
-/// Such a configuration is good for the original, and for ours as long as nobody opens the database.
+/// Such a configuration is valid for the original, and here until the database is used.
 #[test]
 fn databases_that_only_the_original_can_use_are_refused_when_they_are_used() {
     for url in ["sqlite:///:memory:", "mysql://h/d"] {

@@ -1,4 +1,4 @@
-//! Our templates beside Jinja2's.
+//! Compares templates with Jinja2.
 
 mod python;
 
@@ -57,7 +57,7 @@ fn values() -> Map<String, Value> {
     values
 }
 
-/// Both give the same text, or neither gives any.
+/// Both render the same text, or both fail.
 #[test]
 fn templates_give_what_jinja2_gives() {
     let text = include_str!("data/templates.txt");

@@ -1,4 +1,4 @@
-//! Our `poolmap` and `mangle_hostname` beside the Python original's.
+//! Compares `poolmap` and `mangle_hostname` with the Python original.
 #![expect(
     clippy::unwrap_used,
     reason = "also outside test functions: panics are a test's way to fail"
@@ -42,7 +42,7 @@ fn metaclient(poolmap: &Value, mangle_hostname: &Value) -> Metaclient {
     load(&section).unwrap().metaclient.unwrap()
 }
 
-/// A `poolmap` of one entry with a selector, and the values of it to try.
+/// Returns a `poolmap` of one entry with a selector, and requests with these values.
 fn selector(pattern: &str, values: &[&str]) -> (Value, Vec<Value>) {
     let requests = values
         .iter()
@@ -161,7 +161,7 @@ fn cases() -> Vec<(Value, Vec<Value>)> {
         "^.*$",
         "^.+$",
         "^.$",
-        // What Rust's regex crate has not, or reads otherwise.
+        // Syntax that Rust's regex crate lacks or interprets differently.
         "^(?!7).*$",
         "^(?=.*stream).*$",
         "^.*(?<!stream)$",
@@ -207,7 +207,7 @@ fn cases() -> Vec<(Value, Vec<Value>)> {
     ] {
         cases.push(selector(pattern, &versions));
     }
-    // Not between ^ and $: simple strings.
+    // Not between ^ and $: plain texts.
     for text in ["^7", "7$", "a.b", ".*", "7", "x86_64", "(", "$^"] {
         cases.push(selector(text, &versions));
     }
@@ -293,7 +293,9 @@ fn a_wrong_expression_is_told_with_its_place() {
     let (place, message) = error.split_once(": ").unwrap();
     assert!(place.ends_with("duffy.yaml:1"), "{error}");
     assert!(
-        message.starts_with("metaclient.poolmap[1].arch: \"^(x86$\" is no regular expression"),
+        message.starts_with(
+            "metaclient.poolmap[1].arch: \"^(x86$\" is not a supported regular expression"
+        ),
         "{error}"
     );
     assert!(!message.contains('\n'), "{error}");

@@ -1,9 +1,9 @@
-//! What holds for any input.
+//! Properties of any input.
 use duffy_config::{load_text, render_template, yaml};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-/// Text that is likely to mean something.
+/// Text that is likely to be valid.
 fn yamlish() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "app",
@@ -74,7 +74,7 @@ fn load(text: &str) {
     }
 }
 
-/// Any JSON, without numbers that are no exact floats.
+/// Any JSON, without numbers that are not exact floats.
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -1,4 +1,4 @@
-//! Our YAML beside PyYAML's: what is read, and what is printed.
+//! Compares the YAML reader and printer with PyYAML.
 #![expect(
     clippy::unwrap_used,
     reason = "also outside test functions: panics are a test's way to fail"
@@ -8,7 +8,7 @@ mod python;
 
 use serde_json::{Value, json};
 
-/// Reads each text, with floats bit for bit and everything that JSON lacks as the documentation has it.
+/// Reads each text. Floats are compared bit for bit, and types that JSON lacks are converted as documented.
 const LOAD: &str = r#"
 import datetime, json, struct, sys, yaml
 
@@ -46,7 +46,7 @@ import json, sys, yaml
 json.dump([yaml.safe_dump(x, default_flow_style=False) for x in json.load(sys.stdin)], sys.stdout)
 ";
 
-/// Ours in the form of the script's answers.
+/// Converts our values to the form of the script's output.
 fn mark_floats(value: Value) -> Value {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -87,8 +87,9 @@ fn compare(texts: &[String]) {
     );
 }
 
-/// Where ours reads by YAML 1.2 what PyYAML refuses or reads otherwise: an empty or odd key, and `-`, `?` and `:` inside
-/// brackets. Numbers beyond 64 bits are refused as keys as they are as values. No sane configuration has any of it.
+/// Our reader follows YAML 1.2 where PyYAML refuses a text or reads it differently: an empty or odd key, and `-`, `?` and
+/// `:` inside brackets. Numbers beyond 64 bits are refused as keys, as they are as values. No real configuration contains
+/// these.
 const KNOWN_DIFFERENCES: [&str; 16] = [
     "{: 1}\n",
     ": 1\n",
@@ -110,7 +111,7 @@ const KNOWN_DIFFERENCES: [&str; 16] = [
 
 const SCALARS: &str = include_str!("data/scalars.txt");
 
-/// Each scalar of the corpus in every position and, by generation, its neighbours.
+/// Each scalar of the corpus in every position.
 #[test]
 fn scalars_are_read_as_pyyaml_reads_them() {
     let mut texts = Vec::new();
@@ -254,7 +255,7 @@ fn documents_are_read_as_pyyaml_reads_them() {
     compare(&texts);
 }
 
-/// Texts and keys with every character that decides a form.
+/// Texts and keys with every character that affects the style.
 fn odd_texts() -> Vec<String> {
     let mut texts: Vec<String> = SCALARS.lines().map(ToOwned::to_owned).collect();
     let pieces = [
@@ -381,7 +382,7 @@ fn yaml_is_printed_as_pyyaml_prints_it() {
     );
 }
 
-/// What ours reads although PyYAML refuses it, so that a file that worked goes on working, and no more than this.
+/// Our reader accepts these texts, which PyYAML refuses, so that earlier files stay valid.
 #[test]
 fn ours_reads_some_texts_that_pyyaml_refuses() {
     let texts = ["\ta: 1\n", "a:\t1\n", "a: &x 1\nb: &x 1\n"];

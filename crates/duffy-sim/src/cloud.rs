@@ -5,21 +5,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio_util::task::TaskTracker;
-
-use crate::fault::happens;
-use crate::machine::{Server, kill_processes};
+use crate::machine::{self, MachineState, kill_processes};
 use crate::store::{Machine, Store};
 use crate::{Fault, Faults, SimError};
 
-/// How a [`Cloud`] is set up.
+/// Settings of a [`Cloud`].
 #[derive(Clone, Debug)]
 pub struct CloudSettings {
-    /// Where the machines are kept. Made if it is missing; served by one process at a time.
+    /// Directory of the machines. Created if it is missing; served by one process at a time.
     pub directory: PathBuf,
-    /// Duffy's own public keys, one line each: they are let in to each machine made from now on.
+    /// Duffy's own public keys, one line each: new machines accept them.
     pub admin_keys: Vec<String>,
-    /// What goes wrong at random.
+    /// Delays and random failures.
     pub faults: Faults,
 }
 
@@ -29,26 +26,23 @@ pub struct CloudSettings {
 /// addresses and with the same keys and files.
 #[derive(Debug)]
 pub struct Cloud {
-    /// Taken while machines are made, removed or turned off. `None` when the cloud is shut down.
-    store: Arc<tokio::sync::Mutex<Option<Arc<Store>>>>,
-    machines: Arc<Mutex<BTreeMap<String, Arc<Server>>>>,
-    /// Changes under way, which go on when the caller that asked for them does not.
-    changes: TaskTracker,
+    /// Locked while machines are made, removed or turned off. `None` after the shutdown.
+    store: tokio::sync::Mutex<Option<Arc<Store>>>,
+    machines: Mutex<BTreeMap<String, Arc<MachineState>>>,
     faults: Faults,
 }
 
 impl Cloud {
-    /// Opens a cloud and turns on the machines that it has.
+    /// Opens a cloud and turns on its machines.
     ///
     /// # Errors
-    /// When the directory cannot be used, is in use, or when a machine is damaged or its address taken.
+    /// The directory cannot be used or is in use; a machine is damaged, or its address is taken.
     pub async fn open(settings: CloudSettings) -> Result<Arc<Self>, SimError> {
         let CloudSettings {
             directory,
             admin_keys,
             faults,
         } = settings;
-        faults.check()?;
         let (store, records) = blocking(move || {
             let store = Store::open(&directory, admin_keys)?;
             let records = store.load()?;
@@ -59,17 +53,16 @@ impl Cloud {
         for record in records {
             let name = record.machine.name.clone();
             let started = if record.is_dead() {
-                Ok(Server::dead(record, faults.clone()))
+                Ok(MachineState::new(record, None, faults.clone()))
             } else {
-                record
-                    .listen()
-                    .and_then(|listener| Server::start(record, listener, faults.clone()))
+                let socket = record.listen();
+                socket.map(|socket| machine::start(record, socket, faults.clone()))
             };
             match started {
-                Ok(server) => machines.insert(name, Arc::new(server)),
+                Ok(machine) => machines.insert(name, machine),
                 Err(error) => {
-                    for server in machines.values() {
-                        server.stop().await;
+                    for machine in machines.values() {
+                        machine.stop().await;
                     }
                     return Err(error);
                 }
@@ -77,52 +70,33 @@ impl Cloud {
         }
         tracing::debug!(machines = machines.len(), "simulated machines are on");
         Ok(Arc::new(Self {
-            store: Arc::new(tokio::sync::Mutex::new(Some(Arc::new(store)))),
-            machines: Arc::new(Mutex::new(machines)),
-            changes: TaskTracker::new(),
+            store: tokio::sync::Mutex::new(Some(Arc::new(store))),
+            machines: Mutex::new(machines),
             faults,
         }))
     }
 
-    /// Makes a machine and turns it on, or finds the one that already has this name.
+    /// Makes a machine and turns it on, or finds the machine that already has this name.
     ///
-    /// When the caller gives up waiting, the machine is made all the same.
+    /// The machine is made even if the caller is cancelled.
     ///
     /// # Errors
-    /// When the name is no machine's name, the host refuses, or [`Faults`] say so.
-    pub async fn create_machine(&self, name: &str) -> Result<Machine, SimError> {
-        tokio::time::sleep(self.faults.create_delay).await;
-        if happens(self.faults.create_failure_rate) {
-            return Err(SimError::Simulated {
-                name: name.to_owned(),
-                what: "creation",
-            });
-        }
-        let store = Arc::clone(&self.store);
-        let machines = Arc::clone(&self.machines);
-        let faults = self.faults.clone();
+    /// The name is not a machine's name, or the host refuses.
+    pub async fn create_machine(self: &Arc<Self>, name: &str) -> Result<Machine, SimError> {
+        let cloud = Arc::clone(self);
         let name = name.to_owned();
-        self.carry_out(async move {
+        complete(async move {
             let started = Instant::now();
-            let guard = store.lock().await;
+            let guard = cloud.store.lock().await;
             let store = Arc::clone(guard.as_ref().ok_or(SimError::Down)?);
-            let taken = {
-                let machines = lock(&machines);
-                if let Some(server) = machines.get(&name) {
-                    return Ok(server.record().machine.clone());
-                }
-                machines
-                    .values()
-                    .map(|server| server.record().machine.ipaddr)
-                    .collect()
-            };
-            let (record, listener) = {
-                let name = name.clone();
-                blocking(move || store.create(&name, &taken)).await?
-            };
+            if let Some(existing) = cloud.lock().get(&name) {
+                return Ok(existing.record.machine.clone());
+            }
+            let taken = cloud.machines().iter().map(|machine| machine.ipaddr).collect();
+            let (record, socket) = blocking(move || store.create(&name, &taken)).await?;
             let machine = record.machine.clone();
-            let server = Arc::new(Server::start(record, listener, faults)?);
-            lock(&machines).insert(name, server);
+            let state = machine::start(record, socket, cloud.faults.clone());
+            cloud.lock().insert(machine.name.clone(), state);
             tracing::debug!(machine = %machine.name, address = %machine.ipaddr, port = machine.ssh_port,
                 duration_ms = started.elapsed().as_millis(), "made a simulated machine");
             Ok(machine)
@@ -130,79 +104,70 @@ impl Cloud {
         .await
     }
 
-    /// Turns a machine off and removes it with all its files. That there is none is no error.
+    /// Turns a machine off and removes it with all its files. A missing machine is not an error.
+    ///
+    /// The machine is removed even if the caller is cancelled.
     ///
     /// # Errors
-    /// When its directory cannot be removed, or [`Faults`] say so. It may then be tried again.
-    pub async fn destroy_machine(&self, name: &str) -> Result<(), SimError> {
-        tokio::time::sleep(self.faults.destroy_delay).await;
-        if happens(self.faults.destroy_failure_rate) {
-            return Err(SimError::Simulated {
-                name: name.to_owned(),
-                what: "destruction",
-            });
-        }
-        let store = Arc::clone(&self.store);
-        let machines = Arc::clone(&self.machines);
+    /// Its directory cannot be removed. The caller can retry.
+    pub async fn destroy_machine(self: &Arc<Self>, name: &str) -> Result<(), SimError> {
+        let cloud = Arc::clone(self);
         let name = name.to_owned();
-        self.carry_out(async move {
-            let guard = store.lock().await;
+        complete(async move {
+            let guard = cloud.store.lock().await;
             let store = Arc::clone(guard.as_ref().ok_or(SimError::Down)?);
-            let server = lock(&machines).get(&name).cloned();
-            if let Some(server) = server {
-                server.stop().await;
-                let directory = server.record().directory.clone();
-                let name = name.clone();
-                blocking(move || {
-                    kill_processes(&[directory]);
-                    store.remove(&name)
-                })
-                .await?;
-            }
-            // Only now, so that a removal that failed is tried again when asked for again.
-            lock(&machines).remove(&name);
+            let Some(machine) = cloud.lock().get(&name).cloned() else {
+                return Ok(());
+            };
+            machine.stop().await;
+            let directory = machine.record.directory.clone();
+            let removed = name.clone();
+            blocking(move || {
+                kill_processes(&[directory]);
+                store.remove(&removed)
+            })
+            .await?;
+            // Not before, so that a removal that failed can be retried.
+            cloud.lock().remove(&name);
             Ok(())
         })
         .await
     }
 
-    /// The machines that exist, by name, also those that have died.
+    /// Returns the machines that exist, by name, also those that have died.
     pub fn machines(&self) -> Vec<Machine> {
-        lock(&self.machines)
+        self.lock()
             .values()
-            .map(|server| server.record().machine.clone())
+            .map(|machine| machine.record.machine.clone())
             .collect()
     }
 
-    /// Makes a machine misbehave, or behave again. It does when this returns; what is already
-    /// connected stays so. A machine that has died stays dead.
+    /// Sets or ends a machine's fault. It has taken effect when this returns; open connections
+    /// stay open. A machine that has died stays dead.
     ///
     /// # Errors
-    /// When there is no such machine, or its port was taken while it refused connections.
+    /// There is no such machine, or its port was taken while it refused connections.
     pub fn set_fault(&self, name: &str, fault: Option<Fault>) -> Result<(), SimError> {
-        let server = lock(&self.machines)
-            .get(name)
-            .cloned()
-            .ok_or_else(|| SimError::Unknown(name.to_owned()))?;
-        server.set_fault(fault)
+        let machine = self.lock().get(name).cloned();
+        machine
+            .ok_or_else(|| SimError::Unknown(name.to_owned()))?
+            .set_fault(fault)
     }
 
-    /// The directory that is the home of a machine's root, for tests and diagnosis.
+    /// Returns the home directory of a machine's root, for tests and diagnosis.
     pub fn home_of(&self, name: &str) -> Option<PathBuf> {
-        lock(&self.machines)
-            .get(name)
-            .map(|server| server.record().home())
+        self.lock().get(name).map(|machine| machine.record.home())
     }
 
-    /// Turns all machines off: connections are cut, commands killed. Their directories stay.
+    /// Turns all machines off: closes connections and kills commands. Their directories stay.
     pub async fn shutdown(&self) {
         let mut store = self.store.lock().await;
-        let servers: Vec<_> = lock(&self.machines).values().cloned().collect();
+        let machines: Vec<_> = self.lock().values().cloned().collect();
         let mut stopping = tokio::task::JoinSet::new();
         let mut directories = Vec::new();
-        for server in servers {
-            directories.push(server.record().directory.clone());
-            stopping.spawn(async move { server.stop().await });
+        for machine in machines {
+            directories.push(machine.record.directory.clone());
+            stopping.spawn(async move { machine.stop().await });
         }
         stopping.join_all().await;
         let killed = blocking(move || {
@@ -212,25 +177,21 @@ impl Cloud {
         if let Err(error) = killed.await {
             tracing::warn!(%error, "cannot end the simulated machines' processes");
         }
-        lock(&self.machines).clear();
-        // The lock on the directory goes with the store.
+        self.lock().clear();
+        // This releases the lock on the directory.
         *store = None;
     }
 
-    /// Runs a change to its end, whatever becomes of the caller: a machine is never half made.
-    async fn carry_out<T: Send + 'static>(
-        &self,
-        change: impl Future<Output = Result<T, SimError>> + Send + 'static,
-    ) -> Result<T, SimError> {
-        self.changes
-            .spawn(change)
-            .await
-            .unwrap_or(Err(SimError::Down))
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<MachineState>>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Runs a change to its end even if the caller is cancelled: a machine is never half made.
+async fn complete<T: Send + 'static>(
+    change: impl Future<Output = Result<T, SimError>> + Send + 'static,
+) -> Result<T, SimError> {
+    tokio::spawn(change).await.unwrap_or(Err(SimError::Down))
 }
 
 async fn blocking<T: Send + 'static>(

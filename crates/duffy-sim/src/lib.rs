@@ -1,12 +1,12 @@
 //! Simulated nodes with an SSH server each, and faults.
 //!
 //! A [`Cloud`] is a set of machines that exist only as directories below one directory of the host.
-//! Each machine has a loopback address of its own, an SSH server of its own with a host key of its
-//! own, and runs the commands it is given with the machine's `root/` as home and working directory.
+//! Each machine has its own loopback address, its own SSH server and its own host key. It runs
+//! commands with its `root/` as home and working directory.
 //!
 //! A machine is not a jail: its commands run on the host, as the user that runs this process, and see
-//! the host's files. `~` and `$HOME` are the machine's, `~root` and `/root` are the host's; so
-//! whatever manages simulated machines must say `~` or `$HOME`.
+//! the host's files. `~` and `$HOME` are the machine's, `~root` and `/root` are the host's. Programs
+//! that manage simulated machines must use `~` or `$HOME`.
 
 mod cloud;
 mod error;

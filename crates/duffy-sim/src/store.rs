@@ -1,46 +1,48 @@
-//! Machines as directories: names, addresses, keys, and what survives a restart.
+//! Machines as directories: their names, addresses and keys, which survive a restart.
 //!
 //! ```text
 //! <directory>/lock               held while a process serves the machines
-//! <directory>/next-address       where to look for the next free address
+//! <directory>/next-address       where the search for a free address begins
 //! <directory>/<name>/machine.json
-//! <directory>/<name>/host_key    the SSH server's, private
-//! <directory>/<name>/dead        there when the machine has died
-//! <directory>/<name>/root/       home of the machine's root
+//! <directory>/<name>/host_key    the SSH server's private key
+//! <directory>/<name>/dead        exists if the machine has died
+//! <directory>/<name>/root/       home directory of the machine's root
 //! ```
 
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{Algorithm, PrivateKey};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
 
 use crate::SimError;
 
-/// Machines listen here where they can; elsewhere on a port that the system picks.
+/// Machines listen on this port if it is free, otherwise on a port that the system chooses.
 const USUAL_PORT: u16 = 2222;
-/// Machines have the addresses from 127.64.0.0 to 127.127.255.255: few others use them.
+/// Machines have addresses from 127.64.0.0 to 127.127.255.255, which few other programs use.
 const FIRST_ADDRESS: u32 = 0x7f40_0000;
 const ADDRESSES: u32 = 0x0040_0000;
-/// Half-made and half-removed machines begin with this; no machine's name does.
+/// Names of half-made and half-removed machines begin with this; no machine's name does.
 const SCRATCH_PREFIX: &str = ".scratch-";
 
-/// A machine that exists, and how to reach it.
+/// A machine, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// Its name, as given at creation.
     pub name: String,
-    /// Its address: no two machines of a cloud share one.
+    /// Its address, unique in its cloud.
     pub ipaddr: IpAddr,
     /// The port of its SSH server.
     pub ssh_port: u16,
-    /// The public host key of its SSH server, as one line in OpenSSH's form.
+    /// The public host key of its SSH server, as one line in OpenSSH's format.
     pub host_key: String,
 }
 
@@ -66,12 +68,12 @@ impl Record {
         self.directory.join("dead").exists()
     }
 
-    /// Notes that the machine has died.
+    /// Records that the machine has died.
     pub fn mark_dead(&self) -> Result<(), SimError> {
         write_private(&self.directory.join("dead"), b"")
     }
 
-    /// Listens on the machine's address, without waiting for connections to end that it had before.
+    /// Listens on the machine's address, even if earlier connections have not ended. Must be called on a Tokio runtime.
     pub fn listen(&self) -> Result<TcpListener, SimError> {
         listen(self.address()).map_err(|source| SimError::Listen {
             name: self.machine.name.clone(),
@@ -81,19 +83,18 @@ impl Record {
     }
 }
 
-/// What is kept of a machine in `machine.json`.
-#[derive(Serialize, Deserialize)]
+/// The content of `machine.json`.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description {
     ipaddr: IpAddr,
     ssh_port: u16,
 }
 
-/// The names of the machines that are kept in a directory, whether a process serves it or not. None where there is no
-/// such directory.
+/// Returns the names of the machines in a directory, whether a process serves it or not; none if the directory is missing.
 ///
 /// # Errors
-/// When it cannot be read.
+/// The directory cannot be read.
 pub fn list_machines(directory: &Path) -> Result<Vec<String>, SimError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -112,7 +113,7 @@ pub fn list_machines(directory: &Path) -> Result<Vec<String>, SimError> {
 pub(crate) struct Store {
     directory: PathBuf,
     admin_keys: Vec<String>,
-    /// Locked as long as the store lives.
+    /// Locked until the store is dropped.
     _lock: File,
 }
 
@@ -142,44 +143,39 @@ impl Store {
 
     /// Reads the machines that exist, and removes what a killed process left half done.
     pub fn load(&self) -> Result<Vec<Record>, SimError> {
-        let mut records = Vec::new();
         let entries =
             fs::read_dir(&self.directory).map_err(SimError::file("read", &self.directory))?;
         for entry in entries {
             let entry = entry.map_err(SimError::file("read", &self.directory))?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            if name.starts_with(SCRATCH_PREFIX) {
+            let name = entry.file_name();
+            if name
+                .as_encoded_bytes()
+                .starts_with(SCRATCH_PREFIX.as_bytes())
+            {
                 remove_tree(&entry.path())?;
-            } else if check_name(&name).is_ok() && entry.path().join("machine.json").exists() {
-                records.push(self.read(&name)?);
             }
         }
-        Ok(records)
+        let names = list_machines(&self.directory)?;
+        names.iter().map(|name| self.read(name)).collect()
     }
 
     fn read(&self, name: &str) -> Result<Record, SimError> {
         let directory = self.directory.join(name);
         let path = directory.join("machine.json");
         let text = fs::read_to_string(&path).map_err(SimError::file("read", &path))?;
-        let description: Description =
-            serde_json::from_str(&text).map_err(|error| SimError::Damaged {
-                path,
-                reason: error.to_string(),
-            })?;
+        let Description { ipaddr, ssh_port } =
+            serde_json::from_str(&text).map_err(|error| SimError::damaged(path, &error))?;
         let path = directory.join("host_key");
         let text = fs::read_to_string(&path).map_err(SimError::file("read", &path))?;
-        let host_key = PrivateKey::from_openssh(&text).map_err(|error| SimError::Damaged {
-            path,
-            reason: error.to_string(),
-        })?;
-        record(name, directory, &description, host_key)
+        let host_key =
+            PrivateKey::from_openssh(&text).map_err(|error| SimError::damaged(path, &error))?;
+        let address = SocketAddr::new(ipaddr, ssh_port);
+        record(name, directory, address, host_key)
     }
 
     /// Makes a machine on a free address, with Duffy's own keys in its `authorized_keys`.
     ///
-    /// The listener is the one that proved the address to be free.
+    /// Returns the socket that it is bound to, too. Must be called on a Tokio runtime.
     pub fn create(
         &self,
         name: &str,
@@ -189,12 +185,8 @@ impl Store {
         let (listener, address) = self.take_address(name, taken)?;
         let host_key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)
             .map_err(|error| SimError::Key(error.to_string()))?;
-        let description = Description {
-            ipaddr: address.ip(),
-            ssh_port: address.port(),
-        };
 
-        // Made aside and renamed, so that a machine is there whole or not at all.
+        // Made elsewhere and renamed, so that a machine exists completely or not at all.
         let scratch = self.scratch();
         let ssh = scratch.join("root/.ssh");
         fs::create_dir_all(&ssh).map_err(SimError::file("make directory", &ssh))?;
@@ -212,27 +204,23 @@ impl Store {
             .to_openssh(LineEnding::LF)
             .map_err(|error| SimError::Key(error.to_string()))?;
         write_private(&scratch.join("host_key"), text.as_bytes())?;
-        let path = scratch.join("machine.json");
-        let text = serde_json::to_string(&description).map_err(|error| SimError::Damaged {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        write_private(&path, text.as_bytes())?;
+        let description = json!({"ipaddr": address.ip(), "ssh_port": address.port()});
+        write_private(
+            &scratch.join("machine.json"),
+            description.to_string().as_bytes(),
+        )?;
 
         let directory = self.directory.join(name);
         if directory.exists() {
-            // Machines appear whole, so this is somebody else's.
+            // Machines are complete when they appear, so this is something else.
             remove_tree(&scratch)?;
-            return Err(SimError::Damaged {
-                path: directory,
-                reason: "is in the way and not a machine".to_owned(),
-            });
+            return Err(SimError::damaged(directory, &"exists and is not a machine"));
         }
         fs::rename(&scratch, &directory).map_err(SimError::file("make", &directory))?;
-        Ok((record(name, directory, &description, host_key)?, listener))
+        Ok((record(name, directory, address, host_key)?, listener))
     }
 
-    /// Removes a machine's directory. From the first step on the machine no longer exists.
+    /// Removes a machine's directory. The machine no longer exists after the first step.
     pub fn remove(&self, name: &str) -> Result<(), SimError> {
         check_name(name)?;
         let directory = self.directory.join(name);
@@ -250,9 +238,9 @@ impl Store {
             .join(format!("{SCRATCH_PREFIX}{random:016x}"))
     }
 
-    /// Finds an address that is not in use, beginning after the last one given out: a node that is
-    /// being retired may still be known by the address of a machine that is already gone. The very
-    /// first is random, so that the clouds of several processes hardly meet.
+    /// Finds a free address. The search begins after the last assigned address, because a node that is
+    /// being retired may still have the address of a machine that is already gone. The very first
+    /// address is random, so that the clouds of several processes rarely collide.
     fn take_address(
         &self,
         name: &str,
@@ -287,15 +275,15 @@ impl Store {
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
+    let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    Ok(listener)
+    TcpListener::from_std(listener)
 }
 
 fn record(
     name: &str,
     directory: PathBuf,
-    description: &Description,
+    address: SocketAddr,
     host_key: PrivateKey,
 ) -> Result<Record, SimError> {
     let public = host_key
@@ -305,8 +293,8 @@ fn record(
     Ok(Record {
         machine: Machine {
             name: name.to_owned(),
-            ipaddr: description.ipaddr,
-            ssh_port: description.ssh_port,
+            ipaddr: address.ip(),
+            ssh_port: address.port(),
             host_key: public.trim().to_owned(),
         },
         directory,
@@ -314,7 +302,7 @@ fn record(
     })
 }
 
-/// A machine's name is a directory's name and a host's name, and must stay inside the cloud.
+/// Checks a machine's name: it is a host name and the name of a directory, which must be inside the cloud.
 fn check_name(name: &str) -> Result<(), SimError> {
     let good = (1..=128).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -337,7 +325,7 @@ fn write_private(path: &Path, content: &[u8]) -> Result<(), SimError> {
         .map_err(SimError::file("write", path))
 }
 
-/// Removes a tree in which the machine's user may have taken all permissions from directories.
+/// Removes a directory tree, even if the machine's user has removed the permissions of directories.
 fn remove_tree(path: &Path) -> Result<(), SimError> {
     if fs::remove_dir_all(path).is_ok() {
         return Ok(());
@@ -347,7 +335,7 @@ fn remove_tree(path: &Path) -> Result<(), SimError> {
 }
 
 fn open_directories(path: &Path) {
-    // What cannot be opened shows up as an error of the removal.
+    // A directory that cannot be changed causes an error of the removal.
     let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -382,8 +370,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_a_killed_process_left_is_removed_and_strangers_are_kept() {
+    #[tokio::test]
+    async fn what_a_killed_process_left_is_removed_and_strangers_are_kept() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Vec::new()).unwrap();
         store.create("one", &HashSet::new()).unwrap();
@@ -398,8 +386,8 @@ mod tests {
         assert!(directory.path().join("stranger").exists());
     }
 
-    #[test]
-    fn addresses_are_not_given_out_again_at_once() {
+    #[tokio::test]
+    async fn addresses_are_not_given_out_again_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Vec::new()).unwrap();
         let (first, _) = store.create("one", &HashSet::new()).unwrap();
@@ -417,8 +405,8 @@ mod tests {
         assert!(matches!(second, Err(SimError::InUse(_))), "{second:?}");
     }
 
-    #[test]
-    fn a_damaged_machine_is_named() {
+    #[tokio::test]
+    async fn a_damaged_machine_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Vec::new()).unwrap();
         let (record, _) = store.create("one", &HashSet::new()).unwrap();

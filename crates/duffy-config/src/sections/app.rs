@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{LogLevel, TrustedProxies, accept_python_logging, accept_retries, decode_port};
-use crate::decode::{Cursor, Report};
+use super::{LogLevel, TrustedProxies, accept_python_logging, accept_retries};
+use crate::decode::Cursor;
 
-/// The `app` section.
+/// The `app` section. All fields after `port` are additions to the original.
 #[derive(Debug, Clone)]
 pub struct App {
     /// How much is logged; `None` leaves it to the command line.
@@ -14,11 +14,11 @@ pub struct App {
     pub host: String,
     /// Port to listen on.
     pub port: u16,
-    /// Most connections at one time. An addition to the original.
+    /// Maximum number of connections at a time.
     pub max_connections: usize,
-    /// How long a client may take to send a request's header. An addition to the original.
+    /// How long a client may take to send a request's header.
     pub header_timeout: Duration,
-    /// Proxies that are believed when they say for whom they ask. An addition to the original.
+    /// Proxies whose statements about a client's address are trusted.
     pub trusted_proxies: TrustedProxies,
 }
 
@@ -36,38 +36,27 @@ impl Default for App {
 }
 
 impl App {
-    pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        let known = &[
-            "loglevel",
-            "host",
-            "port",
-            "logging",
-            "retries",
-            "max-connections",
-            "header-timeout",
-            "trusted-proxies",
-        ];
-        let fields = cursor.fields(report, known)?;
+    pub(crate) fn decode(cursor: &Cursor<'_>) -> Option<Self> {
         let default = Self::default();
-        let loglevel = fields.read(report, "loglevel", LogLevel::decode);
-        let host = fields.read(report, "host", Cursor::owned_text);
-        let port = fields.read(report, "port", decode_port);
-        fields.read(report, "logging", accept_python_logging);
-        fields.read(report, "retries", accept_retries);
-        let most = fields.read(report, "max-connections", |at, report| {
-            at.integer(report, 1..=1_000_000)
-        });
-        let header_timeout = fields.read(report, "header-timeout", |at, report| {
-            at.duration(report, Duration::from_millis(100))
-        });
-        let proxies = fields.read(report, "trusted-proxies", TrustedProxies::decode);
-        Some(Self {
-            loglevel,
-            host: host.unwrap_or(default.host),
-            port: port.unwrap_or(default.port),
-            max_connections: most.map_or(default.max_connections, |most| most as usize),
-            header_timeout: header_timeout.unwrap_or(default.header_timeout),
-            trusted_proxies: proxies.unwrap_or_default(),
+        cursor.section(|fields| {
+            fields.read("logging", accept_python_logging);
+            fields.read("retries", accept_retries);
+            Some(Self {
+                loglevel: fields.read("loglevel", LogLevel::decode),
+                host: fields.read_or("host", default.host, Cursor::owned_text),
+                port: fields.read_or("port", default.port, Cursor::port),
+                max_connections: fields.read_or("max-connections", default.max_connections, |at| {
+                    at.integer(1..=1_000_000)
+                }),
+                header_timeout: fields.read_or("header-timeout", default.header_timeout, |at| {
+                    at.duration(Duration::from_millis(100))
+                }),
+                trusted_proxies: fields.read_or(
+                    "trusted-proxies",
+                    default.trusted_proxies,
+                    TrustedProxies::decode,
+                ),
+            })
         })
     }
 }

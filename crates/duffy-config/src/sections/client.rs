@@ -2,8 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::decode_http_url;
-use crate::decode::{Cursor, Report};
+use crate::decode::Cursor;
 
 /// The `client` section.
 #[derive(Debug, Clone)]
@@ -17,29 +16,28 @@ pub struct Client {
 }
 
 impl Client {
-    pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        let fields = cursor.fields(report, &["url", "auth"])?;
-        let url = fields.read_required(report, "url", decode_http_url);
-        let auth = fields.read_required(report, "auth", |auth, report| {
-            auth.fields(report, &["name", "key"])
-        })?;
-        let name = auth.read_required(report, "name", Cursor::owned_text);
-        let key = auth.read_required(report, "key", decode_key);
-        Some(Self {
-            url: url?,
-            auth_name: name?,
-            auth_key: key?,
+    pub(crate) fn decode(cursor: &Cursor<'_>) -> Option<Self> {
+        cursor.section(|fields| {
+            let url = fields.read_required("url", Cursor::http_url);
+            let auth = fields.require("auth")?;
+            auth.section(|auth| {
+                let name = auth.read_required("name", Cursor::owned_text);
+                let key = auth.read_required("key", decode_key);
+                Some(Self {
+                    url: url?,
+                    auth_name: name?,
+                    auth_key: key?,
+                })
+            })
         })
     }
 }
 
-fn decode_key(cursor: &Cursor<'_>, report: &mut Report) -> Option<SecretString> {
-    let text = cursor.text(report)?;
+fn decode_key(cursor: &Cursor<'_>) -> Option<SecretString> {
+    let text = cursor.text()?;
     if uuid::Uuid::try_parse(text).is_err() {
-        return cursor.refuse(
-            report,
-            "must be an API key, a UUID such as 00000000-0000-4000-8000-000000000000",
-        );
+        return cursor
+            .refuse("must be an API key, a UUID such as 00000000-0000-4000-8000-000000000000");
     }
     Some(SecretString::from(text))
 }

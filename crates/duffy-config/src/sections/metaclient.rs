@@ -1,39 +1,37 @@
-//! `metaclient`: the old API, for clients that know no other.
+//! `metaclient`: the old API.
 
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use super::{
-    LogLevel, TrustedProxies, accept_python_logging, decode_http_url, decode_port, decode_template,
-};
-use crate::decode::{Cursor, Report};
-use crate::pattern::{Pattern, PatternError};
+use super::{LogLevel, TrustedProxies, accept_python_logging};
+use crate::decode::Cursor;
+use crate::pattern::Pattern;
 use crate::template::{self, TemplateError};
 
-/// The `metaclient` section.
+/// The `metaclient` section. The last two fields are additions to the original.
 #[derive(Debug, Clone)]
 pub struct Metaclient {
     /// Address to listen on.
     pub host: String,
     /// Port to listen on.
     pub port: u16,
-    /// Base URL of the web API, as written, without `/api/v1`; [`Metaclient::DEFAULT_DEST`] holds where it is absent.
+    /// Base URL of the web API, as written, without `/api/v1`; [`Metaclient::DEFAULT_DEST`] if it is absent.
     pub dest: Option<String>,
     /// How much is logged; `None` leaves it to the command line.
     pub loglevel: Option<LogLevel>,
-    /// API keys and the names of the tenants they belong to.
+    /// API keys, each with its tenant's name.
     pub usermap: Vec<(SecretString, String)>,
-    /// The files in which these keys stand.
+    /// The files that contain these keys.
     pub usermap_files: Vec<PathBuf>,
-    /// Which pool a request means; the first entry that matches.
+    /// Maps requests to pools; the first entry that matches is used.
     pub poolmap: Vec<PoolMap>,
-    /// Template of the host name that clients get to see; `hostname` is the real one.
+    /// Template of the host name in replies; `hostname` is the real name.
     pub mangle_hostname: Option<String>,
-    /// Whether the old API is not served while others can read a file with its keys. An addition.
+    /// Whether the old API refuses to start if other users can read a file with its keys.
     pub strict_permissions: bool,
-    /// Proxies that are believed when they say for whom they ask, as in `app`. An addition.
+    /// Proxies whose statements about a client's address are trusted, as in `app`.
     pub trusted_proxies: TrustedProxies,
 }
 
@@ -42,24 +40,24 @@ pub struct Metaclient {
 pub struct PoolMap {
     /// Template of the pool's name, with `ver`, `arch` and `flavor`.
     pub pool: String,
-    /// Which versions; any when absent.
+    /// Which versions; any if absent.
     pub ver: Option<Selector>,
-    /// Which architectures; any when absent.
+    /// Which architectures; any if absent.
     pub arch: Option<Selector>,
-    /// Which flavors; any when absent.
+    /// Which flavors; any if absent.
     pub flavor: Option<Selector>,
 }
 
-/// Which values of one kind an entry is for.
+/// The values of one kind that an entry matches.
 #[derive(Debug, Clone)]
 pub enum Selector {
-    /// This one.
+    /// This value.
     Text(String),
-    /// Those that a regular expression of Python's matches: text between `^` and `$`.
+    /// The values that a regular expression of Python's matches: text between `^` and `$`.
     Pattern(Pattern),
 }
 
-/// What a client of the old API asks for.
+/// A request of a client of the old API.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PoolRequest<'a> {
     /// Version of the operating system.
@@ -71,10 +69,10 @@ pub struct PoolRequest<'a> {
 }
 
 impl Metaclient {
-    /// Where the web API is when nothing else is said.
+    /// The default of `dest`.
     pub const DEFAULT_DEST: &'static str = "http://127.0.0.1:8080";
 
-    /// The tenant that an API key belongs to.
+    /// Returns the tenant that an API key belongs to.
     pub fn user_of(&self, key: &str) -> Option<&str> {
         self.usermap
             .iter()
@@ -82,10 +80,10 @@ impl Metaclient {
             .map(|(_, user)| user.as_str())
     }
 
-    /// The name of the pool that a request means: of the first entry that is for it.
+    /// Returns the name of the pool for a request, from the first entry that matches.
     ///
     /// # Errors
-    /// That entry's template cannot be rendered with what was asked for.
+    /// That entry's template cannot be rendered with the request's values.
     pub fn pool_for(&self, request: &PoolRequest<'_>) -> Result<Option<String>, TemplateError> {
         let entry = self.poolmap.iter().find(|entry| entry.selects(request));
         entry
@@ -93,7 +91,7 @@ impl Metaclient {
             .transpose()
     }
 
-    /// A node's host name as clients get to see it; none stays none unless there is a template.
+    /// Returns a node's host name as replies show it. A missing name stays missing unless there is a template.
     ///
     /// # Errors
     /// The template cannot be rendered with this name.
@@ -107,54 +105,39 @@ impl Metaclient {
         template::render(template, &values).map(Some)
     }
 
-    pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        let known = &[
-            "host",
-            "port",
-            "dest",
-            "loglevel",
-            "logging",
-            "usermap",
-            "poolmap",
-            "mangle_hostname",
-            "strict-permissions",
-            "trusted-proxies",
-        ];
-        let fields = cursor.fields(report, known)?;
-        let host = fields.read(report, "host", Cursor::owned_text);
-        let port = fields.read(report, "port", decode_port);
-        let dest = fields.read(report, "dest", decode_http_url);
-        let loglevel = fields.read(report, "loglevel", LogLevel::decode);
-        fields.read(report, "logging", accept_python_logging);
-        let mangle_hostname = fields.read(report, "mangle_hostname", decode_template);
-        let strict = fields.read(report, "strict-permissions", Cursor::boolean);
-        let proxies = fields.read(report, "trusted-proxies", TrustedProxies::decode);
-        let usermap = fields.read_required(report, "usermap", decode_usermap);
-        let (usermap, usermap_files) = usermap.unzip();
-        let poolmap = fields.read_required(report, "poolmap", Cursor::items);
-        let poolmap = poolmap.map(|items| {
-            items
-                .iter()
-                .filter_map(|at| PoolMap::decode(at, report))
-                .collect()
-        });
-        Some(Self {
-            host: host.unwrap_or_else(|| "127.0.0.1".into()),
-            port: port.unwrap_or(9090),
-            dest,
-            loglevel,
-            usermap: usermap?,
-            usermap_files: usermap_files?,
-            poolmap: poolmap?,
-            mangle_hostname,
-            strict_permissions: strict.unwrap_or(false),
-            trusted_proxies: proxies.unwrap_or_default(),
+    pub(crate) fn decode(cursor: &Cursor<'_>) -> Option<Self> {
+        cursor.section(|fields| {
+            let host = fields.read_or("host", "127.0.0.1".into(), Cursor::owned_text);
+            let port = fields.read_or("port", 9090, Cursor::port);
+            let dest = fields.read("dest", Cursor::http_url);
+            let loglevel = fields.read("loglevel", LogLevel::decode);
+            fields.read("logging", accept_python_logging);
+            let mangle_hostname = fields.read("mangle_hostname", Cursor::template);
+            let strict_permissions = fields.read_or("strict-permissions", false, Cursor::boolean);
+            let proxies = fields.read("trusted-proxies", TrustedProxies::decode);
+            let usermap = fields.read_required("usermap", decode_usermap);
+            let poolmap = fields.read_required("poolmap", |at| {
+                Some(at.items()?.iter().filter_map(PoolMap::decode).collect())
+            });
+            let (usermap, usermap_files) = usermap?;
+            Some(Self {
+                host,
+                port,
+                dest,
+                loglevel,
+                usermap,
+                usermap_files,
+                poolmap: poolmap?,
+                mangle_hostname,
+                strict_permissions,
+                trusted_proxies: proxies.unwrap_or_default(),
+            })
         })
     }
 }
 
 impl PoolRequest<'_> {
-    /// For a template: what was not asked for is not defined.
+    /// Returns the variables for a template. Values that the request lacks are not defined.
     fn values(&self) -> Map<String, Value> {
         let all = [
             ("ver", self.ver),
@@ -168,38 +151,36 @@ impl PoolRequest<'_> {
 }
 
 impl PoolMap {
-    /// Whether this entry is for the request. An entry without a pool's name is for none.
+    /// Whether this entry matches the request. An entry without a pool's name matches no request.
     pub fn selects(&self, request: &PoolRequest<'_>) -> bool {
-        let fits = |selector: &Option<Selector>, value: Option<&str>| match (selector, value) {
+        let matches = |selector: &Option<Selector>, value: Option<&str>| match (selector, value) {
             (None, _) => true,
             (Some(_), None) => false,
             (Some(selector), Some(value)) => selector.matches(value),
         };
         !self.pool.is_empty()
-            && fits(&self.ver, request.ver)
-            && fits(&self.arch, request.arch)
-            && fits(&self.flavor, request.flavor)
+            && matches(&self.ver, request.ver)
+            && matches(&self.arch, request.arch)
+            && matches(&self.flavor, request.flavor)
     }
 
-    fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        let fields = cursor.fields(report, &["pool", "ver", "arch", "flavor"])?;
-        let pool = fields.read_required(report, "pool", decode_template);
-        let ver = fields.read(report, "ver", Selector::decode);
-        let arch = fields.read(report, "arch", Selector::decode);
-        let flavor = fields.read(report, "flavor", Selector::decode);
-        Some(Self {
-            pool: pool?,
-            ver,
-            arch,
-            flavor,
+    fn decode(cursor: &Cursor<'_>) -> Option<Self> {
+        cursor.section(|fields| {
+            let pool = fields.read_required("pool", Cursor::template);
+            Some(Self {
+                ver: fields.read("ver", Selector::decode),
+                arch: fields.read("arch", Selector::decode),
+                flavor: fields.read("flavor", Selector::decode),
+                pool: pool?,
+            })
         })
     }
 }
 
 impl Selector {
-    /// Empty text selects everything, as does no selector at all.
-    fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        let text = cursor.text(report)?;
+    /// Empty text matches any value, as does a missing selector.
+    fn decode(cursor: &Cursor<'_>) -> Option<Self> {
+        let text = cursor.text()?;
         if text.is_empty() {
             return None;
         }
@@ -208,10 +189,9 @@ impl Selector {
         }
         match Pattern::parse(text) {
             Ok(pattern) => Some(Self::Pattern(pattern)),
-            Err(PatternError(cause)) => cursor.refuse(
-                report,
-                format!("{text:?} is no regular expression that can be used: {cause}"),
-            ),
+            Err(cause) => cursor.refuse(format!(
+                "{text:?} is not a supported regular expression: {cause}"
+            )),
         }
     }
 
@@ -226,16 +206,16 @@ impl Selector {
 /// Keys with the names of their tenants.
 type Users = Vec<(SecretString, String)>;
 
-fn decode_usermap(cursor: &Cursor<'_>, report: &mut Report) -> Option<(Users, Vec<PathBuf>)> {
+fn decode_usermap(cursor: &Cursor<'_>) -> Option<(Users, Vec<PathBuf>)> {
     let (mut users, mut files) = (Vec::new(), Vec::new());
-    for (index, (key, mut user)) in cursor.entries(report)?.into_iter().enumerate() {
-        // The keys are secrets and must not get into messages.
+    for (index, (key, mut user)) in cursor.entries()?.into_iter().enumerate() {
+        // Messages must not contain the keys, which are secrets.
         user.path = format!("{}[{index}]", cursor.path);
         let file = PathBuf::from(&*user.mark.file);
         if !files.contains(&file) {
             files.push(file);
         }
-        if let Some(name) = user.owned_text(report) {
+        if let Some(name) = user.owned_text() {
             users.push((SecretString::from(key), name));
         }
     }

@@ -1,4 +1,4 @@
-//! `nodepools`: which pools there are, what they inherit, and how their nodes are made.
+//! `nodepools`: the pools, what they inherit, and how their nodes are provisioned.
 
 mod inherit;
 mod mechanism;
@@ -10,10 +10,9 @@ use serde_json::{Map as JsonMap, Value};
 
 pub use mechanism::{Ansible, Mechanism, Playbook, Simulated};
 
-use super::decode_count;
-use crate::decode::{Cursor, Fields, Report, nearest};
+use crate::decode::{Cursor, Fields, nearest};
 use crate::template::{self, Rendered, TemplateError};
-use crate::yaml::{Data, Entry, Map, map_to_json};
+use crate::yaml::{Data, Map, Node, map_to_json};
 
 /// The `nodepools` section, with inheritance resolved.
 #[derive(Debug, Clone)]
@@ -22,43 +21,43 @@ pub struct NodePools {
     abstract_names: IndexSet<String>,
 }
 
-/// A pool that has nodes, with all that it inherits.
+/// A pool that has nodes, with all inherited settings.
 #[derive(Clone)]
 pub struct Pool {
     /// Its name.
     pub name: String,
-    /// How many ready nodes it is kept at; `None` if it is not filled.
+    /// How many nodes are kept ready; `None` if the pool is not filled.
     pub fill_level: Option<u32>,
-    /// Whether its nodes are provisioned one by one at the same time, rather than as one batch.
+    /// Whether its nodes are provisioned individually in parallel, not as one batch.
     pub run_parallel: bool,
-    /// What an unused node's data must say to be used again here; `None` if nodes are not reused.
+    /// Values that an unused node's data must have to be used in this pool; `None` if nodes are not reused.
     pub reuse_nodes: Option<IndexMap<String, ReuseValue>>,
-    /// How its nodes are made and done away with.
+    /// How its nodes are provisioned and deprovisioned.
     pub mechanism: Mechanism,
-    /// All of the pool as templates see it, with its name and with keys that Duffy does not know.
+    /// The variables for templates: all keys of the pool, also unknown ones, and its name.
     pub vars: JsonMap<String, Value>,
 }
 
-/// What a field of a node's data must be.
+/// A required value in a node's data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReuseValue {
     /// This number.
     Number(i64),
-    /// What this template gives.
+    /// The text that this template renders to.
     Template(String),
 }
 
-/// Variables whose templates are rendered, by name.
+/// Variables with rendered templates, by name.
 pub type RenderedVars = IndexMap<String, RenderedVar>;
 
-/// A variable whose templates are rendered.
+/// A variable with rendered templates.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RenderedVar {
-    /// What a template gave.
+    /// A rendered template.
     Text(Rendered),
-    /// A mapping with more of them.
+    /// A mapping of more variables.
     Mapping(RenderedVars),
-    /// A number, a list or the like, as it stands in the configuration.
+    /// Any other value, as configured.
     Plain(Value),
 }
 
@@ -72,50 +71,47 @@ impl fmt::Debug for Pool {
 }
 
 impl NodePools {
-    /// The pools that have nodes, in the order of the configuration.
+    /// Returns the pools that have nodes, in the order of the configuration.
     pub fn concrete(&self) -> impl Iterator<Item = &Pool> {
         self.pools.values()
     }
 
-    /// The pool of this name, if it has nodes.
+    /// Returns the pool of this name, if it has nodes.
     pub fn get(&self, name: &str) -> Option<&Pool> {
         self.pools.get(name)
     }
 
-    /// Whether this name is that of a pool that others inherit from only.
+    /// Whether this is the name of a pool from which others inherit and which has no nodes.
     pub fn is_abstract(&self, name: &str) -> bool {
         self.abstract_names.contains(name)
     }
 
-    pub(crate) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        let fields = cursor.fields(report, &["abstract", "concrete"])?;
-        let concrete = fields.read_required(report, "concrete", Cursor::entries);
-        let abstracts = fields.get("abstract").map(|at| at.entries(report));
-        let problems_before = report.problems.len();
-        let (concrete, abstracts) = (concrete?, abstracts.unwrap_or_else(|| Some(Vec::new()))?);
+    pub(crate) fn decode(cursor: &Cursor<'_>) -> Option<Self> {
+        let (abstracts, concrete) = cursor.section(|fields| {
+            let concrete = fields.read_required("concrete", Cursor::entries);
+            let abstracts = fields.get("abstract").map(|at| at.entries());
+            Some((abstracts.unwrap_or_else(|| Some(Vec::new()))?, concrete?))
+        })?;
+        let problem_count = || cursor.report.problems.borrow().len();
+        let problems_before = problem_count();
         for (_, pool) in abstracts.iter().chain(&concrete) {
-            check_pool(pool, report);
+            check_pool(pool);
         }
-        if report.problems.len() > problems_before {
+        if problem_count() > problems_before {
             return None;
         }
+        let mut lineage = inherit::Lineage::new(&abstracts, &concrete);
         let mut pools = IndexMap::new();
-        let mut lineage = inherit::Lineage::new(&abstracts, &concrete, report);
         for (name, at) in &concrete {
-            let Some(merged) = lineage.resolve(name, report) else {
-                continue;
-            };
-            if let Some(pool) = Pool::decode(name, at, &merged, report) {
-                pools.insert((*name).to_owned(), pool);
+            let merged = lineage.resolve(name);
+            if let Some(pool) = merged.and_then(|merged| Pool::decode(name, at, merged)) {
+                pools.insert(pool.name.clone(), pool);
             }
         }
-        let abstract_names = abstracts
-            .iter()
-            .map(|(name, _)| (*name).to_owned())
-            .collect();
+        let abstract_names = abstracts.iter().map(|(name, _)| (*name).to_owned());
         Some(Self {
             pools,
-            abstract_names,
+            abstract_names: abstract_names.collect(),
         })
     }
 }
@@ -128,113 +124,97 @@ const POOL_KEYS: [&str; 5] = [
     "run-parallel",
 ];
 
-/// Checks one pool by itself, as it stands in the file. Other keys than the known ones are for templates.
-fn check_pool(cursor: &Cursor<'_>, report: &mut Report) {
-    let Some(entries) = cursor.entries(report) else {
+/// Checks one pool by itself, as written in the file. Unknown keys are for templates.
+fn check_pool(cursor: &Cursor<'_>) {
+    let Some(entries) = cursor.entries() else {
         return;
     };
     for (key, at) in &entries {
         if *key == "name" {
-            at.refuse::<()>(
-                report,
-                "a pool's name is the key that it stands under; remove this",
-            );
+            at.refuse::<()>("a pool's name is the key of its mapping; remove this");
         } else if !POOL_KEYS.contains(key)
             && let Some(near) = nearest(key, &POOL_KEYS)
         {
-            at.warn(
-                report,
-                format!("this is passed on to templates only; did you mean {near}?"),
-            );
+            at.warn(format!(
+                "this is passed on to templates only; did you mean {near}?"
+            ));
         }
     }
-    if let Some(fields) = cursor.open_fields(report) {
-        decode_plain_keys(&fields, report);
-        fields.read(report, "mechanism", mechanism::check);
+    if let Some(fields) = cursor.fields() {
+        decode_plain_keys(&fields);
+        fields.read("mechanism", mechanism::check);
     }
 }
 
-struct PlainKeys {
-    fill_level: Option<u32>,
-    run_parallel: Option<bool>,
-    reuse_nodes: Option<IndexMap<String, ReuseValue>>,
+/// The fill level, whether nodes are provisioned in parallel, and the values of reusable nodes.
+type PlainKeys = (Option<u32>, Option<bool>, Option<ReuseValues>);
+type ReuseValues = IndexMap<String, ReuseValue>;
+
+fn decode_plain_keys(fields: &Fields<'_>) -> PlainKeys {
+    (
+        fields.read("fill-level", |at| at.count(1)),
+        fields.read("run-parallel", Cursor::boolean),
+        fields.read("reuse-nodes", decode_reuse),
+    )
 }
 
-fn decode_plain_keys(fields: &Fields<'_>, report: &mut Report) -> PlainKeys {
-    PlainKeys {
-        fill_level: fields.read(report, "fill-level", |at, report| {
-            decode_count(at, report, 1)
-        }),
-        run_parallel: fields.read(report, "run-parallel", Cursor::boolean),
-        reuse_nodes: fields.read(report, "reuse-nodes", decode_reuse),
-    }
-}
-
-fn decode_reuse(cursor: &Cursor<'_>, report: &mut Report) -> Option<IndexMap<String, ReuseValue>> {
+fn decode_reuse(cursor: &Cursor<'_>) -> Option<ReuseValues> {
     match &cursor.node.data {
-        Data::Bool(false) | Data::Int(0) => return None,
-        Data::Float(value) if *value == 0.0 => return None,
+        Data::Bool(false) | Data::Int(0) | Data::Float(0.0) => return None,
         Data::Map(_) => {}
         _ => {
             return cursor.refuse(
-                report,
                 "must be false, or a mapping of a node's data to values, such as arch: x86_64",
             );
         }
     }
-    let mut wanted = IndexMap::new();
-    for (key, at) in cursor.entries(report)? {
+    let mut values = IndexMap::new();
+    for (key, at) in cursor.entries()? {
         let value = if let Data::Text(text) = &at.node.data {
-            template::check(&at, text, report);
-            ReuseValue::Template(text.clone())
-        } else if let Some(number) = at
-            .as_integer()
-            .and_then(|number| i64::try_from(number).ok())
-        {
-            ReuseValue::Number(number)
+            at.check_template(text);
+            Some(ReuseValue::Template(text.clone()))
         } else {
-            at.refuse::<()>(report, "must be text or a whole number");
-            continue;
+            let number = at.as_integer().and_then(|number| number.try_into().ok());
+            number.map(ReuseValue::Number)
         };
-        wanted.insert(key.to_owned(), value);
+        let value = value.or_else(|| at.refuse("must be text or a whole number"));
+        values.extend(value.map(|value| (key.to_owned(), value)));
     }
-    // Nothing to compare means no reuse, as an empty mapping did in the original.
-    Some(wanted).filter(|wanted| !wanted.is_empty())
+    // An empty mapping means that nodes are not reused, as in the original.
+    Some(values).filter(|values| !values.is_empty())
 }
 
 impl Pool {
-    fn decode(name: &str, own: &Cursor<'_>, merged: &Map, report: &mut Report) -> Option<Self> {
-        let entry = Entry {
-            key_mark: own.mark.clone(),
-            is_text: true,
-            value: crate::yaml::Node {
-                data: Data::Map(merged.clone()),
-                mark: own.node.mark.clone(),
-            },
+    fn decode(name: &str, own: &Cursor<'_>, merged: Map) -> Option<Self> {
+        let vars = [("name".to_owned(), name.into())];
+        let vars = vars.into_iter().chain(map_to_json(&merged)).collect();
+        let node = Node {
+            data: Data::Map(merged),
+            mark: own.node.mark.clone(),
         };
-        let fields = Cursor::new(&entry, own.path.clone()).open_fields(report)?;
-        let plain = decode_plain_keys(&fields, report);
+        let cursor = Cursor {
+            node: &node,
+            ..own.clone()
+        };
+        let fields = cursor.fields()?;
+        let (fill_level, run_parallel, reuse_nodes) = decode_plain_keys(&fields);
         let Some(at) = fields.get("mechanism") else {
-            return own.refuse(report, "the key mechanism is missing here and in what this pool extends; add mechanism: {type: ansible, …}");
+            return own.refuse("the key mechanism is missing here and in what this pool extends; add mechanism: {type: ansible, …}");
         };
-        let mechanism = Mechanism::decode(&at, report)?;
-        let mut vars = JsonMap::new();
-        vars.insert("name".into(), name.into());
-        vars.extend(map_to_json(merged));
         Some(Self {
             name: name.to_owned(),
-            fill_level: plain.fill_level,
-            run_parallel: plain.run_parallel.unwrap_or(true),
-            reuse_nodes: plain.reuse_nodes,
-            mechanism,
+            fill_level,
+            run_parallel: run_parallel.unwrap_or(true),
+            reuse_nodes,
+            mechanism: Mechanism::decode(&at)?,
             vars,
         })
     }
 
-    /// What a template gives with this pool's values, of which `overrides` hides those of the same name.
+    /// Renders a template with this pool's variables. Those in `overrides` take precedence.
     ///
     /// # Errors
-    /// The template is wrong, or uses what is not there.
+    /// The template is wrong, or uses a member of an undefined variable.
     pub fn render(
         &self,
         text: &str,
@@ -243,7 +223,7 @@ impl Pool {
         template::render_layered(text, &self.vars, overrides).map(|rendered| rendered.text)
     }
 
-    /// The same for all texts in a mapping and in mappings inside it. Lists stay as they are, as in the original.
+    /// Renders all texts in a mapping and in mappings inside it. Lists stay as they are, as in the original.
     ///
     /// # Errors
     /// The first template that is wrong.

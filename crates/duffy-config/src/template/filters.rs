@@ -1,15 +1,16 @@
-//! Jinja2's filters, where the template engine has none or others.
+//! Jinja2's filters that the template engine lacks or implements differently.
 #![expect(
     clippy::needless_pass_by_value,
     reason = "the engine passes arguments by value"
 )]
 
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
-use minijinja::{Environment, Error};
+use minijinja::{Environment, Error, State};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::error::wrong;
+use super::methods;
 use super::print::print;
-use super::{methods, wrong};
 use crate::python::{float_repr, json_text};
 
 pub(super) fn add_to(environment: &mut Environment<'static>) {
@@ -33,45 +34,30 @@ fn string(value: &Value) -> String {
 }
 
 fn join(
+    state: &mut State<'_, '_>,
     value: &Value,
     joiner: Option<Value>,
     attribute: Option<Value>,
     named: Kwargs,
 ) -> Result<String, Error> {
-    let joiner = joiner
-        .or(named.get("d")?)
-        .map(|joiner| print(&joiner))
-        .unwrap_or_default();
+    let joiner = joiner.or(named.get("d")?);
     let attribute = attribute.or(named.get("attribute")?);
     named.assert_all_used()?;
-    let mut parts = Vec::new();
-    if !value.is_undefined() {
-        for item in value.try_iter()? {
-            parts.push(match &attribute {
-                Some(attribute) => print(&lookup(&item, attribute)?),
-                None => print(&item),
-            });
+    if value.is_undefined() {
+        return Ok(String::new());
+    }
+    let items = match attribute {
+        Some(attribute) => {
+            let attribute = Kwargs::from_iter([("attribute", attribute)]);
+            state.apply_filter("map", &[value.clone(), attribute.into()])?
         }
-    }
-    Ok(parts.join(&joiner))
-}
-
-/// A member of an item, or one of a member: `data.arch`, `0`.
-fn lookup(item: &Value, attribute: &Value) -> Result<Value, Error> {
-    let Some(path) = attribute.as_str() else {
-        return item.get_item(attribute);
+        None => value.clone(),
     };
-    let mut found = item.clone();
-    for part in path.split('.') {
-        found = match part.parse::<i64>() {
-            Ok(index) => found.get_item(&Value::from(index))?,
-            Err(_) => found.get_item(&Value::from(part))?,
-        };
-    }
-    Ok(found)
+    let parts: Vec<_> = items.try_iter()?.map(|item| print(&item)).collect();
+    Ok(parts.join(&joiner.as_ref().map(print).unwrap_or_default()))
 }
 
-/// A whole number of anything; what is none gives the default.
+/// Converts a value to a whole number. Returns the default if that is not possible.
 fn int(
     value: &Value,
     default: Option<Value>,
@@ -86,27 +72,19 @@ fn int(
     if !(2..=36).contains(&base) {
         return Err(wrong(format!("a base of {base} is not supported")));
     }
-    let parsed = match value.kind() {
-        ValueKind::String => {
-            let text = value.as_str().unwrap_or_default();
-            parse_int(text, base)
-                .map(Value::from)
-                .or_else(|| parse_float(text).and_then(truncated))
-        }
-        ValueKind::Number if value.is_integer() => Some(value.clone()),
-        ValueKind::Number => f64::try_from(value.clone()).ok().and_then(truncated),
-        ValueKind::Bool => Some(Value::from(i64::from(value.is_true()))),
-        _ => None,
+    if value.is_integer() {
+        return Ok(value.clone());
+    }
+    let digits = value.as_str().and_then(|text| parse_int(text, base));
+    let truncate = || {
+        let number = to_float(value)?;
+        // Larger values do not fit.
+        (number.abs() < 1e38).then_some(number.trunc() as i128)
     };
-    Ok(parsed.unwrap_or(default))
+    Ok(digits.or_else(truncate).map_or(default, Value::from))
 }
 
-fn truncated(number: f64) -> Option<Value> {
-    // Beyond this there are no exact values to give.
-    (number.abs() < 1e38).then(|| Value::from(number.trunc() as i128))
-}
-
-/// Digits with single underscores between them, a sign and a prefix that fits the base.
+/// Parses digits with single underscores between them, a sign, and the base's prefix.
 fn parse_int(text: &str, base: u32) -> Option<i128> {
     let text = text.trim().to_lowercase();
     let body = text.strip_prefix(['+', '-']).unwrap_or(&text);
@@ -116,12 +94,10 @@ fn parse_int(text: &str, base: u32) -> Option<i128> {
         16 => "0x",
         _ => "",
     };
-    let stripped = body.strip_prefix(prefix).unwrap_or(body);
-    // An underscore may follow a prefix, but nothing else than a digit may be next to one otherwise.
-    let digits = if stripped.len() < body.len() {
-        stripped.strip_prefix('_').unwrap_or(stripped)
-    } else {
-        stripped
+    // An underscore may follow a prefix. Otherwise it must be between digits.
+    let digits = match body.strip_prefix(prefix) {
+        Some(rest) if !prefix.is_empty() => rest.strip_prefix('_').unwrap_or(rest),
+        _ => body,
     };
     if digits
         .split('_')
@@ -154,13 +130,16 @@ fn float(value: &Value, default: Option<Value>, named: Kwargs) -> Result<Value, 
         .or(named.get("default")?)
         .unwrap_or_else(|| Value::from(0.0));
     named.assert_all_used()?;
-    let parsed = match value.kind() {
-        ValueKind::String => parse_float(value.as_str().unwrap_or_default()),
+    Ok(to_float(value).map_or(default, Value::from))
+}
+
+fn to_float(value: &Value) -> Option<f64> {
+    match value.kind() {
+        ValueKind::String => parse_float(value.as_str()?),
         ValueKind::Number => f64::try_from(value.clone()).ok(),
         ValueKind::Bool => Some(f64::from(value.is_true())),
         _ => None,
-    };
-    Ok(parsed.map_or(default, Value::from))
+    }
 }
 
 fn center(value: &Value, width: Option<usize>) -> Result<String, Error> {
@@ -174,7 +153,7 @@ fn wordcount(value: &Value) -> usize {
         .count()
 }
 
-/// Cuts a text to a length, at the end of a word unless told otherwise; one that is hardly longer stays.
+/// Cuts a text to a length, by default at the end of a word. A text that is only slightly longer stays as it is.
 fn truncate(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     type Arguments = (
         Option<usize>,
@@ -208,124 +187,85 @@ fn truncate(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     Ok(kept + &end)
 }
 
-/// JSON as Python writes it, with sorted keys, and safe inside HTML as Jinja2 has it.
+/// Prints JSON as Python does, with sorted keys, and safe inside HTML as in Jinja2.
 fn tojson(value: &Value, indent: Option<usize>, named: Kwargs) -> Result<String, Error> {
     let indent = indent.or(named.get("indent")?).map(|indent| indent.min(16));
     named.assert_all_used()?;
-    let mut out = String::new();
-    write_json(&mut out, value, indent, 0)?;
-    Ok(out
+    Ok(print_json(value, indent, 0)?
         .replace('<', "\\u003c")
         .replace('>', "\\u003e")
         .replace('&', "\\u0026")
         .replace('\'', "\\u0027"))
 }
 
-fn write_json(
-    out: &mut String,
-    value: &Value,
-    indent: Option<usize>,
-    depth: usize,
-) -> Result<(), Error> {
-    let new_line = |out: &mut String, depth: usize| {
-        if let Some(indent) = indent {
-            out.push('\n');
-            out.push_str(&" ".repeat(indent * depth));
+fn print_json(value: &Value, indent: Option<usize>, depth: usize) -> Result<String, Error> {
+    let (open, close, members): (_, _, Vec<_>) = match value.kind() {
+        ValueKind::None => return Ok("null".into()),
+        ValueKind::Bool => return Ok(value.is_true().to_string()),
+        ValueKind::Number => {
+            let float = f64::try_from(value.clone()).ok();
+            let float = float.filter(|_| !value.is_integer());
+            return Ok(float.map_or_else(|| value.to_string(), float_repr));
         }
-    };
-    let comma = if indent.is_some() { "," } else { ", " };
-    match value.kind() {
-        ValueKind::None => out.push_str("null"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number if value.is_integer() => out.push_str(&value.to_string()),
-        ValueKind::Number => out
-            .push_str(&f64::try_from(value.clone()).map_or_else(|_| value.to_string(), float_repr)),
-        ValueKind::String => out.push_str(&json_text(value.as_str().unwrap_or_default())),
+        ValueKind::String => return Ok(json_text(value.as_str().unwrap_or_default())),
         ValueKind::Seq => {
-            let items: Vec<_> = value.try_iter()?.collect();
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                out.push_str(if index > 0 { comma } else { "" });
-                new_line(out, depth + 1);
-                write_json(out, item, indent, depth + 1)?;
-            }
-            if !items.is_empty() {
-                new_line(out, depth);
-            }
-            out.push(']');
+            let items = value.try_iter()?;
+            let items = items.map(|item| print_json(&item, indent, depth + 1));
+            ('[', ']', items.collect::<Result<_, _>>()?)
         }
         ValueKind::Map => {
-            let mut keys: Vec<(String, Value)> =
-                value.try_iter()?.map(|key| (print(&key), key)).collect();
-            keys.sort_by(|one, two| one.0.cmp(&two.0));
-            out.push('{');
-            for (index, (text, key)) in keys.iter().enumerate() {
-                out.push_str(if index > 0 { comma } else { "" });
-                new_line(out, depth + 1);
-                out.push_str(&json_text(text));
-                out.push_str(": ");
-                write_json(out, &value.get_item(key)?, indent, depth + 1)?;
-            }
-            if !keys.is_empty() {
-                new_line(out, depth);
-            }
-            out.push('}');
+            let mut keys: Vec<_> = value.try_iter()?.map(|key| (print(&key), key)).collect();
+            keys.sort_by(|(one, _), (two, _)| one.cmp(two));
+            let members = keys.iter().map(|(text, key)| {
+                let member = print_json(&value.get_item(key)?, indent, depth + 1)?;
+                Ok(format!("{}: {member}", json_text(text)))
+            });
+            ('{', '}', members.collect::<Result<_, Error>>()?)
         }
         other => return Err(wrong(format!("{other} cannot be written as JSON"))),
-    }
-    Ok(())
+    };
+    let Some(indent) = indent.filter(|_| !members.is_empty()) else {
+        return Ok(format!("{open}{}{close}", members.join(", ")));
+    };
+    let line = format!("\n{}", " ".repeat(indent * (depth + 1)));
+    let last_line = format!("\n{}", " ".repeat(indent * depth));
+    let members = members.join(&format!(",{line}"));
+    Ok(format!("{open}{line}{members}{last_line}{close}"))
 }
 
 /// Percent-encodes a text, or the pairs of a mapping or list as a query.
 fn urlencode(value: &Value) -> Result<String, Error> {
-    let pair = |key: &Value, value: &Value| {
-        format!(
-            "{}={}",
-            quote(&print(key), true),
-            quote(&print(value), true)
-        )
+    let encode = |value: &Value| {
+        let encoded = utf8_percent_encode(&print(value), IN_QUERY).to_string();
+        encoded.replace("%20", "+")
     };
-    Ok(match value.kind() {
+    let pair = |key: &Value, value: &Value| format!("{}={}", encode(key), encode(value));
+    let pairs: Result<Vec<_>, Error> = match value.kind() {
         ValueKind::Map => {
-            let pairs: Result<Vec<_>, Error> = value
-                .try_iter()?
-                .map(|key| Ok(pair(&key, &value.get_item(&key)?)))
-                .collect();
-            pairs?.join("&")
+            let keys = value.try_iter()?;
+            keys.map(|key| Ok(pair(&key, &value.get_item(&key)?)))
+                .collect()
         }
         ValueKind::Seq => {
-            let pairs: Result<Vec<_>, Error> = value
-                .try_iter()?
-                .map(|item| {
-                    Ok(pair(
-                        &item.get_item_by_index(0)?,
-                        &item.get_item_by_index(1)?,
-                    ))
-                })
-                .collect();
-            pairs?.join("&")
+            let items = value.try_iter()?;
+            let member = Value::get_item_by_index;
+            items
+                .map(|item| Ok(pair(&member(&item, 0)?, &member(&item, 1)?)))
+                .collect()
         }
-        _ => quote(&print(value), false),
-    })
+        _ => return Ok(utf8_percent_encode(&print(value), IN_PATH).to_string()),
+    };
+    Ok(pairs?.join("&"))
 }
 
-/// What is encoded in a query, blanks aside: all but the unreserved characters of RFC 3986.
+/// Characters that are encoded in a query: all but the unreserved characters of RFC 3986.
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// What is encoded in a path.
+/// Characters that are encoded in a path.
 const IN_PATH: &AsciiSet = &IN_QUERY.remove(b'/');
-
-fn quote(text: &str, query: bool) -> String {
-    if query {
-        let encoded = utf8_percent_encode(text, IN_QUERY).to_string();
-        encoded.replace("%20", "+")
-    } else {
-        utf8_percent_encode(text, IN_PATH).to_string()
-    }
-}
 
 fn escape(value: &Value) -> Value {
     if value.is_safe() {
@@ -336,13 +276,11 @@ fn escape(value: &Value) -> Value {
 }
 
 fn forceescape(value: &Value) -> Value {
-    let escape = |c: char| match c {
-        '&' => "&amp;".to_owned(),
-        '<' => "&lt;".to_owned(),
-        '>' => "&gt;".to_owned(),
-        '\'' => "&#39;".to_owned(),
-        '"' => "&#34;".to_owned(),
-        _ => c.to_string(),
-    };
-    Value::from_safe_string(print(value).chars().map(escape).collect())
+    let escaped = print(value)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&#39;")
+        .replace('"', "&#34;");
+    Value::from_safe_string(escaped)
 }

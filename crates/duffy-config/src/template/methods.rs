@@ -1,11 +1,11 @@
-//! Python's methods of strings and lists, where the template engine has none or others.
+//! Python's methods of strings and lists that the template engine lacks or implements differently.
 
-use minijinja::value::{Kwargs, Value, ValueKind, from_args};
+use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, State};
 
-use super::wrong;
+use super::error::wrong;
 
-/// Longest text that padding may make.
+/// Maximum width of a padded text.
 const MAX_WIDTH: usize = 1 << 20;
 
 /// Calls a method that the engine does not know.
@@ -30,28 +30,28 @@ pub(super) fn call(
     minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
 }
 
-/// The result, or `None` for a method that is not one of these.
+/// Returns the result, or `None` if the method is not one of these.
 fn call_on_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    if let Some(result) = call_without_args(text, method) {
+        let () = from_args(args)?;
+        return Ok(Some(result));
+    }
     Ok(Some(match method {
         "split" => split(text, args, false)?,
         "rsplit" => split(text, args, true)?,
-        "partition" => {
-            let separator = separator(args)?;
-            let (left, right) = text
-                .split_once(separator)
-                .map_or((text, None), |(left, right)| (left, Some(right)));
-            triple(
-                left,
-                right.map_or("", |_| separator),
-                right.unwrap_or_default(),
-            )
-        }
-        "rpartition" => {
-            let separator = separator(args)?;
-            match text.rsplit_once(separator) {
-                Some((left, right)) => triple(left, separator, right),
-                None => triple("", "", text),
-            }
+        "partition" | "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            let parts = match method {
+                _ if separator.is_empty() => return Err(wrong("empty separator")),
+                "partition" => text.split_once(separator),
+                _ => text.rsplit_once(separator),
+            };
+            let parts = match parts {
+                Some((left, right)) => [left, separator, right],
+                None if method == "partition" => [text, "", ""],
+                None => ["", "", text],
+            };
+            Value::from(Tuple::from(parts.map(Value::from)))
         }
         "zfill" => {
             let (width,): (usize,) = from_args(args)?;
@@ -63,25 +63,6 @@ fn call_on_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value
             let (width, fill): (usize, Option<&str>) = from_args(args)?;
             Value::from(pad(text, method, width, fill.unwrap_or(" "))?)
         }
-        "swapcase" => {
-            let () = from_args(args)?;
-            let swap = |c: char| -> String {
-                if c.is_uppercase() {
-                    c.to_lowercase().collect()
-                } else {
-                    c.to_uppercase().collect()
-                }
-            };
-            Value::from(text.chars().map(swap).collect::<String>())
-        }
-        "title" => {
-            let () = from_args(args)?;
-            Value::from(title(text))
-        }
-        "casefold" => {
-            let () = from_args(args)?;
-            Value::from(text.to_lowercase())
-        }
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             Value::from(text.strip_prefix(prefix).unwrap_or(text))
@@ -90,34 +71,56 @@ fn call_on_text(text: &str, method: &str, args: &[Value]) -> Result<Option<Value
             let (suffix,): (&str,) = from_args(args)?;
             Value::from(text.strip_suffix(suffix).unwrap_or(text))
         }
-        "find" => Value::from(find(text, args, false)?.map_or(-1, |at| at as i64)),
-        "rfind" => Value::from(find(text, args, true)?.map_or(-1, |at| at as i64)),
-        "index" => found(find(text, args, false)?)?,
-        "rindex" => found(find(text, args, true)?)?,
+        "find" | "rfind" => {
+            let position = find(text, args, method == "rfind")?;
+            Value::from(position.map_or(-1, |at| at as i64))
+        }
+        "index" | "rindex" => {
+            let position = find(text, args, method == "rindex")?;
+            Value::from(position.ok_or_else(|| wrong("substring not found"))?)
+        }
         "count" => {
             let (needle, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
             let part = slice(text, start, end).map_or("", |(_, part)| part);
-            // Between all characters there is an empty text.
+            // There is an empty text between all characters, and at both ends.
             Value::from(if needle.is_empty() {
                 part.chars().count() + 1
             } else {
                 part.matches(needle).count()
             })
         }
-        "isdecimal" => {
-            let () = from_args(args)?;
-            Value::from(!text.is_empty() && text.chars().all(|c| c.is_ascii_digit()))
-        }
-        "isidentifier" => {
-            let () = from_args(args)?;
-            let starts_well = text.starts_with(|c: char| c.is_alphabetic() || c == '_');
-            Value::from(starts_well && text.chars().all(|c| c.is_alphanumeric() || c == '_'))
-        }
         _ => return Ok(None),
     }))
 }
 
-/// Each run of letters with a capital; digits end a run.
+fn call_without_args(text: &str, method: &str) -> Option<Value> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    Some(match method {
+        "casefold" => text.to_lowercase().into(),
+        "isdecimal" => (!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())).into(),
+        "isidentifier" => {
+            let starts_well = text.starts_with(|c: char| c.is_alphabetic() || c == '_');
+            (starts_well && text.chars().all(is_word)).into()
+        }
+        "swapcase" => swapcase(text).into(),
+        "title" => title(text).into(),
+        _ => return None,
+    })
+}
+
+fn swapcase(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_uppercase() {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+    }
+    out
+}
+
+/// Capitalizes each run of letters; digits end a run.
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut inside = false;
@@ -132,23 +135,6 @@ fn title(text: &str) -> String {
     out
 }
 
-fn separator(args: &[Value]) -> Result<&str, Error> {
-    let (separator,): (&str,) = from_args(args)?;
-    if separator.is_empty() {
-        Err(wrong("empty separator"))
-    } else {
-        Ok(separator)
-    }
-}
-
-fn triple(left: &str, middle: &str, right: &str) -> Value {
-    Value::from(minijinja::value::Tuple::from([
-        Value::from(left),
-        Value::from(middle),
-        Value::from(right),
-    ]))
-}
-
 fn missing_width(text: &str, width: usize) -> Result<usize, Error> {
     if width > MAX_WIDTH {
         return Err(wrong(format!("a width of {width} is too large")));
@@ -156,7 +142,7 @@ fn missing_width(text: &str, width: usize) -> Result<usize, Error> {
     Ok(width.saturating_sub(text.chars().count()))
 }
 
-/// Fills a text up on the sides that the method leaves free.
+/// Pads a text on the sides that the method determines.
 pub(super) fn pad(text: &str, method: &str, width: usize, fill: &str) -> Result<String, Error> {
     if fill.chars().count() != 1 {
         return Err(wrong(
@@ -167,7 +153,7 @@ pub(super) fn pad(text: &str, method: &str, width: usize, fill: &str) -> Result<
     let left = match method {
         "ljust" => 0,
         "rjust" => missing,
-        // Where the odd one goes depends on the width, in Python.
+        // In Python the width determines the side of an odd character.
         _ => missing / 2 + (missing & width & 1),
     };
     Ok(format!(
@@ -183,68 +169,33 @@ fn split(text: &str, args: &[Value], from_right: bool) -> Result<Value, Error> {
         None => named.get::<Option<Value>>("sep")?,
         given => given,
     };
-    let separator = separator.filter(|value| !value.is_none());
-    let most = most
-        .or(named.get::<Option<i64>>("maxsplit")?)
-        .and_then(|most| usize::try_from(most).ok());
+    let most = most.or(named.get::<Option<i64>>("maxsplit")?);
     named.assert_all_used()?;
-    let Some(separator) = separator else {
-        return Ok(split_blanks(text, most, from_right).into());
-    };
-    let separator = separator
-        .as_str()
-        .filter(|text| !text.is_empty())
-        .ok_or_else(|| wrong("empty separator"))?;
-    let pieces = most.map_or(usize::MAX, |most| most.saturating_add(1));
-    let mut parts: Vec<&str> = if from_right {
-        text.rsplitn(pieces, separator).collect()
-    } else {
-        text.splitn(pieces, separator).collect()
-    };
-    if from_right {
-        parts.reverse();
-    }
-    Ok(parts.into_iter().map(Value::from).collect())
-}
-
-/// Splits at runs of blanks, without empty parts at the ends.
-fn split_blanks(text: &str, most: Option<usize>, from_right: bool) -> Vec<Value> {
-    let mut parts = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
-        let full = most.is_some_and(|most| parts.len() >= most);
-        let at = if from_right {
-            rest.rfind(char::is_whitespace)
-        } else {
-            rest.find(char::is_whitespace)
-        };
-        let Some(at) = at.filter(|_| !full) else {
-            // The last part keeps the blanks on its far side.
-            let last = if full && from_right {
-                text[..text.len() - text.trim_start().len() + rest.len()].trim_end()
-            } else if full {
-                &text[text.trim_end().len() - rest.len()..]
-            } else {
-                rest
-            };
-            parts.push(Value::from(last));
-            break;
-        };
+    // To split from the right, the engine splits the reversed text.
+    let turn = |text: &str| -> String {
         if from_right {
-            parts.push(Value::from(rest[at..].trim_start()));
-            rest = rest[..at].trim_end();
+            text.chars().rev().collect()
         } else {
-            parts.push(Value::from(&rest[..at]));
-            rest = rest[at..].trim_start();
+            text.to_owned()
         }
-    }
+    };
+    let separator = match separator.filter(|value| !value.is_none()) {
+        None => None,
+        Some(value) => match value.as_str() {
+            None | Some("") => return Err(wrong("empty separator")),
+            Some(separator) => Some(turn(separator).into()),
+        },
+    };
+    let parts = minijinja::filters::split(&turn(text).into(), separator, most)?;
+    let parts = parts.try_iter()?;
+    let mut parts: Vec<_> = parts.filter_map(|part| part.as_str().map(turn)).collect();
     if from_right {
         parts.reverse();
     }
-    parts
+    Ok(parts.into())
 }
 
-/// The part of a text between two positions in characters, and the position that it starts at.
+/// Returns the part of a text between two positions in characters, and its first position.
 fn slice(text: &str, start: Option<i64>, end: Option<i64>) -> Option<(usize, &str)> {
     let length = text.chars().count();
     let position = |index: i64| {
@@ -278,10 +229,4 @@ fn find(text: &str, args: &[Value], from_right: bool) -> Result<Option<usize>, E
         }?;
         Some(start + part[..at].chars().count())
     }))
-}
-
-fn found(position: Option<usize>) -> Result<Value, Error> {
-    position
-        .map(Value::from)
-        .ok_or_else(|| wrong("substring not found"))
 }

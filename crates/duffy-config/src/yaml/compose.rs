@@ -1,21 +1,30 @@
-//! Parser events to a graph of raw nodes: anchors, aliases, and limits on what they expand to.
+//! Converts parser events to a graph of raw nodes: resolves anchors and aliases, and limits what these expand to.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
-use super::{MAX_BYTES, MAX_DEPTH, MAX_NODES};
 use crate::error::{Mark, YamlError};
+
+/// Limit of the nodes of one document after its aliases are resolved: far more than a real configuration has, and few
+/// enough that a document of nested aliases cannot exhaust the memory.
+const MAX_NODES: usize = 250_000;
+/// Limit of the text in one document after its aliases are resolved, in bytes.
+const MAX_BYTES: usize = 64 << 20;
+/// Limit of the nesting, aliases included.
+const MAX_DEPTH: usize = 100;
 
 /// A node before its tag is resolved.
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) mark: Mark,
-    /// The full tag as written, `None` when there is none or the non-specific `!`.
+    /// The full tag as written; `None` if there is none, and for the non-specific `!`.
     pub(super) tag: Option<String>,
     pub(super) kind: Kind,
+    /// The items of a sequence, or the keys and values of a mapping in turn.
+    pub(super) children: Vec<Rc<Self>>,
     size: Size,
 }
 
@@ -26,11 +35,11 @@ pub(super) enum Kind {
         text: String,
         implicit: bool,
     },
-    Seq(Vec<Rc<Raw>>),
-    Map(Vec<(Rc<Raw>, Rc<Raw>)>),
+    Seq,
+    Map,
 }
 
-/// How much a node holds once its aliases are resolved.
+/// The size of a node once its aliases are resolved.
 #[derive(Debug, Clone, Copy)]
 struct Size {
     nodes: usize,
@@ -38,13 +47,11 @@ struct Size {
     depth: usize,
 }
 
-/// A collection whose end has not come yet.
-struct Open {
-    mark: Mark,
-    tag: Option<String>,
-    anchor: usize,
-    is_map: bool,
-    children: Vec<Rc<Raw>>,
+impl Raw {
+    /// The keys and values of a mapping.
+    pub(super) fn pairs(&self) -> &[[Rc<Self>; 2]] {
+        self.children.as_chunks().0
+    }
 }
 
 pub(super) fn compose(text: &str, file: &str) -> Result<Vec<Rc<Raw>>, YamlError> {
@@ -55,9 +62,8 @@ pub(super) fn compose(text: &str, file: &str) -> Result<Vec<Rc<Raw>>, YamlError>
     };
     let mut composer = Composer {
         file: Arc::from(file),
-        stack: Vec::new(),
+        open: Vec::new(),
         anchors: HashMap::new(),
-        unfinished: HashSet::new(),
         documents: Vec::new(),
     };
     for next in Parser::new_from_str_with_options(text, options) {
@@ -73,9 +79,9 @@ pub(super) fn compose(text: &str, file: &str) -> Result<Vec<Rc<Raw>>, YamlError>
 
 struct Composer {
     file: Arc<str>,
-    stack: Vec<Open>,
+    /// The collections that have not ended yet, with the numbers of their anchors.
+    open: Vec<(Raw, usize)>,
     anchors: HashMap<usize, Rc<Raw>>,
-    unfinished: HashSet<usize>,
     documents: Vec<Rc<Raw>>,
 }
 
@@ -94,34 +100,23 @@ impl Composer {
                 let (tag, non_specific) = read_tag(tag.as_deref());
                 // PyYAML resolves a scalar with the tag `!` by its text, whatever its style.
                 let implicit = non_specific || (tag.is_none() && style == ScalarStyle::Plain);
-                let size = Size {
-                    nodes: 1,
-                    bytes: text.len(),
-                    depth: 1,
-                };
-                let kind = Kind::Scalar {
-                    text: text.into_owned(),
-                    implicit,
-                };
-                self.finish_node(
-                    Raw {
-                        mark,
-                        tag,
-                        kind,
-                        size,
-                    },
-                    anchor,
-                )
+                let text = text.into_owned();
+                self.finish(raw(mark, tag, Kind::Scalar { text, implicit }), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                self.open(mark, read_tag(tag.as_deref()).0, anchor, false);
+                let tag = read_tag(tag.as_deref()).0;
+                self.open.push((raw(mark, tag, Kind::Seq), anchor));
                 Ok(())
             }
             Event::MappingStart(_, anchor, tag) => {
-                self.open(mark, read_tag(tag.as_deref()).0, anchor, true);
+                let tag = read_tag(tag.as_deref()).0;
+                self.open.push((raw(mark, tag, Kind::Map), anchor));
                 Ok(())
             }
-            Event::SequenceEnd | Event::MappingEnd => self.close(),
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some((raw, anchor)) => self.finish(raw, anchor),
+                None => Ok(()),
+            },
             Event::Alias(id) => self.resolve_alias(id, mark),
             Event::UnresolvedAlias(name) => Err(YamlError {
                 mark,
@@ -133,64 +128,12 @@ impl Composer {
         }
     }
 
-    fn open(&mut self, mark: Mark, tag: Option<String>, anchor: usize, is_map: bool) {
-        if anchor != 0 {
-            self.unfinished.insert(anchor);
-        }
-        self.stack.push(Open {
-            mark,
-            tag,
-            anchor,
-            is_map,
-            children: Vec::new(),
-        });
-    }
-
-    fn close(&mut self) -> Result<(), YamlError> {
-        let Some(open) = self.stack.pop() else {
-            return Ok(());
-        };
-        let size = open.children.iter().fold(
-            Size {
-                nodes: 1,
-                bytes: 0,
-                depth: 1,
-            },
-            |sum, child| Size {
-                nodes: sum.nodes.saturating_add(child.size.nodes),
-                bytes: sum.bytes.saturating_add(child.size.bytes),
-                depth: sum.depth.max(child.size.depth + 1),
-            },
-        );
-        let kind = if open.is_map {
-            let mut pairs = Vec::with_capacity(open.children.len() / 2);
-            let mut children = open.children.into_iter();
-            while let (Some(key), Some(value)) = (children.next(), children.next()) {
-                pairs.push((key, value));
-            }
-            Kind::Map(pairs)
-        } else {
-            Kind::Seq(open.children)
-        };
-        self.unfinished.remove(&open.anchor);
-        self.finish_node(
-            Raw {
-                mark: open.mark,
-                tag: open.tag,
-                kind,
-                size,
-            },
-            open.anchor,
-        )
-    }
-
     fn resolve_alias(&mut self, id: usize, mark: Mark) -> Result<(), YamlError> {
         if let Some(target) = self.anchors.get(&id) {
-            let target = Rc::clone(target);
-            return self.attach(target, &mark);
+            return self.attach(Rc::clone(target), &mark);
         }
-        let message = if self.unfinished.contains(&id) {
-            "this alias stands inside the value that it names, which would never end; write the value out"
+        let message = if self.open.iter().any(|(_, anchor)| *anchor == id) {
+            "this alias is inside the value that it names, which would never end; write the value out"
         } else {
             "this alias has no anchor; define it earlier in the document"
         };
@@ -200,7 +143,7 @@ impl Composer {
         })
     }
 
-    fn finish_node(&mut self, raw: Raw, anchor: usize) -> Result<(), YamlError> {
+    fn finish(&mut self, raw: Raw, anchor: usize) -> Result<(), YamlError> {
         let mark = raw.mark.clone();
         let raw = Rc::new(raw);
         if anchor != 0 {
@@ -209,44 +152,60 @@ impl Composer {
         self.attach(raw, &mark)
     }
 
+    /// Adds a node to the collection that it is in.
     fn attach(&mut self, raw: Rc<Raw>, mark: &Mark) -> Result<(), YamlError> {
         let Size {
             nodes,
             bytes,
             depth,
         } = raw.size;
-        if nodes > MAX_NODES || bytes > MAX_BYTES {
-            let message = format!(
+        let message = if nodes > MAX_NODES || bytes > MAX_BYTES {
+            format!(
                 "aliases make this more than {MAX_NODES} values or {MAX_BYTES} bytes; use fewer aliases inside one another"
-            );
-            return Err(YamlError {
-                mark: mark.clone(),
-                message,
-            });
-        }
-        if depth + self.stack.len() > MAX_DEPTH {
-            let message =
-                format!("values are nested more than {MAX_DEPTH} deep here; flatten them");
-            return Err(YamlError {
-                mark: mark.clone(),
-                message,
-            });
-        }
-        match self.stack.last_mut() {
-            Some(parent) => parent.children.push(raw),
-            None => self.documents.push(raw),
-        }
-        Ok(())
+            )
+        } else if depth + self.open.len() > MAX_DEPTH {
+            format!("values are nested more than {MAX_DEPTH} deep here; flatten them")
+        } else {
+            match self.open.last_mut() {
+                Some((parent, _)) => {
+                    parent.size.nodes = parent.size.nodes.saturating_add(nodes);
+                    parent.size.bytes = parent.size.bytes.saturating_add(bytes);
+                    parent.size.depth = parent.size.depth.max(depth + 1);
+                    parent.children.push(raw);
+                }
+                None => self.documents.push(raw),
+            }
+            return Ok(());
+        };
+        Err(YamlError {
+            mark: mark.clone(),
+            message,
+        })
     }
 }
 
-/// The full tag, and whether it is the non-specific `!`.
-fn read_tag(tag: Option<&Tag>) -> (Option<String>, bool) {
-    let Some(tag) = tag else { return (None, false) };
-    let full = format!("{}{}", tag.handle(), tag.suffix());
-    if full == "!" {
-        (None, true)
-    } else {
-        (Some(full), false)
+/// A node without children.
+fn raw(mark: Mark, tag: Option<String>, kind: Kind) -> Raw {
+    let bytes = match &kind {
+        Kind::Scalar { text, .. } => text.len(),
+        Kind::Seq | Kind::Map => 0,
+    };
+    Raw {
+        mark,
+        tag,
+        kind,
+        children: Vec::new(),
+        size: Size {
+            nodes: 1,
+            bytes,
+            depth: 1,
+        },
     }
+}
+
+/// Returns the full tag, and whether it is the non-specific `!`.
+fn read_tag(tag: Option<&Tag>) -> (Option<String>, bool) {
+    let full = tag.map(|tag| format!("{}{}", tag.handle(), tag.suffix()));
+    let non_specific = full.as_deref() == Some("!");
+    (full.filter(|_| !non_specific), non_specific)
 }

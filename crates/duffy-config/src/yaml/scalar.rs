@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use fancy_regex::Regex;
 
-use super::{Data, timestamp};
+use super::node::Data;
+use super::timestamp;
 
 /// A scalar's type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub(super) enum Tag {
 }
 
 impl Tag {
-    /// The type of a tag's name, after `tag:yaml.org,2002:`.
+    /// Returns the type for a tag's name, which follows `tag:yaml.org,2002:`.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "null" => Self::Null,
@@ -37,7 +38,7 @@ impl Tag {
     }
 }
 
-/// The patterns by which PyYAML's `resolver.py` knows types, those of texts like `~` and `<<` aside. All are valid:
+/// The patterns by which PyYAML's `resolver.py` recognizes types, except those of texts like `~` and `<<`. All are valid:
 /// the tests compare each type with PyYAML.
 static PATTERNS: LazyLock<Vec<(Tag, Regex)>> = LazyLock::new(|| {
     let types = [
@@ -62,7 +63,7 @@ static PATTERNS: LazyLock<Vec<(Tag, Regex)>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The type that a plain scalar's text implies.
+/// Returns the type that a plain scalar's text implies.
 pub(super) fn resolve(text: &str) -> Tag {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Tag::Null,
@@ -80,7 +81,7 @@ fn unsigned(text: &str) -> &str {
     text.strip_prefix(['-', '+']).unwrap_or(text)
 }
 
-/// The value of a scalar with a type, or why there is none.
+/// Returns the value of a scalar of a type, or the problem with its text.
 pub(super) fn construct(tag: Tag, text: &str) -> Result<Data, String> {
     match tag {
         Tag::Null => Ok(Data::Null),
@@ -93,8 +94,10 @@ pub(super) fn construct(tag: Tag, text: &str) -> Result<Data, String> {
         Tag::Int => construct_int(text).map(Data::Int),
         Tag::Float => construct_float(text)
             .map(Data::Float)
-            .ok_or_else(|| "this is no number; quote it if it is text".to_owned()),
-        Tag::Timestamp => timestamp::construct(text).map(Data::Timestamp),
+            .ok_or_else(|| "this is not a number; quote it if it is text".to_owned()),
+        Tag::Timestamp => timestamp::print(text)
+            .map(Data::Timestamp)
+            .ok_or_else(|| "this looks like a date but is not a valid one; quote it if it is text".into()),
         Tag::Binary => {
             let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
             base64::engine::general_purpose::STANDARD
@@ -104,17 +107,15 @@ pub(super) fn construct(tag: Tag, text: &str) -> Result<Data, String> {
                 .map(Data::Binary)
                 .ok_or_else(|| "!!binary takes the base64 form of UTF-8 text here".into())
         }
-        Tag::Merge => {
-            Err("<< merges mappings and stands only as a key; quote it if it is text".into())
-        }
+        Tag::Merge => Err("<< merges mappings and is only a key; quote it if it is text".into()),
         Tag::Value => {
-            Err("a lone = has a meaning of its own in YAML 1.1; quote it if it is text".into())
+            Err("a single = has a special meaning in YAML 1.1; quote it if it is text".into())
         }
     }
 }
 
 fn construct_int(text: &str) -> Result<i128, String> {
-    let no_number = || "this is no whole number; quote it if it is text".to_owned();
+    let no_number = || "this is not a whole number; quote it if it is text".to_owned();
     let too_large =
         || "this whole number does not fit 64 bits; quote it to make it text".to_owned();
     let compact = text.replace('_', "");
@@ -162,7 +163,7 @@ fn construct_float(text: &str) -> Option<f64> {
     if !body.contains(':') {
         return body.trim().parse::<f64>().ok().map(|value| sign * value);
     }
-    // From the last part on, in this order, for the same rounding as in Python.
+    // From the last part to the first, for the same rounding as in Python.
     let mut base = 1.0_f64;
     let mut value = 0.0_f64;
     for part in body.rsplit(':') {

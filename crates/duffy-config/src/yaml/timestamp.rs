@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use chrono::{FixedOffset, NaiveDate};
 use fancy_regex::Regex;
 
-/// How a plain text looks that is a date or time, as in PyYAML's `resolver.py`.
+/// Matches a plain scalar that is a date or time, as in PyYAML's `resolver.py`.
 pub(super) const IMPLICIT: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}(\.[0-9]*)?([ \t]*(Z|[-+][0-9]{1,2}(:[0-9]{2})?))?";
 
-/// How any date or time is read, as in PyYAML's `constructor.py`.
+/// Matches any date or time, as in PyYAML's `constructor.py`.
 static TIMESTAMP: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let date = r"(?<year>[0-9]{4})-(?<month>[0-9]{1,2})-(?<day>[0-9]{1,2})";
     let time =
@@ -21,13 +21,8 @@ static TIMESTAMP: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// The date or time that a text writes, as Python's `str()` has it.
-pub(super) fn construct(text: &str) -> Result<String, String> {
-    print(text)
-        .ok_or_else(|| "this looks like a date but is none; quote it if it is text".to_owned())
-}
-
-fn print(text: &str) -> Option<String> {
+/// Returns a date or time as Python's `str()` prints it; `None` if the text is not one.
+pub(super) fn print(text: &str) -> Option<String> {
     let found = TIMESTAMP.as_ref()?.captures(text).ok()??;
     let part = |name| found.name(name).map(|part| part.as_str());
     let number = |name| part(name)?.parse::<u32>().ok();

@@ -1,4 +1,4 @@
-//! Asks a real Python how it does things, for tests that compare.
+//! Runs scripts in a real Python, for tests that compare with it.
 #![expect(
     clippy::unwrap_used,
     reason = "a test's helper: panics are its way to fail"
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// The interpreter, which needs the modules PyYAML and Jinja2.
+/// Returns the interpreter, which needs the modules PyYAML and Jinja2.
 fn interpreter() -> String {
     std::env::var("DUFFY_TEST_PYTHON").unwrap_or_else(|_| {
         panic!(

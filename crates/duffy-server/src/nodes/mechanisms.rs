@@ -195,6 +195,5 @@ fn ssh_faults(config: &Config, directory: &Path) -> Faults {
         .fold(Faults::default(), |faults, settings| Faults {
             ssh_delay: faults.ssh_delay.max(settings.ssh_delay),
             ssh_failure_rate: faults.ssh_failure_rate.max(settings.ssh_failure_rate),
-            ..faults
         })
 }

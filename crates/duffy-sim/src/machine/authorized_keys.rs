@@ -1,42 +1,34 @@
-//! Who may log in: the machine's `authorized_keys`, read at each authentication.
+//! The machine's `authorized_keys`, read at each authentication.
 
+use std::io;
 use std::path::Path;
 
 use russh::keys::PublicKey;
 use tokio::io::AsyncReadExt;
 
-/// More than this of the file is not read.
+/// Limit of what is read of the file, in bytes.
 const SIZE_LIMIT: u64 = 1 << 20;
 
-/// Whether the machine with this home lets the key in. Any trouble with the file means no.
+/// Whether the machine with this home directory accepts the key. Any error of the file means no.
 pub(super) async fn is_authorized(home: &Path, key: &PublicKey) -> bool {
-    let path = home.join(".ssh/authorized_keys");
-    // Whoever is root on the machine may have put something there that blocks when it is opened.
-    let is_file = tokio::fs::metadata(&path)
-        .await
-        .is_ok_and(|meta| meta.is_file());
-    if !is_file {
-        return false;
-    }
-    let Ok(file) = tokio::fs::File::open(&path).await else {
-        return false;
-    };
-    let mut content = Vec::new();
-    if file
-        .take(SIZE_LIMIT)
-        .read_to_end(&mut content)
-        .await
-        .is_err()
-    {
-        return false;
-    }
-    String::from_utf8_lossy(&content)
+    let content = read(&home.join(".ssh/authorized_keys")).await;
+    String::from_utf8_lossy(&content.unwrap_or_default())
         .lines()
         .filter_map(parse_line)
         .any(|allowed| allowed.key_data() == key.key_data())
 }
 
-/// The key of one line, with or without options before it; none for comments and nonsense.
+async fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    // The machine's root may have replaced the file by something that blocks when it is opened.
+    if tokio::fs::metadata(path).await?.is_file() {
+        let file = tokio::fs::File::open(path).await?;
+        file.take(SIZE_LIMIT).read_to_end(&mut content).await?;
+    }
+    Ok(content)
+}
+
+/// Returns the key of one line, with or without options before it; none for comments and invalid lines.
 fn parse_line(line: &str) -> Option<PublicKey> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
@@ -50,7 +42,7 @@ fn parse_line(line: &str) -> Option<PublicKey> {
         .ok()
 }
 
-/// What follows the options: they end at the first blank that is not inside quotes.
+/// Returns what follows the options, which end at the first blank outside of quotes.
 fn skip_options(line: &str) -> Option<&str> {
     let mut quoted = false;
     let mut escaped = false;

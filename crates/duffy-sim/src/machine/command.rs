@@ -1,7 +1,7 @@
-//! A command on a machine: its environment, its streams, its end.
+//! Commands on a machine: starting them, their environment, and what clients can do with them.
 #![expect(
     clippy::disallowed_types,
-    reason = "a node runs what it is told by SSH"
+    reason = "a machine runs its clients' commands"
 )]
 
 use std::ffi::OsString;
@@ -13,36 +13,35 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use russh::server::Handle;
 use russh::{ChannelId, Sig};
 use tokio::process::Child;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::processes::{MARK, signal_of};
-use super::streams::{Client, Ending, run_in_terminal, run_piped};
+use super::streams::{Client, Control, Ending, Input, run_in_terminal, run_piped};
 use crate::store::Record;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Input in memory that the command has not read yet, in units of [`INPUT_UNIT`] bytes.
+/// Limit of the input in memory that the command has not read yet, in units of [`INPUT_UNIT`] bytes.
 const INPUT_UNITS: usize = 16 * 1024;
 const INPUT_UNIT: usize = 1024;
-/// How long a client may push when that is full, before its connection is given up. The library grants
-/// the client more to send as soon as something arrives, so the only brake is to stop reading; and a
-/// command that waits for its output to be taken, which needs the same loop, would wait for ever.
-const INPUT_PATIENCE: Duration = Duration::from_mins(1);
+/// How long a client may send at this limit before its connection is closed. The library enlarges the client's window as
+/// soon as data arrive, so the only way to slow it down is to stop reading. But a command that waits until its output is
+/// read needs the same loop, and would wait forever.
+const INPUT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a client wants to run.
+/// A client's request.
 pub(super) enum Work {
     Shell,
     Exec(Vec<u8>),
     Program(&'static str),
 }
 
-/// The terminal that a client sits at.
+/// A client's terminal.
 pub(super) struct Terminal {
     term: String,
     columns: u16,
@@ -76,84 +75,69 @@ pub(super) struct Command<'a> {
     pub local: SocketAddr,
 }
 
-/// What can be done with a command that runs. Dropping it hangs up.
-pub(super) struct Running {
+/// A running command. Dropping it ends the command.
+pub(super) struct RunningCommand {
     input: mpsc::UnboundedSender<Input>,
-    room: Arc<Semaphore>,
-    orders: mpsc::UnboundedSender<Order>,
-    /// Whether the machine dies when the client has sent all.
+    input_limit: Arc<Semaphore>,
+    controls: mpsc::UnboundedSender<Control>,
+    /// Whether the machine dies when the client has sent all input.
     pub dies_at_end_of_input: bool,
     _hang_up: tokio_util::sync::DropGuard,
 }
 
-/// What a client sends to a command.
-pub(super) enum Input {
-    Data(Vec<u8>, OwnedSemaphorePermit),
-    End,
-}
-
-/// What a client wants done with a command.
-pub(super) enum Order {
-    Resize(u16, u16),
-    Signal(Signal),
-}
-
-impl Running {
-    /// Passes input on, waiting while too much of it is unread.
-    pub async fn feed(&self, data: &[u8]) -> Result<(), russh::Error> {
+impl RunningCommand {
+    /// Passes input on. Waits while too much input is unread.
+    pub async fn send_input(&self, data: &[u8]) -> Result<(), russh::Error> {
         let units = data.len() / INPUT_UNIT + 1;
         let units = u32::try_from(units.min(INPUT_UNITS)).unwrap_or(1);
-        let room = Arc::clone(&self.room).acquire_many_owned(units);
-        match timeout(INPUT_PATIENCE, room).await {
-            Ok(Ok(room)) => {
-                // When nobody reads any more, what is sent is lost, as with any command.
-                let _ = self.input.send(Input::Data(data.to_vec(), room));
-                Ok(())
-            }
-            Ok(Err(_)) => Ok(()),
-            Err(_) => Err(russh::Error::Disconnect),
+        let permit = Arc::clone(&self.input_limit).acquire_many_owned(units);
+        let Ok(permit) = timeout(INPUT_TIMEOUT, permit).await else {
+            return Err(russh::Error::Disconnect);
+        };
+        if let Ok(permit) = permit {
+            // If the command does not read any more, the input is lost.
+            let _ = self.input.send(Input::Data(data.to_vec(), permit));
         }
+        Ok(())
     }
 
-    /// Passes on that the client sends no more.
-    pub fn feed_end(&self) {
+    pub fn end_input(&self) {
         let _ = self.input.send(Input::End);
     }
 
     pub fn resize(&self, columns: u32, rows: u32) {
-        let _ = self
-            .orders
-            .send(Order::Resize(cell_count(columns), cell_count(rows)));
+        let resize = Control::Resize(cell_count(columns), cell_count(rows));
+        let _ = self.controls.send(resize);
     }
 
     pub fn signal(&self, signal: &Sig) {
         if let Some(signal) = signal_of(signal) {
-            let _ = self.orders.send(Order::Signal(signal));
+            let _ = self.controls.send(Control::Signal(signal));
         }
     }
 }
 
 impl Command<'_> {
-    /// Starts the command and the task that carries its streams to the client.
+    /// Starts the command, and a task that copies its streams to and from the client.
     pub fn start(
         self,
         tasks: &TaskTracker,
         off: &CancellationToken,
-        client: Handle,
+        handle: Handle,
         channel: ChannelId,
-    ) -> io::Result<Running> {
-        let (input, inbox) = mpsc::unbounded_channel();
-        let (orders, orderbook) = mpsc::unbounded_channel();
+    ) -> io::Result<RunningCommand> {
+        let (input, inputs) = mpsc::unbounded_channel();
+        let (control, controls) = mpsc::unbounded_channel();
         let hang_up = off.child_token();
-        let running = Running {
+        let command = RunningCommand {
             input,
-            room: Arc::new(Semaphore::new(INPUT_UNITS)),
-            orders,
+            input_limit: Arc::new(Semaphore::new(INPUT_UNITS)),
+            controls: control,
             dies_at_end_of_input: matches!(self.ending, Ending::Die(_)),
             _hang_up: hang_up.clone().drop_guard(),
         };
         let client = Client {
-            connection: client,
+            handle,
             channel,
             ending: self.ending.clone(),
             gone: hang_up.clone(),
@@ -161,16 +145,16 @@ impl Command<'_> {
         match &self.terminal {
             None => {
                 let child = self.spawn_piped()?;
-                tasks.spawn(run_piped(child, client, inbox, orderbook, hang_up));
+                tasks.spawn(run_piped(child, client, inputs, controls, hang_up));
             }
             Some(terminal) => {
                 let (child, pty) = self.spawn_in(terminal).map_err(io::Error::other)?;
                 tasks.spawn(run_in_terminal(
-                    child, pty, client, inbox, orderbook, hang_up,
+                    child, pty, client, inputs, controls, hang_up,
                 ));
             }
         }
-        Ok(running)
+        Ok(command)
     }
 
     fn spawn_piped(&self) -> io::Result<Child> {
@@ -192,7 +176,7 @@ impl Command<'_> {
         &self,
         terminal: &Terminal,
     ) -> Result<(Child, pty_process::Pty), pty_process::Error> {
-        let (pty, line) = pty_process::open()?;
+        let (pty, pts) = pty_process::open()?;
         if terminal.rows > 0 && terminal.columns > 0 {
             pty.resize(pty_process::Size::new(terminal.rows, terminal.columns))?;
         }
@@ -203,66 +187,53 @@ impl Command<'_> {
             .envs(self.environment())
             .current_dir(self.record.home())
             .kill_on_drop(true)
-            .spawn(line)?;
+            .spawn(pts)?;
         Ok((child, pty))
     }
 
-    fn command_line(&self) -> (OsString, Vec<OsString>) {
+    fn command_line(&self) -> (&'static str, Vec<OsString>) {
         match &self.work {
             Work::Exec(text) => (
-                "/bin/sh".into(),
+                "/bin/sh",
                 vec!["-c".into(), OsString::from_vec(text.clone())],
             ),
-            Work::Program(path) => (path.into(), Vec::new()),
-            Work::Shell if self.terminal.is_none() => ("/bin/sh".into(), Vec::new()),
-            // The host's own start files would change the prompt, and tell of the wrong machine.
+            Work::Program(path) => (*path, Vec::new()),
+            Work::Shell if self.terminal.is_none() => ("/bin/sh", Vec::new()),
+            // The host's own start files would set a prompt that names the wrong machine.
             Work::Shell => match shell() {
-                "/bin/sh" => ("/bin/sh".into(), vec!["-i".into()]),
-                bash => (
-                    bash.into(),
-                    vec!["--noprofile".into(), "--norc".into(), "-i".into()],
-                ),
+                "/bin/sh" => ("/bin/sh", vec!["-i".into()]),
+                bash => (bash, ["--noprofile", "--norc", "-i"].map(Into::into).into()),
             },
         }
     }
 
-    fn environment(&self) -> Vec<(OsString, OsString)> {
+    fn environment(&self) -> Vec<(&str, OsString)> {
         let record = self.record;
-        let home = record.home().into_os_string();
         let name = &record.machine.name;
-        let mut all: Vec<(OsString, OsString)> = vec![
-            ("PATH".into(), PATH.into()),
-            ("LANG".into(), "C.UTF-8".into()),
-        ];
-        for (name, value) in &self.variables {
-            all.push((name.into(), value.into()));
-        }
+        let mut all: Vec<(&str, OsString)> =
+            vec![("PATH", PATH.into()), ("LANG", "C.UTF-8".into())];
+        let variables = self.variables.iter();
+        all.extend(variables.map(|(name, value)| (name.as_str(), value.into())));
         if let Some(terminal) = &self.terminal {
-            all.push(("TERM".into(), terminal.term.clone().into()));
-            all.push(("PS1".into(), format!("[root@{name}] # ").into()));
+            all.push(("TERM", terminal.term.clone().into()));
+            all.push(("PS1", format!("[root@{name}] # ").into()));
         }
-        let (peer, local) = (self.peer, self.local);
-        let ends = format!(
-            "{} {} {} {}",
-            peer.ip(),
-            peer.port(),
-            local.ip(),
-            local.port()
-        );
+        let [peer, local] =
+            [self.peer, self.local].map(|end| format!("{} {}", end.ip(), end.port()));
         all.extend([
-            ("HOME".into(), home),
-            ("USER".into(), "root".into()),
-            ("LOGNAME".into(), "root".into()),
-            ("SHELL".into(), shell().into()),
-            ("HOSTNAME".into(), name.into()),
-            ("SSH_CONNECTION".into(), ends.into()),
-            (MARK.into(), record.directory.clone().into_os_string()),
+            ("HOME", record.home().into()),
+            ("USER", "root".into()),
+            ("LOGNAME", "root".into()),
+            ("SHELL", shell().into()),
+            ("HOSTNAME", name.into()),
+            ("SSH_CONNECTION", format!("{peer} {local}").into()),
+            (MARK, record.directory.clone().into()),
         ]);
         all
     }
 }
 
-/// A shell with line editing, where there is one.
+/// Returns a shell with line editing if there is one.
 fn shell() -> &'static str {
     ["/bin/bash", "/usr/bin/bash"]
         .into_iter()

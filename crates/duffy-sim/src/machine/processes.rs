@@ -1,28 +1,30 @@
-//! Finding and ending what runs on a machine.
+//! Finds and ends the processes of a machine.
 
 use std::mem::discriminant;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use russh::Sig;
 
-/// Every process of a machine inherits this variable, with the machine's directory as value.
+/// Every process of a machine inherits this variable. Its value is the machine's directory.
 pub(super) const MARK: &str = "DUFFY_SIM_MACHINE";
 
-/// Sends a signal to a process group. That it may be gone already is no error.
+/// Sends a signal to a process group. A missing group is not an error.
 pub(super) fn signal_group(leader: Pid, signal: Signal) {
-    // Never 0 or 1: that would be our own group, or everybody.
+    // Never 0 or 1: these mean this process's own group, or all processes.
     if leader.as_raw() > 1 {
         let _ = killpg(leader, signal);
     }
 }
 
-/// Kills all that runs on the machines in these directories, also what has left its session:
-/// turning a machine off ends everything on it. Blocks; does nothing where there is no `/proc`.
+/// Kills all processes of the machines in these directories, also those that have left their sessions, as turning a
+/// machine off does. Blocks; does nothing without `/proc`.
 pub(crate) fn kill_processes(directories: &[PathBuf]) {
-    let marks: Vec<Vec<u8>> = directories.iter().map(|path| mark_of(path)).collect();
-    // What forks while we look is found in the next round.
+    let mark = |path: &PathBuf| [MARK.as_bytes(), b"=", path.as_os_str().as_bytes()].concat();
+    let marks: Vec<_> = directories.iter().map(mark).collect();
+    // The next round finds processes that forked during this one.
     for _ in 0..3 {
         let mut found = false;
         for pid in running_processes() {
@@ -43,14 +45,7 @@ pub(crate) fn kill_processes(directories: &[PathBuf]) {
     }
 }
 
-fn mark_of(directory: &Path) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut mark = format!("{MARK}=").into_bytes();
-    mark.extend_from_slice(directory.as_os_str().as_bytes());
-    mark
-}
-
-/// All processes but this one, which may itself have been started on a simulated machine.
+/// Returns all processes except this one, which may itself run on a simulated machine.
 fn running_processes() -> impl Iterator<Item = i32> {
     let own = std::process::id().cast_signed();
     std::fs::read_dir("/proc")
@@ -61,7 +56,7 @@ fn running_processes() -> impl Iterator<Item = i32> {
         .filter(move |pid| *pid > 1 && *pid != own)
 }
 
-/// The signals that RFC 4254 has names for.
+/// The signals that have names in RFC 4254.
 static SIGNALS: [(Sig, Signal); 12] = [
     (Sig::ABRT, Signal::SIGABRT),
     (Sig::ALRM, Signal::SIGALRM),
@@ -77,14 +72,14 @@ static SIGNALS: [(Sig, Signal); 12] = [
     (Sig::USR1, Signal::SIGUSR1),
 ];
 
-/// The signal that a client names; none for a private name.
+/// Returns the signal that a client names; none for a private name.
 pub(super) fn signal_of(name: &Sig) -> Option<Signal> {
     let is_it = |known: &Sig| discriminant(known) == discriminant(name);
     let found = SIGNALS.iter().find(|(known, _)| is_it(known));
     found.map(|(_, signal)| *signal)
 }
 
-/// The name of a signal, a private one where RFC 4254 has none.
+/// Returns the name of a signal; a private name if RFC 4254 has none.
 pub(super) fn name_of(signal: Signal) -> Sig {
     let found = SIGNALS.iter().find(|(_, known)| *known == signal);
     found.map_or_else(

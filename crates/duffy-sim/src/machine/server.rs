@@ -1,191 +1,64 @@
-//! A machine's SSH server: listening, limits, faults, and ending connections for good.
+//! A machine's SSH server: accepts connections within limits, applies faults, and closes connections reliably.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 use std::time::Duration;
 
 use russh::{MethodKind, MethodSet, SshId};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::processes::kill_processes;
-use super::session::Session;
+use super::connection::Connection;
+use super::state::MachineState;
 use crate::fault::happens;
 use crate::store::Record;
-use crate::{Fault, Faults, SimError};
+use crate::{Fault, Faults};
 
-/// Connections at a time; those above it are closed at once.
+/// Limit of open connections; further ones are closed at once.
 const CONNECTION_LIMIT: usize = 128;
 /// How long a client may take to log in.
-const LOGIN_DEADLINE: Duration = Duration::from_mins(1);
-/// How often a silent client is asked whether it is still there, and how often it may not answer.
+const LOGIN_TIMEOUT: Duration = Duration::from_mins(1);
+/// Interval of keepalive requests to a silent client, and how many it may leave unanswered.
 const KEEPALIVE: (Duration, usize) = (Duration::from_mins(1), 3);
+/// Pause after an error of the listener.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a machine's listener, connections and commands share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub record: Record,
-    /// Cancelled when the machine is turned off.
-    pub off: CancellationToken,
-    /// Connections and commands under way.
-    pub tasks: TaskTracker,
-    faults: Faults,
-    door: Mutex<Door>,
+/// Turns a machine on: serves on a bound socket. Must be called on a Tokio runtime.
+pub(crate) fn start(record: Record, socket: TcpListener, faults: Faults) -> Arc<MachineState> {
+    let machine = MachineState::new(record, Some(socket), faults);
+    let accepting = accept_connections(Arc::clone(&machine));
+    machine.tasks.spawn(accepting);
+    machine
 }
 
-/// The listening socket, apart so that a fault closes it before [`Server::set_fault`] returns.
-#[derive(Debug, Default)]
-struct Door {
-    listener: Option<TcpListener>,
-    waiting: Option<Waker>,
-    fault: Option<Fault>,
-}
-
-impl Shared {
-    pub fn fault(&self) -> Option<Fault> {
-        self.door().fault
-    }
-
-    /// Ends the machine for good: its listener, its connections, and all that runs on it.
-    pub fn die(&self) {
-        if let Err(error) = self.record.mark_dead() {
-            tracing::warn!(%error, "a simulated machine that dies now will come back");
-        }
-        // The connections first: nobody is to be told that a command was killed.
-        self.off.cancel();
-        self.door().listener = None;
-        let directory = self.record.directory.clone();
-        self.tasks
-            .spawn_blocking(move || kill_processes(&[directory]));
-    }
-
-    fn door(&self) -> MutexGuard<'_, Door> {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let mut door = self.door();
-        door.waiting = Some(context.waker().clone());
-        match &door.listener {
-            Some(listener) => listener.poll_accept(context),
-            None => Poll::Pending,
-        }
-    }
-}
-
-/// A machine that is turned on. Dropping it does not turn it off: see [`Server::stop`].
-#[derive(Debug)]
-pub(crate) struct Server {
-    shared: Arc<Shared>,
-    runtime: Handle,
-}
-
-impl Server {
-    /// Serves on a listener that is already bound. Must be called on a Tokio runtime.
-    pub fn start(
-        record: Record,
-        listener: std::net::TcpListener,
-        faults: Faults,
-    ) -> Result<Self, SimError> {
-        let listener = adopt(&record, listener)?;
-        let server = Self::with(record, Some(listener), faults);
-        let accepting = accept_connections(Arc::clone(&server.shared));
-        server.shared.tasks.spawn(accepting);
-        Ok(server)
-    }
-
-    /// A machine that has died. Must be called on a Tokio runtime.
-    pub fn dead(record: Record, faults: Faults) -> Self {
-        let server = Self::with(record, None, faults);
-        server.shared.off.cancel();
-        server
-    }
-
-    fn with(record: Record, listener: Option<TcpListener>, faults: Faults) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                record,
-                off: CancellationToken::new(),
-                tasks: TaskTracker::new(),
-                faults,
-                door: Mutex::new(Door {
-                    listener,
-                    ..Door::default()
-                }),
-            }),
-            runtime: Handle::current(),
-        }
-    }
-
-    pub fn record(&self) -> &Record {
-        &self.shared.record
-    }
-
-    /// Sets what goes wrong from now on; when this returns, it does.
-    pub fn set_fault(&self, fault: Option<Fault>) -> Result<(), SimError> {
-        let mut door = self.shared.door();
-        if fault == Some(Fault::Refuse) {
-            door.listener = None;
-        } else if door.listener.is_none() && !self.shared.off.is_cancelled() {
-            let listener = self.shared.record.listen()?;
-            let _runtime = self.runtime.enter();
-            door.listener = Some(adopt(&self.shared.record, listener)?);
-        }
-        door.fault = fault;
-        if let Some(waker) = door.waiting.take() {
-            waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Stops listening, cuts all connections, and waits until their commands have been killed.
-    pub async fn stop(&self) {
-        self.shared.off.cancel();
-        self.shared.door().listener = None;
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
-    }
-}
-
-fn adopt(record: &Record, listener: std::net::TcpListener) -> Result<TcpListener, SimError> {
-    TcpListener::from_std(listener).map_err(|source| SimError::Listen {
-        name: record.machine.name.clone(),
-        address: record.address(),
-        source,
-    })
-}
-
-async fn accept_connections(shared: Arc<Shared>) {
-    let config = Arc::new(server_config(&shared.record));
-    let places = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+async fn accept_connections(machine: Arc<MachineState>) {
+    let config = Arc::new(server_config(&machine.record));
+    let permits = Arc::new(Semaphore::new(CONNECTION_LIMIT));
+    let name = &machine.record.machine.name;
     loop {
-        let accepted = tokio::select! {
-            () = shared.off.cancelled() => return,
-            accepted = std::future::poll_fn(|context| shared.poll_accept(context)) => accepted,
+        let accepting = std::future::poll_fn(|context| machine.poll_accept(context));
+        let Some(accepted) = machine.off.run_until_cancelled(accepting).await else {
+            return;
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, most likely: the next try would fail as quickly.
-                tracing::warn!(machine = %shared.record.machine.name, %error, "cannot accept a connection");
-                tokio::select! {
-                    () = shared.off.cancelled() => return,
-                    () = tokio::time::sleep(Duration::from_millis(100)) => continue,
-                }
+                // Probably out of file descriptors: the next attempt would fail as quickly.
+                tracing::warn!(machine = %name, %error, "cannot accept a connection");
+                machine.off.run_until_cancelled(sleep(ACCEPT_PAUSE)).await;
+                continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::debug!(machine = %shared.record.machine.name, %peer, "too many connections");
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            tracing::debug!(machine = %name, %peer, "too many connections");
             continue;
         };
-        let served = serve(Arc::clone(&shared), Arc::clone(&config), stream, peer);
-        shared.tasks.spawn(async move {
-            let _place = place;
+        let served = serve(Arc::clone(&machine), Arc::clone(&config), stream, peer);
+        machine.tasks.spawn(async move {
+            let _permit = permit;
             if let Err(error) = served.await {
                 tracing::debug!(%peer, %error, "connection ended");
             }
@@ -210,99 +83,86 @@ fn server_config(record: &Record) -> russh::server::Config {
 }
 
 async fn serve(
-    shared: Arc<Shared>,
+    machine: Arc<MachineState>,
     config: Arc<russh::server::Config>,
     stream: TcpStream,
     peer: SocketAddr,
 ) -> Result<(), russh::Error> {
-    if shared.fault() == Some(Fault::Reset) {
+    if machine.fault() == Some(Fault::Reset) {
         return Ok(stream.set_zero_linger()?);
     }
     stream.set_nodelay(true)?;
-    let (stream, line) = Line::new(stream)?;
-    if happens(shared.faults.ssh_failure_rate) {
+    let local = stream.local_addr()?;
+    let (stream, _closer) = Closer::new(stream)?;
+    if happens(machine.faults.ssh_failure_rate) {
         return Ok(());
     }
-    let mut delay = shared.faults.ssh_delay;
-    match shared.fault() {
+    let mut delay = machine.faults.ssh_delay;
+    match machine.fault() {
         Some(Fault::Stall) => {
-            line.hold(&shared.off, &stream).await;
+            machine.off.run_until_cancelled(stall(&stream)).await;
             return Ok(());
         }
         Some(Fault::Delay(more)) => delay += more,
         _ => {}
     }
-    if !delay.is_zero() {
-        tokio::select! {
-            () = shared.off.cancelled() => return Ok(()),
-            () = tokio::time::sleep(delay) => {}
-        }
+    if !delay.is_zero()
+        && machine
+            .off
+            .run_until_cancelled(sleep(delay))
+            .await
+            .is_none()
+    {
+        return Ok(());
     }
 
-    let cut = shared.off.child_token();
+    let cut = machine.off.child_token();
     let logged_in = CancellationToken::new();
-    let session = Session::new(
-        Arc::clone(&shared),
-        peer,
-        line.local,
-        cut.clone(),
-        logged_in.clone(),
-    );
-    let hurried = async {
-        tokio::select! {
-            () = logged_in.cancelled() => std::future::pending().await,
-            () = tokio::time::sleep(LOGIN_DEADLINE) => {}
+    let connection = Connection::new(machine, peer, local, cut.clone(), logged_in.clone());
+    let login_timeout = async {
+        if timeout(LOGIN_TIMEOUT, logged_in.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
         }
     };
     let served = async {
-        russh::server::run_stream(config, stream, session)
+        russh::server::run_stream(config, stream, connection)
             .await?
             .await
     };
-    // However this ends, `line` is dropped here and closes the connection under russh's own task.
+    // However this ends, `_closer` is dropped here and closes the connection of russh's own task.
     tokio::select! {
         () = cut.cancelled() => Ok(()),
-        () = hurried => Ok(()),
+        () = login_timeout => Ok(()),
         result = served => result,
     }
 }
 
-/// A second handle on a connection, which closes it when dropped: russh's task has no other end that
-/// is sure while it waits for the client.
-struct Line {
-    socket: std::net::TcpStream,
-    local: SocketAddr,
-}
-
-impl Line {
-    fn new(stream: TcpStream) -> io::Result<(TcpStream, Self)> {
-        let local = stream.local_addr()?;
-        let stream = stream.into_std()?;
-        let socket = stream.try_clone()?;
-        Ok((TcpStream::from_std(stream)?, Self { socket, local }))
-    }
-
-    /// Says nothing until the client is gone or the machine is turned off.
-    async fn hold(&self, off: &CancellationToken, stream: &TcpStream) {
-        let mut scrap = [0; 1024];
-        let client_gone = async {
-            while stream.readable().await.is_ok() {
-                match stream.try_read(&mut scrap) {
-                    Ok(0) => break,
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                    _ => {}
-                }
-            }
-        };
-        tokio::select! {
-            () = off.cancelled() => {}
-            () = client_gone => {}
+/// Sends nothing until the client is gone.
+async fn stall(stream: &TcpStream) {
+    let mut discarded = [0; 1024];
+    while stream.readable().await.is_ok() {
+        match stream.try_read(&mut discarded) {
+            Ok(0) => return,
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+            _ => {}
         }
     }
 }
 
-impl Drop for Line {
+/// A second handle of a connection, which closes it when dropped: nothing else reliably ends russh's task while it waits
+/// for the client.
+struct Closer(std::net::TcpStream);
+
+impl Closer {
+    fn new(stream: TcpStream) -> io::Result<(TcpStream, Self)> {
+        let stream = stream.into_std()?;
+        let closer = Self(stream.try_clone()?);
+        Ok((TcpStream::from_std(stream)?, closer))
+    }
+}
+
+impl Drop for Closer {
     fn drop(&mut self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }

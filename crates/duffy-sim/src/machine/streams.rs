@@ -1,4 +1,4 @@
-//! Carrying a command's input and output between its process and its client, to the end of either.
+//! Copies a command's input and output between its process and its client, until either ends.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -8,45 +8,58 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use pty_process::{OwnedWritePty, Size};
 use russh::ChannelId;
 use russh::server::Handle;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin};
-use tokio::sync::mpsc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::Child;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{Input, Order};
 use super::processes::{name_of, signal_group};
-use super::server::Shared;
+use super::state::MachineState;
 
-/// How long commands have to end by themselves when the client is gone.
+/// How long commands have to end by themselves after each signal when the client is gone.
 const HANGUP_GRACE: Duration = Duration::from_secs(2);
-/// How long a terminal may stay quiet after its shell's end until its last output counts as read.
+/// After a shell's end, its terminal's output counts as complete after this time without output.
 const TERMINAL_QUIET: Duration = Duration::from_millis(100);
+/// Control-D, which ends the input of a terminal.
+const END_OF_INPUT: u8 = 4;
+/// How long a client may take to close the channel before its machine dies.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a client may take to leave, when its machine dies then.
-const FAREWELL: Duration = Duration::from_secs(1);
-
-/// What comes of a command that ends.
-#[derive(Clone)]
-pub(super) enum Ending {
-    /// Its client is told.
-    Tell,
-    /// Its client is told nothing, of its output neither.
-    Silence,
-    /// The machine dies, and nobody is told.
-    Die(Arc<Shared>),
-    /// If it succeeded, the machine dies when the client has been told.
-    TellAndDie(Arc<Shared>),
+/// What a client sends to a command.
+pub(super) enum Input {
+    Data(Vec<u8>, OwnedSemaphorePermit),
+    End,
 }
 
-/// The channel of the client that asked for the command.
+/// What a client requests for a running command.
+pub(super) enum Control {
+    Resize(u16, u16),
+    Signal(Signal),
+}
+
+/// What happens when a command ends.
+#[derive(Clone)]
+pub(super) enum Ending {
+    /// The client gets its exit status.
+    Report,
+    /// The client gets neither its exit status nor its output.
+    Silence,
+    /// The machine dies, and the client gets no exit status.
+    Die(Arc<MachineState>),
+    /// The client gets its exit status. If it succeeded, the machine dies then.
+    ReportAndDie(Arc<MachineState>),
+}
+
+/// The channel of the command's client.
 pub(super) struct Client {
-    pub connection: Handle,
+    pub handle: Handle,
     pub channel: ChannelId,
     pub ending: Ending,
-    /// Cancelled when the client has left the channel.
+    /// Cancelled when the client has closed the channel.
     pub gone: CancellationToken,
 }
 
@@ -66,11 +79,11 @@ impl Client {
             return true;
         }
         let sent = if errors {
-            self.connection
+            self.handle
                 .extended_data(self.channel, 1, data.to_vec())
                 .await
         } else {
-            self.connection.data(self.channel, data.to_vec()).await
+            self.handle.data(self.channel, data.to_vec()).await
         };
         sent.is_ok()
     }
@@ -78,42 +91,42 @@ impl Client {
     async fn finish(&self, status: io::Result<ExitStatus>) {
         let succeeded = status.as_ref().is_ok_and(ExitStatus::success);
         match &self.ending {
-            Ending::Tell => self.tell(status).await,
+            Ending::Report => self.report(status).await,
             Ending::Silence => {}
             Ending::Die(machine) => machine.die(),
-            Ending::TellAndDie(machine) => {
-                self.tell(status).await;
+            Ending::ReportAndDie(machine) => {
+                self.report(status).await;
                 if succeeded {
-                    let _ = timeout(FAREWELL, self.gone.cancelled()).await;
+                    let _ = timeout(CLOSE_TIMEOUT, self.gone.cancelled()).await;
                     machine.die();
                 }
             }
         }
     }
 
-    async fn tell(&self, status: io::Result<ExitStatus>) {
-        let _ = self.connection.eof(self.channel).await;
+    async fn report(&self, status: io::Result<ExitStatus>) {
+        let _ = self.handle.eof(self.channel).await;
         let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
         let _ = match (signal.map(Signal::try_from), status) {
             (Some(Ok(signal)), Ok(status)) => {
                 let name = name_of(signal);
                 let core = status.core_dumped();
-                self.connection
+                self.handle
                     .exit_signal_request(self.channel, name, core, String::new(), String::new())
                     .await
             }
             (_, status) => {
                 let code = status.ok().and_then(|status| status.code()).unwrap_or(255);
-                self.connection
+                self.handle
                     .exit_status_request(self.channel, code.cast_unsigned())
                     .await
             }
         };
-        let _ = self.connection.close(self.channel).await;
+        let _ = self.handle.close(self.channel).await;
     }
 }
 
-/// The process group of a command, and how it is ended.
+/// The process group of a command.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -128,7 +141,7 @@ impl Group {
         }
     }
 
-    /// What a lost terminal or connection does, and then what nothing withstands.
+    /// Ends the command as a lost terminal or connection does, and kills it if that does not suffice.
     async fn hang_up(&self, child: &mut Child) {
         self.signal(Signal::SIGHUP);
         self.signal(Signal::SIGCONT);
@@ -141,12 +154,12 @@ impl Group {
     }
 }
 
-/// Carries the streams of a command without a terminal, until it ends or is hung up on.
+/// Copies the streams of a command without a terminal, until it ends or `hang_up` is cancelled.
 pub(super) async fn run_piped(
     mut child: Child,
     client: Client,
-    inbox: mpsc::UnboundedReceiver<Input>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    controls: mpsc::UnboundedReceiver<Control>,
     hang_up: CancellationToken,
 ) {
     let group = Group::of(&child);
@@ -155,52 +168,51 @@ pub(super) async fn run_piped(
     else {
         return group.hang_up(&mut child).await;
     };
-    let feeding = write_input(inbox, stdin);
-    let copying = async {
-        tokio::join!(
-            client.copy_from(stdout, false),
-            client.copy_from(stderr, true)
-        );
+    let passing = pass_input(inputs, controls, stdin, None, &group, |_, _, _| {});
+    let work = async {
+        // As with OpenSSH, the channel stays open as long as a process holds the command's output open.
+        let output = client.copy_from(stdout, false);
+        let errors = client.copy_from(stderr, true);
+        tokio::join!(output, errors, child.wait()).2
     };
-    let obeying = async {
-        while let Some(order) = orders.recv().await {
-            if let Order::Signal(signal) = order {
-                group.signal(signal);
-            }
-        }
-        std::future::pending::<()>().await;
+    let ended = tokio::select! {
+        status = work => Some(status),
+        () = passing => None,
+        () = hang_up.cancelled() => None,
     };
-    let ending = async {
-        let work = async {
-            // As with OpenSSH, the channel lives as long as something holds the command's output.
-            let ((), status) = tokio::join!(copying, child.wait());
-            status
-        };
-        tokio::select! {
-            status = work => Some(status),
-            () = feeding => None,
-            () = obeying => None,
-            () = hang_up.cancelled() => None,
-        }
-    };
-    match ending.await {
+    match ended {
         Some(status) => client.finish(status).await,
         None => group.hang_up(&mut child).await,
     }
 }
 
-/// The same for a command in a terminal.
+/// Copies the streams of a command in a terminal, until it ends or `hang_up` is cancelled.
 pub(super) async fn run_in_terminal(
     mut child: Child,
     pty: pty_process::Pty,
     client: Client,
-    inbox: mpsc::UnboundedReceiver<Input>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+    controls: mpsc::UnboundedReceiver<Control>,
     hang_up: CancellationToken,
 ) {
     let group = Group::of(&child);
     let (mut screen, keyboard) = pty.into_split();
-    let typing = type_input(inbox, orders, keyboard, &group);
+    let resize = |keyboard: &OwnedWritePty, columns, rows| {
+        if columns > 0
+            && rows > 0
+            && let Err(error) = keyboard.resize(Size::new(rows, columns))
+        {
+            tracing::debug!(%error, "cannot resize a terminal");
+        }
+    };
+    let typing = pass_input(
+        inputs,
+        controls,
+        keyboard,
+        Some(END_OF_INPUT),
+        &group,
+        resize,
+    );
     let ending = async {
         let work = async {
             let copying = client.copy_from(&mut screen, false);
@@ -212,7 +224,7 @@ pub(super) async fn run_in_terminal(
                 // Every process has closed the terminal.
                 return child.wait().await;
             };
-            // What the shell left in the background may hold the terminal for ever.
+            // Background processes may hold the terminal open forever.
             let mut buffer = vec![0; 32 * 1024];
             while let Ok(Ok(count @ 1..)) = timeout(TERMINAL_QUIET, screen.read(&mut buffer)).await
             {
@@ -229,7 +241,7 @@ pub(super) async fn run_in_terminal(
         }
     };
     let status = ending.await;
-    // Closing the terminal hangs up on all that has it for its own.
+    // Closing the terminal sends SIGHUP to the processes that it controls.
     drop(screen);
     match status {
         Some(status) => client.finish(status).await,
@@ -237,61 +249,47 @@ pub(super) async fn run_in_terminal(
     }
 }
 
-/// Writes what the client sends until it says that there is no more; then waits for ever, as after a
-/// command that no longer reads.
-async fn write_input(mut inbox: mpsc::UnboundedReceiver<Input>, stdin: ChildStdin) {
-    let mut stdin = Some(stdin);
-    while let Some(input) = inbox.recv().await {
-        match (input, &mut stdin) {
-            (Input::Data(data, _room), Some(open)) => {
-                if open.write_all(&data).await.is_err() {
-                    stdin = None;
-                }
-            }
-            (Input::End, _) => stdin = None,
-            (Input::Data(..), None) => {}
-        }
-    }
-    std::future::pending::<()>().await;
-}
-
-/// The same for a terminal, which is also resized while it cannot take more input.
-async fn type_input(
-    mut inbox: mpsc::UnboundedReceiver<Input>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    mut keyboard: pty_process::OwnedWritePty,
+/// Passes a client's input and requests on to a command. `end` is what to type at the end of the input; without it, the
+/// stream is closed. Never returns.
+async fn pass_input<W: AsyncWrite + Unpin>(
+    mut inputs: mpsc::UnboundedReceiver<Input>,
+    mut controls: mpsc::UnboundedReceiver<Control>,
+    stdin: W,
+    end: Option<u8>,
     group: &Group,
+    resize: impl Fn(&W, u16, u16),
 ) {
-    /// Control-D: how the end of input is typed.
-    const END_OF_INPUT: u8 = 4;
-
+    let mut stdin = Some(stdin);
     let mut pending: Vec<u8> = Vec::new();
     let mut held = None;
     loop {
+        let writing = async {
+            match &mut stdin {
+                Some(stdin) => stdin.write(&pending).await,
+                None => Ok(pending.len()),
+            }
+        };
         tokio::select! {
-            written = keyboard.write(&pending), if !pending.is_empty() => {
-                // On an error every process has closed the terminal: what is typed is lost.
-                let count = written.unwrap_or(pending.len());
-                pending.drain(..count);
+            written = writing, if !pending.is_empty() => {
+                // After an error nothing reads the input any more: it is lost.
+                pending.drain(..written.unwrap_or(pending.len()));
                 if pending.is_empty() {
                     held = None;
                 }
             }
-            Some(input) = inbox.recv(), if pending.is_empty() => match input {
-                Input::Data(data, room) => {
+            Some(input) = inputs.recv(), if pending.is_empty() => match (input, end) {
+                (Input::Data(data, permit), _) => {
                     pending = data;
-                    held = Some(room);
+                    held = Some(permit);
                 }
-                Input::End => pending = vec![END_OF_INPUT],
+                (Input::End, Some(end)) => pending = vec![end],
+                (Input::End, None) => stdin = None,
             },
-            Some(order) = orders.recv() => match order {
-                Order::Resize(columns, rows) if columns > 0 && rows > 0 => {
-                    if let Err(error) = keyboard.resize(pty_process::Size::new(rows, columns)) {
-                        tracing::debug!(%error, "cannot resize a terminal");
-                    }
-                }
-                Order::Resize(..) => {}
-                Order::Signal(signal) => group.signal(signal),
+            // Also while the command accepts no input.
+            Some(control) = controls.recv() => match (control, &stdin) {
+                (Control::Signal(signal), _) => group.signal(signal),
+                (Control::Resize(columns, rows), Some(stdin)) => resize(stdin, columns, rows),
+                (Control::Resize(..), None) => {}
             },
             else => break,
         }

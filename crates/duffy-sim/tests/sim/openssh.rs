@@ -1,4 +1,4 @@
-//! Simulated machines as OpenSSH's own clients see them.
+//! Simulated machines, tested with OpenSSH's clients.
 
 use std::process::Stdio;
 
@@ -76,7 +76,7 @@ async fn much_goes_in_and_out_at_once() {
     let output = finish(child, &input).await;
     assert!(output.status.success());
     assert!(output.stdout == input, "{} bytes", output.stdout.len());
-    // And a command that reads nothing does not hold up the client's end.
+    // A command that reads no input does not delay the end of the client.
     let child = world
         .ssh(&machine, &[])
         .arg("exit 3")
@@ -224,7 +224,7 @@ async fn a_destroyed_machine_is_gone_with_all_that_ran_on_it() {
     assert_eq!(child.wait().await.unwrap().code(), Some(255));
     assert!(!home.exists());
     assert_eq!(world.cloud.machines(), []);
-    // Init may take a moment to bury it.
+    // Init may take a moment to reap it.
     wait_until("the daemon is gone", || {
         std::fs::read_to_string(format!("{daemon}/stat")).map_or(true, |stat| stat.contains(") Z "))
     })
@@ -249,7 +249,7 @@ async fn only_root_with_an_authorized_key_gets_in() {
     std::fs::write(&keys, "# nobody\n").unwrap();
     let output = world.run(&machine, "true").await;
     assert!(denied(&output), "{output:?}");
-    // Something that would block whoever reads it.
+    // A reader of this would block.
     std::fs::remove_file(&keys).unwrap();
     nix::unistd::mkfifo(&keys, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let output = world.run(&machine, "true").await;

@@ -1,4 +1,4 @@
-//! A cloud in a directory of its own, a key that it lets in, and the real `ssh`.
+//! A cloud in its own directory, a key that it accepts, and the real `ssh`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
-/// How long anything in these tests may take that takes a moment.
+/// Deadline for everything that normally takes a moment.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 pub struct World {
@@ -54,7 +54,7 @@ impl World {
         self.directory.path().join("key")
     }
 
-    /// The real client, as someone would use it who trusts the host key that was announced.
+    /// Returns a command of the real client that trusts the machine's host key.
     pub fn ssh(&self, machine: &Machine, options: &[&str]) -> Command {
         let known = self
             .directory
@@ -110,12 +110,12 @@ async fn open(
     .await
 }
 
-/// Gives a child its whole input and waits for its end.
+/// Writes a child's whole input and waits for its end.
 pub async fn finish(mut child: Child, input: &[u8]) -> Output {
     let stdin = child.stdin.take();
     let feeding = async {
         if let Some(mut stdin) = stdin {
-            // A child that ends early does not read it all.
+            // A child that ends early does not read all of it.
             let _ = stdin.write_all(input).await;
         }
     };
@@ -130,7 +130,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Asks again until the answer is yes.
+/// Waits until the condition is true.
 pub async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let waiting = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! `mechanism`: how a pool's nodes are made and done away with.
+//! `mechanism`: how a pool's nodes are provisioned and deprovisioned.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,41 +6,39 @@ use std::time::Duration;
 
 use serde_json::{Map as JsonMap, Value};
 
-use crate::decode::{Cursor, Fields, Report};
-use crate::sections::decode_template;
-use crate::template;
+use crate::decode::{Cursor, Fields};
 use crate::yaml::{Data, map_to_json};
 
-/// How nodes are made and done away with.
+/// How nodes are provisioned and deprovisioned.
 #[derive(Debug, Clone)]
 pub enum Mechanism {
     /// By Ansible playbooks.
     Ansible(Box<Ansible>),
-    /// Pretended nodes in the worker itself. An addition to the original.
+    /// As simulated nodes in the worker itself. An addition to the original.
     Simulated(Simulated),
 }
 
-/// Settings of the mechanism `ansible`.
+/// Settings of the mechanism `ansible`. The last two fields are additions to the original.
 #[derive(Clone)]
 pub struct Ansible {
-    /// Directory that playbooks are in and run in; a relative one counts from the current directory.
+    /// Directory of the playbooks, in which they run; relative to the current directory.
     pub topdir: PathBuf,
     /// Variables for all playbooks, with templates in them.
     pub extra_vars: JsonMap<String, Value>,
-    /// What makes nodes.
+    /// Provisions nodes.
     pub provision: Option<Playbook>,
-    /// What does away with nodes; without it there is nothing to do.
+    /// Deprovisions nodes; `None` if there is nothing to do.
     pub deprovision: Option<Playbook>,
-    /// How long one playbook may run. An addition to the original.
+    /// Timeout of one playbook run.
     pub timeout: Duration,
-    /// The program; a bare name is looked for in PATH. An addition to the original.
+    /// The program; a bare name is looked up in PATH.
     pub ansible_playbook: PathBuf,
 }
 
 /// One playbook.
 #[derive(Clone)]
 pub struct Playbook {
-    /// The file; a relative one counts from `topdir`.
+    /// The file; relative to `topdir`.
     pub playbook: PathBuf,
     /// Variables for this playbook, with templates in them.
     pub extra_vars: JsonMap<String, Value>,
@@ -67,7 +65,8 @@ impl fmt::Debug for Playbook {
 }
 
 impl Ansible {
-    /// The variables for one of its playbooks: those for all, then the playbook's own, which win. Templates stay.
+    /// Returns the variables for one of its playbooks: those for all, overridden by the playbook's own. Templates are not
+    /// rendered.
     pub fn extra_vars_for(&self, playbook: &Playbook) -> JsonMap<String, Value> {
         let mut vars = self.extra_vars.clone();
         vars.extend(playbook.extra_vars.clone());
@@ -82,15 +81,15 @@ pub struct Simulated {
     pub provision_delay: Duration,
     /// How long deprovisioning takes.
     pub deprovision_delay: Duration,
-    /// How often provisioning fails, from 0 to 1.
+    /// Probability that provisioning fails, from 0 to 1.
     pub provision_failure_rate: f64,
-    /// How often deprovisioning fails, from 0 to 1.
+    /// Probability that deprovisioning fails, from 0 to 1.
     pub deprovision_failure_rate: f64,
-    /// How long a node waits before it answers on SSH.
+    /// How long a node waits before it responds to an SSH connection.
     pub ssh_delay: Duration,
-    /// How often a node refuses SSH, from 0 to 1.
+    /// Probability that an SSH connection fails, from 0 to 1.
     pub ssh_failure_rate: f64,
-    /// Template of nodes' host names.
+    /// Template of the nodes' host names.
     pub hostname: Option<String>,
     /// Where nodes keep their files; `None` leaves it to the worker.
     pub directory: Option<PathBuf>,
@@ -102,168 +101,123 @@ enum Kind {
     Simulated,
 }
 
-/// Checks what one pool says by itself. What is missing may be inherited.
-pub(super) fn check(cursor: &Cursor<'_>, report: &mut Report) -> Option<()> {
-    let fields = mechanism_fields(cursor, report)?;
-    fields.read(report, "type", decode_kind);
-    fields.read(report, "ansible", |at, report| {
-        decode_ansible(at, false, report)
-    });
-    fields.read(report, "simulated", decode_simulated);
-    Some(())
+/// Checks one pool's own settings. Missing settings may be inherited.
+pub(super) fn check(cursor: &Cursor<'_>) -> Option<()> {
+    cursor.section(|fields| {
+        fields.read("type", decode_kind);
+        fields.read("ansible", |at| decode_ansible(at, false));
+        fields.read("simulated", decode_simulated);
+        Some(())
+    })
 }
 
-fn decode_kind(cursor: &Cursor<'_>, report: &mut Report) -> Option<Kind> {
-    let kinds = [("ansible", Kind::Ansible), ("simulated", Kind::Simulated)];
-    cursor.choice(report, &kinds)
-}
-
-fn mechanism_fields<'a>(cursor: &Cursor<'a>, report: &mut Report) -> Option<Fields<'a>> {
-    cursor.fields(report, &["type", "ansible", "simulated"])
+fn decode_kind(cursor: &Cursor<'_>) -> Option<Kind> {
+    cursor.choice(&[("ansible", Kind::Ansible), ("simulated", Kind::Simulated)])
 }
 
 impl Mechanism {
-    /// Decodes a pool's mechanism with all that it inherits.
-    pub(super) fn decode(cursor: &Cursor<'_>, report: &mut Report) -> Option<Self> {
-        let fields = mechanism_fields(cursor, report)?;
-        match fields.read_required(report, "type", decode_kind)? {
-            Kind::Ansible => fields
-                .read_required(report, "ansible", |at, report| {
-                    decode_ansible(at, true, report)
-                })
-                .map(|ansible| Self::Ansible(Box::new(ansible))),
-            Kind::Simulated => match fields.get("simulated") {
-                Some(at) => decode_simulated(&at, report).map(Self::Simulated),
-                None => Some(Self::Simulated(Simulated::default())),
-            },
-        }
-    }
-}
-
-fn decode_ansible(cursor: &Cursor<'_>, complete: bool, report: &mut Report) -> Option<Ansible> {
-    let known = &[
-        "topdir",
-        "extra-vars",
-        "provision",
-        "deprovision",
-        "timeout",
-        "ansible-playbook",
-    ];
-    let fields = cursor.fields(report, known)?;
-    let topdir = fields.read(report, "topdir", Cursor::path_name);
-    let extra_vars = decode_extra_vars(&fields, report);
-    let mut playbook = |key| {
-        fields.read(report, key, |at, report| {
-            decode_playbook(at, complete, report)
+    /// Decodes a pool's mechanism, including inherited settings. [`check`] has refused unknown keys.
+    pub(super) fn decode(cursor: &Cursor<'_>) -> Option<Self> {
+        let fields = cursor.fields()?;
+        Some(match fields.read_required("type", decode_kind)? {
+            Kind::Ansible => {
+                let ansible = fields.read_required("ansible", |at| decode_ansible(at, true))?;
+                Self::Ansible(Box::new(ansible))
+            }
+            Kind::Simulated => {
+                Self::Simulated(fields.read_or("simulated", Simulated::default(), decode_simulated))
+            }
         })
-    };
-    let (provision, deprovision) = (playbook("provision"), playbook("deprovision"));
-    if complete && topdir.is_none() {
-        cursor.warn(
-            report,
-            "the key topdir is missing; playbooks are looked for in the current directory",
-        );
     }
-    if complete && provision.is_none() {
-        cursor.warn(
-            report,
-            "the key provision is missing; this pool cannot get nodes",
-        );
-    }
-    let timeout = fields.read(report, "timeout", |at, report| {
-        at.duration(report, Duration::from_secs(1))
+}
+
+fn decode_ansible(cursor: &Cursor<'_>, complete: bool) -> Option<Ansible> {
+    cursor.section(|fields| {
+        let topdir = fields.read("topdir", Cursor::path_name);
+        let extra_vars = decode_extra_vars(fields);
+        let provision = fields.read("provision", |at| decode_playbook(at, complete));
+        let deprovision = fields.read("deprovision", |at| decode_playbook(at, complete));
+        if complete && topdir.is_none() {
+            cursor.warn(
+                "the key topdir is missing; playbooks are looked for in the current directory",
+            );
+        }
+        if complete && provision.is_none() {
+            cursor.warn("the key provision is missing; this pool cannot get nodes");
+        }
+        let timeout = |at: &Cursor<'_>| at.duration(Duration::from_secs(1));
+        Some(Ansible {
+            topdir: topdir.unwrap_or_else(|| ".".into()),
+            extra_vars,
+            provision,
+            deprovision,
+            timeout: fields.read_or("timeout", Duration::from_hours(1), timeout),
+            ansible_playbook: fields
+                .read("ansible-playbook", Cursor::path_name)
+                .unwrap_or_else(|| "ansible-playbook".into()),
+        })
+    })
+}
+
+fn decode_playbook(cursor: &Cursor<'_>, complete: bool) -> Option<Playbook> {
+    cursor.section(|fields| {
+        let extra_vars = decode_extra_vars(fields);
+        let at = if complete {
+            fields.require("playbook")
+        } else {
+            fields.get("playbook")
+        };
+        Some(Playbook {
+            playbook: at?.path_name()?,
+            extra_vars,
+        })
+    })
+}
+
+fn decode_extra_vars(fields: &Fields<'_>) -> JsonMap<String, Value> {
+    let vars = fields.read("extra-vars", |at| {
+        for (_, variable) in at.entries()? {
+            check_templates(&variable);
+        }
+        at.map().map(map_to_json)
     });
-    let program = fields.read(report, "ansible-playbook", Cursor::path_name);
-    Some(Ansible {
-        topdir: topdir.unwrap_or_else(|| PathBuf::from(".")),
-        extra_vars,
-        provision,
-        deprovision,
-        timeout: timeout.unwrap_or(Duration::from_hours(1)),
-        ansible_playbook: program.unwrap_or_else(|| PathBuf::from("ansible-playbook")),
-    })
-}
-
-fn decode_playbook(cursor: &Cursor<'_>, complete: bool, report: &mut Report) -> Option<Playbook> {
-    let fields = cursor.fields(report, &["playbook", "extra-vars"])?;
-    let extra_vars = decode_extra_vars(&fields, report);
-    let at = if complete {
-        fields.require(report, "playbook")
-    } else {
-        fields.get("playbook")
-    };
-    let playbook = at.and_then(|at| at.path_name(report))?;
-    Some(Playbook {
-        playbook,
-        extra_vars,
-    })
-}
-
-fn decode_extra_vars(fields: &Fields<'_>, report: &mut Report) -> JsonMap<String, Value> {
-    let Some(at) = fields.get("extra-vars") else {
-        return JsonMap::new();
-    };
-    let entries = at.entries(report).unwrap_or_default();
-    for (_, variable) in &entries {
-        check_templates(variable, report);
-    }
-    at.map(report).map(map_to_json).unwrap_or_default()
+    vars.unwrap_or_default()
 }
 
 /// Checks the texts that are rendered later: those in mappings, not those in lists.
-fn check_templates(cursor: &Cursor<'_>, report: &mut Report) {
+fn check_templates(cursor: &Cursor<'_>) {
     match &cursor.node.data {
-        Data::Text(text) => template::check(cursor, text, report),
+        Data::Text(text) => cursor.check_template(text),
         Data::Map(map) => {
             for (key, entry) in map {
-                check_templates(
-                    &Cursor::new(entry, format!("{}.{key}", cursor.path)),
-                    report,
-                );
+                check_templates(&cursor.below(key, entry));
             }
         }
         _ => {}
     }
 }
 
-fn decode_simulated(cursor: &Cursor<'_>, report: &mut Report) -> Option<Simulated> {
-    let known = &[
-        "provision-delay",
-        "deprovision-delay",
-        "provision-failure-rate",
-        "deprovision-failure-rate",
-        "ssh-delay",
-        "ssh-failure-rate",
-        "hostname",
-        "directory",
-    ];
-    let fields = cursor.fields(report, known)?;
-    let mut delay = |key| {
-        let delay = fields.read(report, key, |at, report| {
-            at.duration(report, Duration::ZERO)
-        });
-        delay.unwrap_or_default()
-    };
-    let (provision_delay, deprovision_delay) =
-        (delay("provision-delay"), delay("deprovision-delay"));
-    let ssh_delay = delay("ssh-delay");
-    let mut rate = |key| {
-        let rate = fields.read(report, key, |at, report| at.number(report, 0.0..=1.0));
-        rate.unwrap_or_default()
-    };
-    let provision_failure_rate = rate("provision-failure-rate");
-    let deprovision_failure_rate = rate("deprovision-failure-rate");
-    let ssh_failure_rate = rate("ssh-failure-rate");
-    let hostname = fields.read(report, "hostname", decode_template);
-    let directory = fields.read(report, "directory", Cursor::path_name);
-    Some(Simulated {
-        provision_delay,
-        deprovision_delay,
-        provision_failure_rate,
-        deprovision_failure_rate,
-        ssh_delay,
-        ssh_failure_rate,
-        hostname,
-        directory,
+fn decode_simulated(cursor: &Cursor<'_>) -> Option<Simulated> {
+    cursor.section(|fields| {
+        let delay = |key| {
+            fields
+                .read(key, |at| at.duration(Duration::ZERO))
+                .unwrap_or_default()
+        };
+        let rate = |key| {
+            fields
+                .read(key, |at| at.number(0.0..=1.0))
+                .unwrap_or_default()
+        };
+        Some(Simulated {
+            provision_delay: delay("provision-delay"),
+            deprovision_delay: delay("deprovision-delay"),
+            provision_failure_rate: rate("provision-failure-rate"),
+            deprovision_failure_rate: rate("deprovision-failure-rate"),
+            ssh_delay: delay("ssh-delay"),
+            ssh_failure_rate: rate("ssh-failure-rate"),
+            hostname: fields.read("hostname", Cursor::template),
+            directory: fields.read("directory", Cursor::path_name),
+        })
     })
 }

@@ -1,30 +1,31 @@
-//! One SSH connection: who is let in, and what is asked for on its channels.
+//! One SSH connection: authentication, and the requests on its channels.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use russh::keys::PublicKey;
 use russh::server::{
-    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Pty, Sig};
 use tokio_util::sync::CancellationToken;
 
 use super::authorized_keys::is_authorized;
-use super::command::{Command, Running, Terminal, Work};
-use super::server::Shared;
+use super::command::{Command, RunningCommand, Terminal, Work};
+use super::state::MachineState;
 use super::streams::Ending;
 use crate::{Fault, Moment};
 
-/// Channels at a time on one connection, as OpenSSH's `MaxSessions`.
+/// Limit of channels on one connection, as OpenSSH's `MaxSessions`.
 const CHANNEL_LIMIT: usize = 10;
-/// What a machine says in all when it floods its client, in bytes, and how much of it at once.
+/// How much a machine sends in all when it floods its client, in bytes, and in one message.
 const FLOOD: usize = 64 << 20;
-const FLOOD_PIECE: usize = 32 << 10;
-/// Variables that a client may set on one channel.
+const FLOOD_MESSAGE: usize = 32 << 10;
+/// Limit of variables that a client can set on one channel.
 const VARIABLE_LIMIT: usize = 64;
-/// Where hosts keep the program behind `sftp` and `scp`.
+/// Paths of the program behind `sftp` and `scp`, by distribution.
 const SFTP_SERVERS: [&str; 5] = [
     "/usr/lib/openssh/sftp-server",
     "/usr/libexec/openssh/sftp-server",
@@ -33,20 +34,20 @@ const SFTP_SERVERS: [&str; 5] = [
     "/usr/lib/sftp-server",
 ];
 
-/// What a client has set up on a channel, and what runs there.
+/// What a client has set up on a channel, and the command that runs there.
 #[derive(Default)]
 struct ChannelState {
     variables: Vec<(String, String)>,
     terminal: Option<Terminal>,
-    running: Option<Running>,
+    command: Option<RunningCommand>,
 }
 
-/// The server's side of a connection. Its commands are killed when it is dropped.
-pub(super) struct Session {
-    shared: Arc<Shared>,
+/// The server's side of a connection. Dropping it kills its commands.
+pub(super) struct Connection {
+    machine: Arc<MachineState>,
     peer: SocketAddr,
     local: SocketAddr,
-    /// Cancelling it cuts the connection.
+    /// Cancelling it closes the connection.
     cut: CancellationToken,
     logged_in: CancellationToken,
     channels: HashMap<ChannelId, ChannelState>,
@@ -54,16 +55,16 @@ pub(super) struct Session {
 
 type Reply = Result<(), russh::Error>;
 
-impl Session {
+impl Connection {
     pub fn new(
-        shared: Arc<Shared>,
+        machine: Arc<MachineState>,
         peer: SocketAddr,
         local: SocketAddr,
         cut: CancellationToken,
         logged_in: CancellationToken,
     ) -> Self {
         Self {
-            shared,
+            machine,
             peer,
             local,
             cut,
@@ -72,47 +73,43 @@ impl Session {
         }
     }
 
-    async fn judge(&self, user: &str, key: &russh::keys::PublicKey) -> Auth {
-        if user == "root" && is_authorized(&self.shared.record.home(), key).await {
+    async fn authenticate(&self, user: &str, key: &PublicKey) -> Auth {
+        if user == "root" && is_authorized(&self.machine.record.home(), key).await {
             Auth::Accept
         } else {
             Auth::reject()
         }
     }
 
-    /// What runs on a channel.
-    fn running(&self, id: ChannelId) -> Option<&Running> {
-        self.channels.get(&id)?.running.as_ref()
+    /// Returns the command that runs on a channel.
+    fn command(&self, id: ChannelId) -> Option<&RunningCommand> {
+        self.channels.get(&id)?.command.as_ref()
     }
 
-    /// Says the same again and again, until the client leaves or has heard enough.
-    fn flood(&self, text: &'static str, connection: Handle, channel: ChannelId) {
-        let piece = text.repeat(FLOOD_PIECE.div_ceil(text.len().max(1)));
+    /// Sends the same text again and again, until the client leaves or the limit is reached.
+    fn flood(&self, text: &'static str, handle: Handle, channel: ChannelId) {
+        let message = text.repeat(FLOOD_MESSAGE.div_ceil(text.len().max(1)));
         let flood = async move {
-            let mut sent = 0;
-            while sent < FLOOD {
-                let said = connection.extended_data(channel, 1, piece.clone()).await;
-                if said.is_err() {
+            for _ in 0..FLOOD.div_ceil(message.len().max(1)) {
+                let sent = handle.extended_data(channel, 1, message.clone()).await;
+                if sent.is_err() {
                     break;
                 }
-                sent += piece.len();
             }
         };
         let end = self.cut.clone();
-        self.shared
+        self.machine
             .tasks
             .spawn(end.run_until_cancelled_owned(flood));
     }
 
-    /// Starts what a client asks for, unless something already runs on the channel.
-    fn start(&mut self, id: ChannelId, work: Work, session: &mut russh::server::Session) -> Reply {
-        let Some(state) = self.channels.get_mut(&id) else {
+    /// Starts a command, unless one already runs on the channel.
+    fn start(&mut self, id: ChannelId, work: Work, session: &mut Session) -> Reply {
+        let state = self.channels.get_mut(&id);
+        let Some(state) = state.filter(|state| state.command.is_none()) else {
             return session.channel_failure(id);
         };
-        if state.running.is_some() {
-            return session.channel_failure(id);
-        }
-        let fault = self.shared.fault();
+        let fault = self.machine.fault();
         let failure = match fault {
             Some(Fault::FailCommand(status)) => {
                 Some((status, "simulated failure of the command\n"))
@@ -134,30 +131,32 @@ impl Session {
         }
         let ending = match fault {
             Some(Fault::Die(Moment::BeforeCommand)) => {
-                self.shared.die();
+                self.machine.die();
                 return Ok(());
             }
-            Some(Fault::Die(Moment::DuringCommand)) => Ending::Die(Arc::clone(&self.shared)),
-            Some(Fault::Die(Moment::AfterCommand)) => Ending::TellAndDie(Arc::clone(&self.shared)),
+            Some(Fault::Die(Moment::DuringCommand)) => Ending::Die(Arc::clone(&self.machine)),
+            Some(Fault::Die(Moment::AfterCommand)) => {
+                Ending::ReportAndDie(Arc::clone(&self.machine))
+            }
             Some(Fault::StallDuringCommand) => Ending::Silence,
-            _ => Ending::Tell,
+            _ => Ending::Report,
         };
         let command = Command {
             work,
             ending,
             variables: std::mem::take(&mut state.variables),
             terminal: state.terminal.take(),
-            record: &self.shared.record,
+            record: &self.machine.record,
             peer: self.peer,
             local: self.local,
         };
-        match command.start(&self.shared.tasks, &self.shared.off, session.handle(), id) {
-            Ok(running) => {
-                state.running = Some(running);
+        match command.start(&self.machine.tasks, &self.machine.off, session.handle(), id) {
+            Ok(command) => {
+                state.command = Some(command);
                 session.channel_success(id)?;
             }
             Err(error) => {
-                tracing::warn!(machine = %self.shared.record.machine.name, %error, "cannot start a command");
+                tracing::warn!(machine = %self.machine.record.machine.name, %error, "cannot start a command");
                 session.channel_failure(id)?;
             }
         }
@@ -168,7 +167,7 @@ impl Session {
     }
 }
 
-impl Handler for Session {
+impl Handler for Connection {
     type Error = russh::Error;
 
     async fn auth_publickey_offered(
@@ -176,7 +175,7 @@ impl Handler for Session {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(self.judge(user, offer.public_key).await)
+        Ok(self.authenticate(user, offer.public_key).await)
     }
 
     async fn auth_publickey(
@@ -184,10 +183,10 @@ impl Handler for Session {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(self.judge(user, key.public_key).await)
+        Ok(self.authenticate(user, key.public_key).await)
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut russh::server::Session) -> Reply {
+    async fn auth_succeeded(&mut self, _session: &mut Session) -> Reply {
         self.logged_in.cancel();
         Ok(())
     }
@@ -196,45 +195,36 @@ impl Handler for Session {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _session: &mut russh::server::Session,
+        _session: &mut Session,
     ) -> Reply {
         if self.channels.len() >= CHANNEL_LIMIT {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
-        // The channel's own queue is let go: what arrives is taken in `data`, which can wait.
+        // The channel's own queue is dropped: input arrives in `data`, which can wait.
         self.channels.insert(channel.id(), ChannelState::default());
         reply.accept().await;
         Ok(())
     }
 
-    async fn data(
-        &mut self,
-        id: ChannelId,
-        data: &[u8],
-        _session: &mut russh::server::Session,
-    ) -> Reply {
-        match self.running(id) {
-            Some(running) => running.feed(data).await,
+    async fn data(&mut self, id: ChannelId, data: &[u8], _session: &mut Session) -> Reply {
+        match self.command(id) {
+            Some(command) => command.send_input(data).await,
             None => Ok(()),
         }
     }
 
-    async fn channel_eof(&mut self, id: ChannelId, _session: &mut russh::server::Session) -> Reply {
-        if let Some(running) = self.running(id) {
-            if running.dies_at_end_of_input {
-                self.shared.die();
+    async fn channel_eof(&mut self, id: ChannelId, _session: &mut Session) -> Reply {
+        if let Some(command) = self.command(id) {
+            if command.dies_at_end_of_input {
+                self.machine.die();
             }
-            running.feed_end();
+            command.end_input();
         }
         Ok(())
     }
 
-    async fn channel_close(
-        &mut self,
-        id: ChannelId,
-        _session: &mut russh::server::Session,
-    ) -> Reply {
+    async fn channel_close(&mut self, id: ChannelId, _session: &mut Session) -> Reply {
         self.channels.remove(&id);
         Ok(())
     }
@@ -248,10 +238,10 @@ impl Handler for Session {
         _pixels_wide: u32,
         _pixels_high: u32,
         _modes: &[(Pty, u32)],
-        session: &mut russh::server::Session,
+        session: &mut Session,
     ) -> Reply {
         match self.channels.get_mut(&id) {
-            Some(state) if state.running.is_none() => {
+            Some(state) if state.command.is_none() => {
                 state.terminal = Some(Terminal::new(term, columns, rows));
                 session.channel_success(id)
             }
@@ -266,10 +256,10 @@ impl Handler for Session {
         rows: u32,
         _pixels_wide: u32,
         _pixels_high: u32,
-        session: &mut russh::server::Session,
+        session: &mut Session,
     ) -> Reply {
-        if let Some(running) = self.running(id) {
-            running.resize(columns, rows);
+        if let Some(command) = self.command(id) {
+            command.resize(columns, rows);
         }
         session.channel_success(id)
     }
@@ -279,7 +269,7 @@ impl Handler for Session {
         id: ChannelId,
         name: &str,
         value: &str,
-        session: &mut russh::server::Session,
+        session: &mut Session,
     ) -> Reply {
         match self.channels.get_mut(&id) {
             Some(state) if may_set(name, value) && state.variables.len() < VARIABLE_LIMIT => {
@@ -290,32 +280,18 @@ impl Handler for Session {
         }
     }
 
-    async fn signal(
-        &mut self,
-        id: ChannelId,
-        signal: Sig,
-        _session: &mut russh::server::Session,
-    ) -> Reply {
-        if let Some(running) = self.running(id) {
-            running.signal(&signal);
+    async fn signal(&mut self, id: ChannelId, signal: Sig, _session: &mut Session) -> Reply {
+        if let Some(command) = self.command(id) {
+            command.signal(&signal);
         }
         Ok(())
     }
 
-    async fn shell_request(
-        &mut self,
-        id: ChannelId,
-        session: &mut russh::server::Session,
-    ) -> Reply {
+    async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Reply {
         self.start(id, Work::Shell, session)
     }
 
-    async fn exec_request(
-        &mut self,
-        id: ChannelId,
-        data: &[u8],
-        session: &mut russh::server::Session,
-    ) -> Reply {
+    async fn exec_request(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Reply {
         self.start(id, Work::Exec(data.to_vec()), session)
     }
 
@@ -323,7 +299,7 @@ impl Handler for Session {
         &mut self,
         id: ChannelId,
         name: &str,
-        session: &mut russh::server::Session,
+        session: &mut Session,
     ) -> Reply {
         let server = SFTP_SERVERS.iter().find(|path| Path::new(path).exists());
         match server {
@@ -333,7 +309,7 @@ impl Handler for Session {
     }
 }
 
-/// What Debian's and Fedora's servers accept: the client's language.
+/// Whether a client can set a variable: its language, as with the servers of Debian and Fedora.
 fn may_set(name: &str, value: &str) -> bool {
     (matches!(name, "LANG" | "LANGUAGE" | "COLORTERM") || name.starts_with("LC_"))
         && !name.contains(['=', '\0'])

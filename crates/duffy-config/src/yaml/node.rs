@@ -1,43 +1,24 @@
-//! YAML 1.1 as PyYAML's safe loader reads it and its safe dumper writes it.
-//!
-//! Configuration values end in Ansible variables and templates, so `yes`, `0644` or `1:30` have to come out as they did
-//! in the Python original. Each value keeps its place for error messages.
-
-mod compose;
-mod construct;
-mod dump;
-mod scalar;
-mod timestamp;
+//! Values with their positions.
 
 use indexmap::IndexMap;
 use serde_json::{Number, Value};
 
-pub use dump::dump;
-
-use crate::error::{Mark, YamlError};
+use crate::error::Mark;
 use crate::python::float_repr;
 
-/// Most nodes of one document after its aliases are resolved: far more than a real configuration has, and few enough
-/// that a document of nested aliases cannot fill the memory.
-const MAX_NODES: usize = 250_000;
-/// Most bytes of text in one document after its aliases are resolved.
-const MAX_BYTES: usize = 64 << 20;
-/// Deepest nesting, aliases included.
-const MAX_DEPTH: usize = 100;
-
-/// A value and its place.
+/// A value and its position.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) data: Data,
     pub(crate) mark: Mark,
 }
 
-/// What PyYAML's safe loader tells apart.
+/// The types that PyYAML's safe loader distinguishes.
 #[derive(Debug, Clone)]
 pub(crate) enum Data {
     Null,
     Bool(bool),
-    /// Within what JSON numbers hold here: `i64::MIN..=u64::MAX`.
+    /// In the range of JSON numbers here: `i64::MIN..=u64::MAX`.
     Int(i128),
     Float(f64),
     Text(String),
@@ -51,17 +32,17 @@ pub(crate) enum Data {
 /// A mapping in file order.
 pub(crate) type Map = IndexMap<String, Entry>;
 
-/// A key's place and its value.
+/// A key's position and its value.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) key_mark: Mark,
-    /// Whether the key was text in the file, not a number, say.
+    /// Whether the key was text in the file, not for example a number.
     pub(crate) is_text: bool,
     pub(crate) value: Node,
 }
 
 impl Node {
-    /// The same as plain JSON. Dates become text, numbers that JSON lacks become what Python prints for them.
+    /// Converts the value to plain JSON. Dates become text, and numbers that JSON lacks become what Python prints for them.
     pub(crate) fn to_json(&self) -> Value {
         match &self.data {
             Data::Null => Value::Null,
@@ -76,7 +57,7 @@ impl Node {
         }
     }
 
-    /// What this is, in an operator's words, for messages. Never the value itself: it may be a secret.
+    /// Returns the type's name for messages. Messages must not contain the value, which may be a secret.
     pub(crate) fn describe(&self) -> &'static str {
         match &self.data {
             Data::Null => "nothing",
@@ -91,7 +72,7 @@ impl Node {
         }
     }
 
-    /// Whether Python counts it as false: such documents are skipped.
+    /// Whether the value is false in Python: such documents are skipped.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.data {
             Data::Null => true,
@@ -107,35 +88,9 @@ impl Node {
     }
 }
 
-/// A mapping as plain JSON, in the same order.
+/// Converts a mapping to plain JSON, in the same order.
 pub(crate) fn map_to_json(map: &Map) -> serde_json::Map<String, Value> {
     map.iter()
         .map(|(key, entry)| (key.clone(), entry.value.to_json()))
         .collect()
-}
-
-/// The documents of a text with their places, and what is odd but legal in them.
-pub(crate) fn parse_nodes(text: &str, file: &str) -> Result<(Vec<Node>, Vec<String>), YamlError> {
-    let mut warnings = Vec::new();
-    let documents = compose::compose(text, file)?;
-    let nodes = documents
-        .iter()
-        .map(|raw| construct::construct(raw, &mut warnings))
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok((nodes, warnings))
-}
-
-/// The documents of a YAML text as plain JSON, read as PyYAML's `safe_load_all` does.
-///
-/// `file` names the text in errors. Dates and times become the text that Python prints for them, keys that are no text
-/// become the text that Python's `json` makes of them, `.inf` and `.nan` become `inf` and `nan`.
-///
-/// # Errors
-/// The place and the reason: no YAML, an unknown tag, an alias that contains itself, too deep or too large.
-pub fn parse(text: &str, file: &str) -> Result<Vec<Value>, YamlError> {
-    Ok(parse_nodes(text, file)?
-        .0
-        .iter()
-        .map(Node::to_json)
-        .collect())
 }

@@ -15,7 +15,6 @@ const KNOWN: &[&str] = &[
     "duffy-server: nodes/ssh.rs nodes/ssh/login.rs nodes/ssh/native.rs nodes/ssh/openssh.rs",
     "duffy-sim: machine/command.rs machine/server.rs machine/session.rs machine/streams.rs",
     "duffy-web: activity.rs connection.rs connection_limit.rs reply_body.rs request_body.rs server.rs shared_bytes.rs unsent_replies.rs",
-    "duffy: commands/quickstart.rs quickstart.rs quickstart/guide.rs quickstart/installation.rs",
 ];
 
 /// The files of a crate by their modules.

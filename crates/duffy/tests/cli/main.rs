@@ -11,6 +11,8 @@ mod help;
 mod legacy;
 #[cfg(feature = "client")]
 mod peer;
+#[cfg(feature = "sqlite")]
+mod setup_db;
 mod usage;
 
 use std::path::Path;

@@ -9,16 +9,23 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::output;
 
-/// What stands for nothing.
+/// Stands for a missing value.
 const NONE: &str = "-";
 
-/// Prints a value for a script.
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(Failure::new)?;
-    output::data(&escape_rest(&text))
+/// Prints a value as JSON for scripts, or as text for people.
+pub fn result(
+    json: bool,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if json {
+        output::data(&escape_rest(&serde_json::to_string_pretty(value)?))
+    } else {
+        output::data(&text())
+    }
 }
 
-/// Escapes what JSON allows in texts and a terminal does not.
+/// Escapes the harmful characters that JSON allows in texts.
 fn escape_rest(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -31,7 +38,7 @@ fn escape_rest(json: &str) -> String {
     out
 }
 
-/// Rows under their headings; the last column is as wide as it is.
+/// Formats rows under their headings.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<_> = headings.iter().map(|text| text.chars().count()).collect();
     for row in rows {
@@ -52,27 +59,27 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A text from elsewhere, in one line and without what does something to a terminal.
+/// Puts a text on one line, and replaces characters that are harmful to a terminal.
 pub fn plain(text: &str) -> String {
     text.replace(output::is_harmful, "\u{fffd}")
 }
 
 /// Formats an optional value.
-pub fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
-    value.map_or_else(|| NONE.to_owned(), show)
+pub fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 
-/// A text that there may be.
+/// Formats an optional text.
 pub fn text(value: Option<&str>) -> String {
-    or_none(value.filter(|text| !text.is_empty()), plain)
+    optional(value.filter(|text| !text.is_empty()).map(plain))
 }
 
-/// A point of time that there may be, in UTC.
+/// Formats an optional time, in UTC.
 pub fn time(value: Option<DateTime<Utc>>) -> String {
-    or_none(value, |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+    optional(value.map(|time| time.format("%Y-%m-%d %H:%M:%S")))
 }
 
-/// What happened, a line each; with `verbose` the other lines of the details below it.
+/// Formats events, a line each. With `verbose`, the remaining lines of the details follow.
 pub fn events(events: &[Event], verbose: bool) -> String {
     let rows: Vec<_> = events.iter().map(event).collect();
     let headings = [
@@ -111,8 +118,8 @@ fn event(event: &Event) -> Vec<String> {
     vec![
         event.id.to_string(),
         time(Some(event.created_at)),
-        or_none(event.node_id, |id| id.to_string()),
-        or_none(event.session_id, |id| id.to_string()),
+        optional(event.node_id),
+        optional(event.session_id),
         state,
         plain(&event.cause),
         text(event.actor.as_deref()),

@@ -6,7 +6,7 @@ pub mod tenants;
 use clap::Subcommand;
 
 use operators::{CheckArgs, HistoryCommand, NodeCommand, PoolCommand};
-use tenants::TenantCommand;
+use tenants::{OldDumpArgs, TenantCommand};
 
 /// What to manage.
 #[derive(Debug, Subcommand)]
@@ -22,6 +22,13 @@ pub enum AdminCommand {
     /// Tenants.
     #[command(flatten)]
     Tenants(TenantCommand),
+    /// Print the old API's usermap from CSV dumps of the old Duffy, as YAML
+    #[command(after_help = "\
+Example:
+  duffy admin generate-usermap users.csv userkeys.csv > /etc/duffy/usermap.yaml
+
+It contains API keys in plain text: protect it from other users.")]
+    GenerateUsermap(OldDumpArgs),
     /// Nodes.
     #[command(flatten)]
     Nodes(NodeCommand),

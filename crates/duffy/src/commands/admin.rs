@@ -18,14 +18,22 @@ use crate::failure::Failure;
 
 /// Runs a command.
 pub fn run(command: &AdminCommand, config: &Arc<Config>) -> Result<(), Failure> {
-    if let AdminCommand::Tenants(command) = command {
-        tenants::check(command)?;
+    match command {
+        AdminCommand::Tenants(command) => {
+            tenants::check(command)?;
+            with_context(config, async |ctx| tenants::run(ctx, command).await)
+        }
+        // It needs no database.
+        AdminCommand::GenerateUsermap(args) => tenants::generate_usermap(args),
+        AdminCommand::Nodes(command) => {
+            with_context(config, async |ctx| nodes::run(ctx, command).await)
+        }
+        AdminCommand::Pools(command) => {
+            with_context(config, async |ctx| pools::run(ctx, command).await)
+        }
+        AdminCommand::History(command) => {
+            with_context(config, async |ctx| history::run(ctx, command).await)
+        }
+        AdminCommand::Check(args) => with_context(config, async |ctx| check::run(ctx, args).await),
     }
-    with_context(config, async |ctx| match command {
-        AdminCommand::Tenants(command) => tenants::run(ctx, command).await,
-        AdminCommand::Nodes(command) => nodes::run(ctx, command).await,
-        AdminCommand::Pools(command) => pools::run(ctx, command).await,
-        AdminCommand::History(command) => history::run(ctx, command).await,
-        AdminCommand::Check(args) => check::run(ctx, args).await,
-    })
 }

@@ -26,7 +26,7 @@ pub fn run(args: &QuickstartArgs) -> Result<(), Failure> {
         in_terminal: true,
         ..Parts::default()
     };
-    servers::start(config, &parts, async |ctx, address| {
-        guide::guide(ctx, address, installation).await;
+    servers::start(config, &parts, |ctx, address| {
+        guide::guide(ctx, address, installation)
     })
 }

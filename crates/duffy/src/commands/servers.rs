@@ -26,7 +26,7 @@ pub fn run(args: RunArgs, config: Arc<Config>) -> Result<(), Failure> {
         old_api: true,
         ..Parts::default()
     };
-    start(config, &parts, async |_, _| {})
+    start(config, &parts, |_, _| async {})
 }
 
 /// `duffy serve`: serves the web API until a signal ends it.
@@ -35,7 +35,7 @@ pub fn serve(args: ServeArgs, config: Arc<Config>) -> Result<(), Failure> {
         app: Some(listen_at(args.listen, &config)),
         ..Parts::default()
     };
-    start(config, &parts, async |_, _| {})
+    start(config, &parts, |_, _| async {})
 }
 
 /// `duffy worker`: works until a signal ends it.
@@ -51,7 +51,7 @@ pub fn work(args: &WorkerArgs, config: Arc<Config>) -> Result<(), Failure> {
         worker: Some(concurrency(args.concurrency.flatten(), &config)),
         ..Parts::default()
     };
-    start(config, &parts, async |_, _| {})
+    start(config, &parts, |_, _| async {})
 }
 
 /// Returns where to listen: the arguments override the configuration.
@@ -87,10 +87,10 @@ const UNDO: Duration = Duration::from_secs(5);
 
 /// Runs these parts until SIGTERM or SIGINT; a second signal stops running work. Once all parts run, calls `started` with the
 /// address of the web API, if that is one of them.
-pub fn start(
+pub fn start<F: Future<Output = ()> + Send + 'static>(
     config: Arc<Config>,
     parts: &Parts,
-    started: impl AsyncFnOnce(Ctx, Option<SocketAddr>),
+    started: impl FnOnce(Ctx, Option<SocketAddr>) -> F,
 ) -> Result<(), Failure> {
     runtime::run(async {
         let signals = Signals::new(!parts.in_terminal)?;
@@ -149,9 +149,9 @@ pub fn start(
                 at_once.clone(),
             ));
         }
-        let announce = stop.run_until_cancelled(started(ctx.clone(), address));
-        let wait = runtime::wait(running, signals, stop.clone(), at_once);
-        let (_, result) = tokio::join!(announce, wait);
+        let started = started(ctx.clone(), address);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(started));
+        let result = runtime::wait(running, signals, stop, at_once).await;
         ctx.db.close().await;
         result
     })

@@ -54,13 +54,6 @@ Fields are separated by commas and in single quotes; there is no header line. Te
 API keys; the old limit is not imported. Tenants that are disabled, have no SSH key or exist \
 already are reported and skipped. Either all others are imported or none.")]
     ImportTenants(ImportTenantsArgs),
-    /// Print the old API's usermap from CSV dumps of the old Duffy, as YAML
-    #[command(after_help = "\
-Example:
-  duffy admin generate-usermap users.csv userkeys.csv > /etc/duffy/usermap.yaml
-
-It contains API keys in plain text: protect it from other users.")]
-    GenerateUsermap(OldDumpArgs),
 }
 
 /// Which tenants to list, and how to print them.

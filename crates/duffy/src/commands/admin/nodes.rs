@@ -8,6 +8,7 @@ use serde_json::json;
 use super::print;
 use crate::args::admin::operators::{ChangeNodeArgs, ListNodesArgs, NodeCommand};
 use crate::failure::Failure;
+use crate::output;
 
 /// How many events are shown with a node.
 const LAST_EVENTS: u32 = 20;
@@ -57,14 +58,11 @@ async fn report(
     outcome: &str,
     message: &str,
 ) -> Result<(), Failure> {
-    let node = if args.why.json {
-        Some(find(ctx, args.id).await?.node)
-    } else {
-        None
-    };
-    let json = json!({ "outcome": outcome, "message": message, "node": node });
-    let text = || format!("OK: node {}: {message}", args.id);
-    print::result(args.why.json, &json, text)
+    if !args.why.json {
+        return output::data(&format!("OK: node {}: {message}", args.id));
+    }
+    let node = find(ctx, args.id).await?.node;
+    print::json(&json!({ "outcome": outcome, "message": message, "node": node }))
 }
 
 fn retirement(retired: Retired) -> (&'static str, String) {

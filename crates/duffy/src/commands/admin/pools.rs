@@ -9,6 +9,7 @@ use serde_json::json;
 use super::print;
 use crate::args::admin::operators::{ChangePoolArgs, PoolCommand};
 use crate::failure::Failure;
+use crate::output;
 
 /// Runs a command.
 pub async fn run(ctx: &Ctx, command: &PoolCommand) -> Result<(), Failure> {
@@ -36,11 +37,13 @@ async fn report(
     outcome: &str,
     message: &str,
 ) -> Result<(), Failure> {
+    if !args.why.json {
+        let name = print::plain(&args.name);
+        return output::data(&format!("OK: pool {name}: {message}"));
+    }
     let mut pools = standing::list_pools(ctx).await?.into_iter();
     let pool = pools.find(|pool| pool.name == args.name);
-    let json = json!({ "outcome": outcome, "message": message, "pool": pool });
-    let text = || format!("OK: pool {}: {message}", print::plain(&args.name));
-    print::result(args.why.json, &json, text)
+    print::json(&json!({ "outcome": outcome, "message": message, "pool": pool }))
 }
 
 fn shown(pools: &[PoolStanding]) -> String {

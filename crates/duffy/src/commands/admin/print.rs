@@ -12,14 +12,19 @@ use crate::output;
 /// Stands for a missing value.
 const NONE: &str = "-";
 
+/// Prints a value for scripts.
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+    output::data(&escape_rest(&serde_json::to_string_pretty(value)?))
+}
+
 /// Prints a value as JSON for scripts, or as text for people.
 pub fn result(
-    json: bool,
+    as_json: bool,
     value: &impl Serialize,
     text: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
-    if json {
-        output::data(&escape_rest(&serde_json::to_string_pretty(value)?))
+    if as_json {
+        json(value)
     } else {
         output::data(&text())
     }

@@ -101,7 +101,6 @@ async fn manage(ctx: &Ctx, command: &TenantCommand) -> Result<String, Failure> {
             Ok(changed(&args.name, &updated))
         }
         TenantCommand::ImportTenants(args) => import(ctx, args).await,
-        TenantCommand::GenerateUsermap(args) => Ok(usermap(&read_dump(args)?)),
         TenantCommand::RetireTenant(args) => {
             let id = find(ctx, &args.name).await?;
             let changed = tenants::set_tenant_active(ctx, id, args.unretire).await;
@@ -172,13 +171,14 @@ async fn import(ctx: &Ctx, args: &ImportTenantsArgs) -> Result<String, Failure> 
     Ok(lines.join("\n"))
 }
 
-/// Formats a configuration file with the tenants by their API keys.
-fn usermap(tenants: &[OldTenant]) -> String {
-    let users: serde_json::Map<String, Value> = tenants
-        .iter()
-        .map(|tenant| (tenant.api_key.clone(), Value::from(tenant.name.as_str())))
+/// Prints a configuration file with the tenants of dumps by their API keys.
+pub fn generate_usermap(args: &OldDumpArgs) -> Result<(), Failure> {
+    let tenants = read_dump(args)?.into_iter();
+    let users: serde_json::Map<_, _> = tenants
+        .map(|tenant| (tenant.api_key, Value::String(tenant.name)))
         .collect();
-    duffy_config::yaml::dump(&json!({"metaclient": {"usermap": users}}))
+    let tree = json!({ "metaclient": { "usermap": users } });
+    output::data(&duffy_config::yaml::dump(&tree))
 }
 
 fn create(args: &CreateTenantArgs) -> TenantCreate {

@@ -86,21 +86,16 @@ pub fn parse_api_key(text: &str) -> Result<ApiKeyUpdate, String> {
 
 /// Parses `pool=NAME,quantity=NUMBER`, in either order.
 pub fn parse_nodes_spec(text: &str) -> Result<NodesSpec, String> {
+    const HINT: &str = "write pool=NAME,quantity=NUMBER";
     let (mut pool, mut quantity) = (None, None);
     for item in text.split(',') {
         let Some((key, value)) = item.split_once('=') else {
-            return Err(format!(
-                "{item:?} is not KEY=VALUE: write pool=NAME,quantity=NUMBER"
-            ));
+            return Err(format!("{item:?} is not KEY=VALUE: {HINT}"));
         };
         let slot = match key {
             "pool" => &mut pool,
             "quantity" => &mut quantity,
-            _ => {
-                return Err(format!(
-                    "unknown key `{key}`: write pool=NAME,quantity=NUMBER"
-                ));
-            }
+            _ => return Err(format!("unknown key `{key}`: {HINT}")),
         };
         if slot.replace(value).is_some() {
             return Err(format!(
@@ -114,7 +109,7 @@ pub fn parse_nodes_spec(text: &str) -> Result<NodesSpec, String> {
     if pool.is_empty() {
         return Err("the pool's name is missing".to_owned());
     }
-    match quantity.trim().parse::<u32>() {
+    match quantity.trim().parse() {
         Ok(quantity) if quantity > 0 => Ok(NodesSpec {
             quantity,
             pool: pool.to_owned(),
@@ -132,14 +127,10 @@ pub fn parse_session_id(text: &str) -> Result<i64, String> {
 
 /// Accepts a path that exists.
 pub fn existing_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| {
-        path.try_exists()
-            .map_err(|error| error.to_string())
-            .and_then(|there| {
-                there
-                    .then_some(path)
-                    .ok_or_else(|| "it does not exist".to_owned())
-            })
+    PathBufValueParser::new().try_map(|path| match path.try_exists() {
+        Ok(true) => Ok(path),
+        Ok(false) => Err("it does not exist".to_owned()),
+        Err(error) => Err(error.to_string()),
     })
 }
 

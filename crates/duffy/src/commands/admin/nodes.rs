@@ -1,5 +1,7 @@
 //! `duffy admin`: lists, shows and changes nodes.
 
+use std::borrow::Cow;
+
 use duffy_server::context::Ctx;
 use duffy_server::lifecycle::operators::standing::{self, NodeDossier, NodeFilter, NodeStanding};
 use duffy_server::lifecycle::operators::{self, OperatorError, Repaired, Retired};
@@ -65,11 +67,11 @@ async fn report(
     print::json(&json!({ "outcome": outcome, "message": message, "node": node }))
 }
 
-fn retirement(retired: Retired) -> (&'static str, String) {
+fn retirement(retired: Retired) -> (&'static str, Cow<'static, str>) {
     match retired {
         Retired::Deprovisioning => (
             "deprovisioning",
-            "a worker deprovisions it, and it is not used again".to_owned(),
+            "a worker deprovisions it, and it is not used again".into(),
         ),
         Retired::WhenReturned {
             session_id: Some(id),
@@ -77,20 +79,19 @@ fn retirement(retired: Retired) -> (&'static str, String) {
         } => {
             let tenant = print::plain(&tenant);
             let message = format!("will be gone when session {id} of {tenant} ends");
-            ("when-returned", message)
+            ("when-returned", message.into())
         }
-        Retired::WhenReturned { .. } => (
-            "when-returned",
-            "will be gone when its session ends".to_owned(),
-        ),
+        Retired::WhenReturned { .. } => {
+            ("when-returned", "will be gone when its session ends".into())
+        }
         Retired::Gone => (
             "gone",
-            "gone; there was nothing to deprovision it with".to_owned(),
+            "gone; there was nothing to deprovision it with".into(),
         ),
         Retired::MachineTaken => (
             "machine-taken",
             "gone; another active node has its name or address, so its machine was not touched"
-                .to_owned(),
+                .into(),
         ),
     }
 }

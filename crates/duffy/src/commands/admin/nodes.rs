@@ -143,11 +143,9 @@ async fn list(ctx: &Ctx, args: &ListNodesArgs) -> Result<(), Failure> {
     };
     let nodes = standing::list_nodes(ctx, &filter).await?;
     print::result(args.json, &json!({ "nodes": nodes }), || {
-        let fields = || FIELDS.iter().filter(|(_, shown, _)| *shown != InDetails);
-        let headings: Vec<_> = fields().map(|(name, ..)| *name).collect();
-        let row = |node| fields().map(|(.., value)| value(node)).collect();
-        let rows: Vec<_> = nodes.iter().map(row).collect();
-        print::table(&headings, &rows)
+        let columns = FIELDS.iter().filter(|(_, shown, _)| *shown != InDetails);
+        let columns: Vec<_> = columns.map(|(name, _, value)| (*name, *value)).collect();
+        print::list(&columns, &nodes)
     })
 }
 

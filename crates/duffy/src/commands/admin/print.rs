@@ -84,20 +84,41 @@ pub fn time(value: Option<DateTime<Utc>>) -> String {
     optional(value.map(|time| time.format("%Y-%m-%d %H:%M:%S")))
 }
 
+/// A column of a list: its heading and how to format its values.
+pub type Column<T> = (&'static str, fn(&T) -> String);
+
+/// Formats a list, a line for each item.
+pub fn list<T>(columns: &[Column<T>], items: &[T]) -> String {
+    let headings: Vec<_> = columns.iter().map(|(heading, _)| *heading).collect();
+    let row = |item| columns.iter().map(|(_, format)| format(item)).collect();
+    let rows: Vec<_> = items.iter().map(row).collect();
+    table(&headings, &rows)
+}
+
+const EVENT_COLUMNS: [Column<Event>; 8] = [
+    ("id", |event| event.id.to_string()),
+    ("time (UTC)", |event| time(Some(event.created_at))),
+    ("node", |event| optional(event.node_id)),
+    ("session", |event| optional(event.session_id)),
+    ("state", state),
+    ("cause", |event| plain(&event.cause)),
+    ("actor", |event| text(event.actor.as_deref())),
+    ("detail", |event| {
+        let detail = event.detail.as_deref();
+        text(detail.and_then(|detail| detail.lines().next()))
+    }),
+];
+
+fn state(event: &Event) -> String {
+    match (event.from_state, event.to_state) {
+        (Some(from), Some(to)) if from != to => format!("{from} → {to}"),
+        (from, to) => optional(to.or(from)),
+    }
+}
+
 /// Formats events, a line each. With `verbose`, the remaining lines of the details follow.
 pub fn events(events: &[Event], verbose: bool) -> String {
-    let rows: Vec<_> = events.iter().map(event).collect();
-    let headings = [
-        "id",
-        "time (UTC)",
-        "node",
-        "session",
-        "state",
-        "cause",
-        "actor",
-        "detail",
-    ];
-    let table = table(&headings, &rows);
+    let table = list(&EVENT_COLUMNS, events);
     if !verbose {
         return table;
     }
@@ -110,26 +131,6 @@ pub fn events(events: &[Event], verbose: bool) -> String {
         }
     }
     out
-}
-
-fn event(event: &Event) -> Vec<String> {
-    let state = match (event.from_state, event.to_state) {
-        (Some(from), Some(to)) if from != to => format!("{from} → {to}"),
-        (_, Some(to)) => to.to_string(),
-        (Some(from), None) => from.to_string(),
-        (None, None) => NONE.to_owned(),
-    };
-    let detail = event.detail.as_deref();
-    vec![
-        event.id.to_string(),
-        time(Some(event.created_at)),
-        optional(event.node_id),
-        optional(event.session_id),
-        state,
-        plain(&event.cause),
-        text(event.actor.as_deref()),
-        text(detail.and_then(|detail| detail.lines().next())),
-    ]
 }
 
 #[cfg(test)]

@@ -1,29 +1,24 @@
-//! What can be written on the command line: the top, and which commands there are.
+//! The command line: options for all commands, and the commands.
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::admin::AdminCommand;
-use crate::commands::client::ClientArgs;
-use crate::commands::config::ConfigCommand;
-use crate::commands::migration::MigrationCommand;
-use crate::commands::quickstart::QuickstartArgs;
-use crate::commands::run::RunArgs;
-use crate::commands::serve::ServeArgs;
-use crate::commands::serve_legacy::ServeLegacyArgs;
-use crate::commands::setup_db::SetupDbArgs;
-use crate::commands::worker::WorkerArgs;
-use crate::dev_shell::DevShellArgs;
-use crate::logging::LogLevel;
-use crate::values::existing_path;
+use crate::args::admin::AdminCommand;
+use crate::args::client::ClientArgs;
+use crate::args::config::ConfigCommand;
+use crate::args::database::{DevShellArgs, MigrationCommand, SetupDbArgs};
+use crate::args::servers::{QuickstartArgs, RunArgs, ServeArgs, ServeLegacyArgs};
+use crate::args::values::existing_path;
+use crate::args::worker::WorkerArgs;
+use crate::logging::{LogLevel, level_parser};
 
 const EXAMPLES: &str = "\
 Examples:
   duffy quickstart                         Try it out: nothing to configure
   duffy -c duffy.yaml config check         Check a configuration
   duffy -c /etc/duffy run                  Run everything in one process
-  duffy client list-sessions               Ask a running Duffy
+  duffy client list-sessions               Call a running Duffy
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
 
@@ -42,7 +37,7 @@ pub struct Cli {
     #[arg(
         short,
         long,
-        value_enum,
+        value_parser = level_parser(),
         ignore_case = true,
         value_name = "LEVEL",
         hide_possible_values = true
@@ -64,26 +59,26 @@ pub struct Cli {
 pub enum Command {
     /// Try Duffy out: simulated nodes, no configuration, nothing installed
     Quickstart(QuickstartArgs),
-    /// Run the web API, the worker and, where it is configured, the old API in one process
+    /// Run the web API, the worker and, if configured, the old API in one process
     Run(RunArgs),
     /// Run the web API
     Serve(ServeArgs),
-    /// Run the old API, for clients that know no other
+    /// Run the old API, for clients that do not use the new one
     ServeLegacy(ServeLegacyArgs),
     /// Run a worker, which provisions nodes and cleans up after sessions
     Worker(Box<WorkerArgs>),
-    /// Ask a Duffy API: pools, sessions
+    /// Call a Duffy API: pools, sessions
     Client(ClientArgs),
     /// Manage tenants, nodes and pools in the database
-    #[command(subcommand, after_help = AdminCommand::EXAMPLES)]
+    #[command(subcommand)]
     Admin(AdminCommand),
     /// Check and show the configuration
-    #[command(subcommand, after_help = ConfigCommand::EXAMPLES)]
+    #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make the tables in an empty database
+    /// Create the tables in an empty database
     SetupDb(SetupDbArgs),
-    /// Bring the database's tables to another version
-    #[command(subcommand, after_help = MigrationCommand::EXAMPLES)]
+    /// Upgrade or downgrade the database's tables
+    #[command(subcommand)]
     Migration(MigrationCommand),
     /// Open the database's own shell
     DevShell(DevShellArgs),

@@ -1,13 +1,35 @@
-//! Why a command did not do what it was asked.
+//! Why a command failed.
 
-/// A message for a person, one line for each thing that is wrong; the command ends with 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(pub String);
+use std::fmt;
+
+/// Why a command failed. Its exit code is 1. The default prints nothing, for a command that has printed everything itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// The lines to print.
+    pub text: String,
+    /// What is printed before each line.
+    pub prefix: &'static str,
+}
 
 impl Failure {
-    /// A failure with this message.
-    pub fn new(message: impl std::fmt::Display) -> Self {
-        Self(message.to_string())
+    /// Returns a failure with one line for each problem, printed after `error: `.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self {
+            text: message.to_string(),
+            prefix: "error: ",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// This makes `?` work with all errors, so `Failure` itself cannot implement `Error`.
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(error)
     }
 }

@@ -1,9 +1,10 @@
-//! The log: to stderr, with time, level and fields, each event in one line.
+//! The log: one line for each event on stderr, with time, level and fields.
 
 use std::fmt;
 use std::io::IsTerminal;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+pub use duffy_config::LogLevel;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
@@ -11,56 +12,41 @@ use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 
 use crate::output;
 
-/// How much is logged, by the names of the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogLevel {
-    /// Everything, libraries too.
-    Trace,
-    /// What helps to find an error.
-    Debug,
-    /// What happens.
-    Info,
-    /// What needs a look.
-    Warning,
-    /// What went wrong.
-    Error,
-    /// The same as `error`.
-    Critical,
+/// The log levels by their names in the configuration.
+const LEVELS: [(&str, LogLevel); 6] = [
+    ("trace", LogLevel::Trace),
+    ("debug", LogLevel::Debug),
+    ("info", LogLevel::Info),
+    ("warning", LogLevel::Warning),
+    ("error", LogLevel::Error),
+    ("critical", LogLevel::Critical),
+];
+
+/// Returns the level of this name, in any case.
+pub fn find_level(name: &str) -> Option<LogLevel> {
+    let mut levels = LEVELS.iter();
+    let found = levels.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+    Some(found.1)
 }
 
-impl From<duffy_config::LogLevel> for LogLevel {
-    fn from(level: duffy_config::LogLevel) -> Self {
-        use duffy_config::LogLevel as Configured;
-        match level {
-            Configured::Trace => LogLevel::Trace,
-            Configured::Debug => LogLevel::Debug,
-            Configured::Info => LogLevel::Info,
-            Configured::Warning => LogLevel::Warning,
-            Configured::Error => LogLevel::Error,
-            Configured::Critical => LogLevel::Critical,
-        }
+/// Parses an argument that is the name of a level.
+pub fn level_parser() -> impl TypedValueParser<Value = LogLevel> {
+    PossibleValuesParser::new(LEVELS.map(|(name, _)| name))
+        .try_map(|name| find_level(&name).ok_or("no such level"))
+}
+
+/// Libraries log one level less than Duffy: their `info` does not help an operator.
+fn directives(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace => "debug,duffy=trace",
+        LogLevel::Debug => "info,duffy=debug",
+        LogLevel::Info => "warn,duffy=info",
+        LogLevel::Warning => "warn",
+        LogLevel::Error | LogLevel::Critical => "error",
     }
 }
 
-impl LogLevel {
-    /// The level of this name, in any case.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::from_str(name, true).ok()
-    }
-
-    /// Libraries log a level less than Duffy itself: their `info` is nobody's at a site.
-    fn directives(self) -> &'static str {
-        match self {
-            LogLevel::Trace => "debug,duffy=trace",
-            LogLevel::Debug => "info,duffy=debug",
-            LogLevel::Info => "warn,duffy=info",
-            LogLevel::Warning => "warn",
-            LogLevel::Error | LogLevel::Critical => "error",
-        }
-    }
-}
-
-/// Starts logging. `RUST_LOG` goes before the level.
+/// Starts logging. `RUST_LOG` overrides the level.
 pub fn init(level: LogLevel) {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
@@ -74,20 +60,19 @@ pub fn init(level: LogLevel) {
     };
     let stderr_takes_colours = std::io::stderr().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(level.directives())))
+    // Fails only if logging has started already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new(directives(level))))
         .with_writer(std::io::stderr)
         .fmt_fields(CleanFields)
         .with_ansi(stderr_takes_colours)
-        // Whatever could be said of a failed write to stderr would go to stderr.
+        // An error about a failed write to stderr would go to stderr too.
         .log_internal_errors(false)
         .try_init();
-    // Fails only when logging has started already.
-    drop(started);
 }
 
-/// Messages and fields as usual, but with line breaks and other harmful characters escaped: what a node or a client says
-/// neither begins a line of its own nor does anything to a terminal. All else in a line is Duffy's own.
+/// Formats messages and fields as usual, but escapes line breaks and other harmful characters, because they may come from a
+/// node or a client. They cannot start a new line or control a terminal.
 struct CleanFields;
 
 impl<'writer> FormatFields<'writer> for CleanFields {
@@ -156,7 +141,7 @@ mod tests {
                 "{text:?}"
             );
             for line in lines {
-                // The formatter's own colours are of no other form.
+                // The formatter's own colours have this form only.
                 let line = line.replace("\u{1b}[", if colours { "" } else { "\u{1b}[" });
                 assert!(!line.contains(output::is_harmful), "{line:?}");
                 assert!(
@@ -169,11 +154,11 @@ mod tests {
 
     #[test]
     fn levels_have_the_names_of_the_configuration() {
-        assert_eq!(LogLevel::from_name("WARNING"), Some(LogLevel::Warning));
-        assert_eq!(LogLevel::from_name("critical"), Some(LogLevel::Critical));
-        assert_eq!(LogLevel::from_name("warn"), None);
-        for level in LogLevel::value_variants() {
-            assert!(EnvFilter::try_new(level.directives()).is_ok(), "{level:?}");
+        assert_eq!(find_level("WARNING"), Some(LogLevel::Warning));
+        assert_eq!(find_level("critical"), Some(LogLevel::Critical));
+        assert_eq!(find_level("warn"), None);
+        for (_, level) in LEVELS {
+            assert!(EnvFilter::try_new(directives(level)).is_ok(), "{level:?}");
         }
     }
 }

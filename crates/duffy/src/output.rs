@@ -1,4 +1,4 @@
-//! The only place that prints: data to stdout, words to stderr. No text from elsewhere does anything to a terminal.
+//! The only place that prints: data to stdout, words to stderr. Printed text cannot control a terminal.
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use crate::failure::Failure;
 
-/// Whether a character may do something to a terminal, or change the order of the text around it.
+/// Returns whether a character can control a terminal, or change the order of the text around it.
 pub fn is_harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A text without harmful characters, but for tabs and line breaks.
+/// Replaces all harmful characters except tabs and line breaks.
 fn harmless(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| is_harmful(c) && c != '\n' && c != '\t';
     if text.contains(harmful) {
@@ -21,7 +21,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A text as one word of a shell's command.
+/// Quotes a text as one word of a shell command.
 pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@,=%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -33,42 +33,34 @@ pub fn shell_word(text: &str) -> String {
 
 /// Prints data, ending with a line break.
 ///
-/// A reader that has gone (`duffy … | head`) has read what it wanted: that is no failure. A full
-/// disk is one.
+/// A closed pipe (`duffy … | head`) is not a failure: the reader has what it wants. A full disk is a failure.
 pub fn data(text: &str) -> Result<(), Failure> {
     let text = harmless(text);
     let mut stdout = std::io::stdout().lock();
     let line_break = if text.ends_with('\n') { "" } else { "\n" };
     let written = write!(stdout, "{text}{line_break}").and_then(|()| stdout.flush());
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure(format!(
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format_args!(
             "can't write to the standard output: {error}"
         ))),
         _ => Ok(()),
     }
 }
 
-/// Prints words. When even that fails there is nobody left to tell.
+/// Prints words to stderr. Nothing can report an error of this.
 pub fn words(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", harmless(text));
 }
 
-/// Prints what is wrong, each line with its mark.
-pub fn error(failure: &Failure) {
-    for line in failure.0.lines() {
-        words(&format!("error: {line}"));
-    }
-}
-
-/// The exit code of a command: 0, or 1 and its message.
+/// Prints why a command failed, if it did, and returns its exit code.
 pub fn finish(result: Result<(), Failure>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            error(&failure);
-            ExitCode::FAILURE
-        }
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
+    for line in failure.text.lines() {
+        words(&format!("{}{line}", failure.prefix));
     }
+    ExitCode::FAILURE
 }
 
 /// Prints help to stdout, or wrong usage to stderr with exit code 2.

@@ -1,11 +1,11 @@
-//! Who can read the files in which the keys of the old API's clients stand.
+//! Checks who can read the files with the keys of the old API's clients.
 //!
-//! They stand there in clear text, so nobody should but the service: its user, or its group alone.
+//! The keys are in plain text, so only the service should be able to read them: its user or its group.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use duffy_config::Metaclient;
 use nix::unistd::{Gid, Group, Uid, getegid, geteuid};
@@ -13,8 +13,7 @@ use nix::unistd::{Gid, Group, Uid, getegid, geteuid};
 use crate::failure::Failure;
 use crate::output;
 
-/// Warns of each file that others can read, with what to type; refuses where the configuration
-/// says so.
+/// Warns of each file that others can read, and suggests a command. Fails if the configuration has `strict-permissions`.
 pub fn check(metaclient: &Metaclient, warn: impl Fn(&str)) -> Result<(), Failure> {
     let reader = Reader {
         user: geteuid(),
@@ -24,15 +23,15 @@ pub fn check(metaclient: &Metaclient, warn: impl Fn(&str)) -> Result<(), Failure
     for file in &metaclient.usermap_files {
         match reader.exposure(file) {
             Ok(None) => {}
-            Ok(Some(exposure)) => exposed.push(exposure.to_string()),
+            Ok(Some(exposure)) => exposed.push(exposure),
             Err(error) => warn(&format!(
-                "{}: cannot tell who can read it: {error}",
+                "{}: cannot check who can read it: {error}",
                 file.display()
             )),
         }
     }
     if metaclient.strict_permissions && !exposed.is_empty() {
-        return Err(Failure(exposed.join("\n")));
+        return Err(Failure::new(exposed.join("\n")));
     }
     for line in &exposed {
         warn(line);
@@ -40,33 +39,24 @@ pub fn check(metaclient: &Metaclient, warn: impl Fn(&str)) -> Result<(), Failure
     Ok(())
 }
 
-/// As whom the service runs.
+/// The user and group of the service.
 #[derive(Debug, Clone, Copy)]
 struct Reader {
     user: Uid,
     group: Gid,
 }
 
-/// A file that others can read.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {who} can read the API keys in its `usermap`; type: {remedy}", .file.display())]
-struct Exposure {
-    file: PathBuf,
-    who: String,
-    remedy: String,
-}
-
 impl Reader {
-    /// Who else can read the file, if anybody.
-    fn exposure(self, file: &Path) -> io::Result<Option<Exposure>> {
-        // With symbolic links resolved, each part of the path is what it seems to be.
+    /// Reports who else can read the file, if anybody, and a command that prevents it.
+    fn exposure(self, file: &Path) -> io::Result<Option<String>> {
+        // Symbolic links are resolved, so that each part of the path is a real directory.
         let path = fs::canonicalize(file)?;
         let metadata = fs::metadata(&path)?;
         let (mode, group) = (metadata.mode(), Gid::from_raw(metadata.gid()));
-        let others = mode & 0o004 != 0 && way_is_open(&path, None)?;
-        // Root is not the service and cannot tell which group that has.
+        let others = mode & 0o004 != 0 && is_reachable(&path, None)?;
+        // Root does not run the service, so its own group says nothing about the group of the service.
         let foreign = group != self.group && !self.user.is_root();
-        let members = mode & 0o040 != 0 && foreign && way_is_open(&path, Some(group))?;
+        let members = mode & 0o040 != 0 && foreign && is_reachable(&path, Some(group))?;
         if !others && !members {
             return Ok(None);
         }
@@ -80,7 +70,7 @@ impl Reader {
         };
         let owner = Uid::from_raw(metadata.uid());
         let shown = output::shell_word(&path.display().to_string());
-        // The service itself must go on reading it.
+        // The service itself must still be able to read it.
         let remedy = if owner == self.user {
             format!("chmod 600 {shown}")
         } else if foreign {
@@ -88,17 +78,15 @@ impl Reader {
         } else {
             format!("chmod 640 {shown}")
         };
-        Ok(Some(Exposure {
-            file: file.to_owned(),
-            who,
-            remedy,
-        }))
+        Ok(Some(format!(
+            "{}: {who} can read the API keys in its `usermap`; type: {remedy}",
+            file.display()
+        )))
     }
 }
 
-/// Whether all directories on the way to a file let a group's members through; without a group,
-/// everybody.
-fn way_is_open(path: &Path, group: Option<Gid>) -> io::Result<bool> {
+/// Returns whether the members of a group, or everybody, can pass all directories above a file.
+fn is_reachable(path: &Path, group: Option<Gid>) -> io::Result<bool> {
     for directory in path.ancestors().skip(1) {
         let metadata = fs::metadata(directory)?;
         let is_theirs = group.is_some_and(|group| group.as_raw() == metadata.gid());
@@ -130,11 +118,7 @@ mod tests {
         set(&directory, directory_mode);
         set(outer.path(), 0o755);
         let found = reader.exposure(&file).unwrap();
-        found.map(|found| {
-            found
-                .to_string()
-                .replace(&*outer.path().to_string_lossy(), "")
-        })
+        found.map(|found| found.replace(&*outer.path().to_string_lossy(), ""))
     }
 
     fn owner() -> Reader {

@@ -8,7 +8,6 @@ use crate::source::Source;
 const KNOWN: &[&str] = &[
     "duffy-server: db.rs db/wake.rs",
     "duffy-server: lifecycle/check.rs lifecycle/check/invariants.rs lifecycle/check/keys.rs lifecycle/check/machines.rs",
-    "duffy: commands/quickstart.rs quickstart.rs quickstart/guide.rs quickstart/installation.rs",
 ];
 
 /// The files of a crate by their modules.

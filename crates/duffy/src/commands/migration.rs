@@ -1,131 +1,47 @@
-//! `duffy migration`: brings the database's tables to another version.
+//! `duffy migration`: upgrades or downgrades the database's tables.
 
-use std::process::ExitCode;
+use duffy_config::Config;
+use duffy_server::db::migrate::{self, Revision};
 
-use clap::Subcommand;
+use super::database::with_database;
+use crate::args::database::MigrationCommand;
+use crate::failure::Failure;
+use crate::output;
 
-use crate::config::Loaded;
-
-/// What to do with the tables.
-#[derive(Debug, Subcommand)]
-pub enum MigrationCommand {
-    /// Say where migrations are written (for developers)
-    #[command(after_help = "\
-Example:
-  duffy migration create \"add a column\"
-
-Migrations are part of the program's source, so this command makes none: it says where to \
-write it, exit code 1.")]
-    Create {
-        /// Accepted for compatibility
-        #[arg(long, overrides_with = "no_autogenerate")]
-        autogenerate: bool,
-
-        #[arg(long, hide = true, overrides_with = "autogenerate")]
-        no_autogenerate: bool,
-
-        /// What the migration is for
-        #[arg(required = true)]
-        comment: Vec<String>,
-    },
-    /// Show the version of the database's tables
-    #[command(after_help = "\
-Example:
-  duffy migration db-version
-
-`(head)` stands behind the newest version. A database without a version prints an empty line.")]
-    DbVersion,
-    /// Bring the tables to a newer version
-    #[command(after_help = "\
-Examples:
-  duffy migration upgrade                  To the newest
-  duffy migration upgrade +1               One step")]
-    Upgrade {
-        /// A version, `head` for the newest, or `+N` for N steps
-        #[arg(default_value = "head")]
-        version: String,
-    },
-    /// Bring the tables back to an older version
-    #[command(after_help = "\
-Examples:
-  duffy migration downgrade                One step
-  duffy migration downgrade 6654d536b836   To the newest version that Duffy 3.4.0 knows")]
-    Downgrade {
-        /// A version, `base` for an empty database, or `-N` for N steps
-        #[arg(default_value = "-1", allow_hyphen_values = true)]
-        version: String,
-    },
+/// Runs a command and prints its result.
+pub fn run(command: &MigrationCommand, config: &Config) -> Result<(), Failure> {
+    output::data(&migrate(command, config)?)
 }
 
-impl MigrationCommand {
-    pub const EXAMPLES: &str = "\
-Examples:
-  duffy migration db-version
-  duffy migration upgrade";
-}
-
-/// Never reached: the feature is missing.
-#[cfg(not(feature = "server"))]
-pub fn main(_: &MigrationCommand, _: &Loaded) -> ExitCode {
-    ExitCode::FAILURE
-}
-
-/// Runs one of them.
-#[cfg(feature = "server")]
-pub fn main(command: &MigrationCommand, loaded: &Loaded) -> ExitCode {
-    crate::logging::init(loaded.command_level());
-    crate::output::finish(migrate::migrate(command, loaded))
-}
-
-#[cfg(feature = "server")]
-mod migrate {
-    use duffy_server::db::Db;
-    use duffy_server::db::migrate::{self, MigrateError, Revision};
-
-    use super::MigrationCommand;
-    use crate::commands::server_calls::{Server, connect};
-    use crate::config::Loaded;
-    use crate::failure::Failure;
-    use crate::output;
-
-    pub(super) fn migrate(command: &MigrationCommand, loaded: &Loaded) -> Result<(), Failure> {
-        if matches!(command, MigrationCommand::Create { .. }) {
-            return Err(Failure(
-                "migrations are part of the program's source: CONTRIBUTING.md says under \"add a migration\" where to write one"
-                    .to_owned(),
-            ));
-        }
-        output::data(&run(&connect(loaded)?, command)?)
+/// Says what an upgrade or a downgrade did.
+fn report(done: &str, nothing: &str, (from, to): (Revision, Revision)) -> String {
+    if from == to {
+        nothing.to_owned()
+    } else {
+        format!("{done} {to}")
     }
+}
 
-    /// Does it, and says what to print.
-    pub(super) fn run(server: &Server, command: &MigrationCommand) -> Result<String, Failure> {
-        server.with_database(false, async |db| run_on(&db, command).await)
-    }
-
-    async fn run_on(db: &Db, command: &MigrationCommand) -> Result<String, MigrateError> {
-        let report = |done: &str, nothing: &str, (from, to): (Revision, Revision)| {
-            if from == to {
-                nothing.to_owned()
-            } else {
-                format!("{done} {to}")
-            }
-        };
-        Ok(match command {
-            MigrationCommand::Create { .. } => String::new(),
-            MigrationCommand::DbVersion => match migrate::current(db).await? {
+/// Runs a command and returns what to print.
+fn migrate(command: &MigrationCommand, config: &Config) -> Result<String, Failure> {
+    match command {
+        MigrationCommand::Create { .. } => Err(Failure::new(
+            "migrations are part of the program's source: CONTRIBUTING.md says under \"add a migration\" where to write one",
+        )),
+        MigrationCommand::DbVersion => with_database(config, false, async |db| {
+            Ok(match migrate::current(db).await? {
                 Revision::BASE => String::new(),
                 revision => revision.to_string(),
-            },
-            MigrationCommand::Upgrade { version } => {
-                let moved = migrate::upgrade(db, version, &output::words).await?;
-                report("Upgraded to:", "Nothing to upgrade.", moved)
-            }
-            MigrationCommand::Downgrade { version } => {
-                let moved = migrate::downgrade(db, version, &output::words).await?;
-                report("Downgraded to:", "Nothing to downgrade.", moved)
-            }
-        })
+            })
+        }),
+        MigrationCommand::Upgrade { version } => with_database(config, false, async |db| {
+            let moved = migrate::upgrade(db, version, &output::words).await?;
+            Ok(report("Upgraded to:", "Nothing to upgrade.", moved))
+        }),
+        MigrationCommand::Downgrade { version } => with_database(config, false, async |db| {
+            let moved = migrate::downgrade(db, version, &output::words).await?;
+            Ok(report("Downgraded to:", "Nothing to downgrade.", moved))
+        }),
     }
 }
 
@@ -135,13 +51,12 @@ mod tests {
     use clap::Parser;
     use duffy_server::db::migrate::Revision;
 
-    use super::migrate::run;
-    use crate::commands::server_calls::scratch_server;
-    use crate::failure::Failure;
+    use super::migrate;
+    use crate::commands::database::scratch_database;
 
     #[test]
     fn versions_and_what_was_done() {
-        let (_directory, server) = scratch_server();
+        let (_directory, config) = scratch_database();
         let migration = |line: &str| {
             let line = ["duffy", "migration"].into_iter().chain(line.split(' '));
             let crate::cli::Command::Migration(command) =
@@ -149,7 +64,7 @@ mod tests {
             else {
                 panic!("no migration command");
             };
-            run(&server, &command)
+            migrate(&command, &config)
         };
         let revisions: Vec<_> = Revision::all()
             .map(|revision| revision.to_string())
@@ -172,9 +87,7 @@ mod tests {
         ] {
             assert_eq!(migration(line), Ok(printed), "{line}");
         }
-        let Err(Failure(refused)) = migration("upgrade nope") else {
-            panic!("there is no such revision");
-        };
+        let refused = migration("upgrade nope").unwrap_err().text;
         assert!(refused.contains("\"nope\""), "{refused}");
     }
 }

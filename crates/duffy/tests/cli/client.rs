@@ -16,7 +16,7 @@ use crate::{run, run_with};
 const REPLIES: &str = include_str!("data/replies.json");
 const KEY: &str = "a8b9899d-b128-59a1-aa86-754920b7f5ed";
 
-/// A directory with a configuration that leads to this address.
+/// Creates a directory with a configuration for this address.
 fn configured(address: impl std::fmt::Display) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let config = format!(
@@ -137,7 +137,7 @@ fn replies_that_are_none() {
         all.push_str(&shown.replace(&peer.address.to_string(), "HOST"));
         peer.finish();
     }
-    // Nobody listens there any more.
+    // No program listens there any more.
     let address = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -14,7 +14,7 @@ fn check_and_dump_as_the_original() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.yaml");
     fs::write(&file, CONFIG).unwrap();
-    // It has keys in it: others could read them, which would be warned of.
+    // It contains keys, so a file that others can read causes a warning.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(
         run(dir.path(), &["-c", "config.yaml", "config", "check"]),

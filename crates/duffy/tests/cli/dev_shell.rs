@@ -1,4 +1,4 @@
-//! `duffy dev-shell`, with stand-ins for the databases' shells that say how they were started.
+//! `duffy dev-shell`, with stand-ins for the databases' shells that print how they were started.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,11 +1,11 @@
-//! A command whose feature this build lacks is refused, and says so before it reads anything.
+//! A command whose feature this build lacks is refused before it reads anything.
 
 use crate::run;
 
 #[test]
 fn missing_features_are_named() {
     let dir = tempfile::tempdir().unwrap();
-    // Wrong, so that a command which does start fails too.
+    // It is invalid, so that a command that starts fails too.
     std::fs::write(dir.path().join("c.yaml"), "nonsense: 1\n").unwrap();
     for (command, feature, there) in [
         (&["serve"][..], "app", cfg!(feature = "app")),

@@ -39,6 +39,7 @@ fn help_of_each_command() {
         "admin node-events",
         "admin session-events",
         "admin purge",
+        "admin check",
         "config",
         "config check",
         "config dump",

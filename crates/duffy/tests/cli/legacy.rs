@@ -1,4 +1,4 @@
-//! The old API's configuration: who can read its keys, and what is said of it.
+//! The old API's configuration: warnings and errors about who can read its keys.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::run;
 
 const KEY: &str = "a8b9899d-b128-59a1-aa86-754920b7f5ed";
 
-/// A configuration in a directory that others may enter, in a file with this mode.
+/// Creates a configuration in a file with this mode, in a directory that others can enter.
 fn site(mode: u32, settings: &str) -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -22,7 +22,7 @@ fn site(mode: u32, settings: &str) -> (TempDir, PathBuf) {
     (dir, file)
 }
 
-/// What is said of a file that everybody can read.
+/// The warning about a file that everybody can read.
 fn exposed(file: &Path) -> String {
     format!(
         "every user of this machine can read the API keys in its `usermap`; type: chmod 600 {}\n",

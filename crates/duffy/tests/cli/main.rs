@@ -11,12 +11,14 @@ mod help;
 mod legacy;
 #[cfg(feature = "client")]
 mod peer;
+#[cfg(feature = "sqlite")]
+mod setup_db;
 mod usage;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A run's exit code and streams, as a snapshot shows them.
+/// Runs the binary, and formats exit code and streams for a snapshot.
 fn run(dir: &Path, args: &[&str]) -> String {
     run_with(dir, args, &[])
 }
@@ -34,7 +36,7 @@ fn run_with(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
         .replace(env!("CARGO_PKG_VERSION"), "<version>")
 }
 
-/// The binary in a directory, with nothing of the machine's own configuration but `/etc/duffy`.
+/// Prepares the binary to run in a directory. It reads no configuration of the machine except `/etc/duffy`.
 fn duffy(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_duffy"));
     command

@@ -11,7 +11,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Answers with these bytes, whatever is asked.
+    /// Starts a server that replies to every request with these bytes.
     pub fn start(reply: impl Into<Vec<u8>>) -> Self {
         let reply = reply.into();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -38,9 +38,9 @@ impl Peer {
         ))
     }
 
-    /// The requests so far: request line, `Authorization`, body.
+    /// Stops the server, and returns the requests: request line, `Authorization`, body.
     pub fn finish(self) -> Vec<String> {
-        // A connection that asks for nothing ends the thread.
+        // A connection without a request ends the thread.
         drop(TcpStream::connect(self.address).unwrap());
         self.thread.join().unwrap()
     }

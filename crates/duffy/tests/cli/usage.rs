@@ -42,7 +42,7 @@ fn wrong_usage() {
             shown.starts_with("exit: 2\n----- stdout\n----- stderr\n"),
             "{line}: {shown}"
         );
-        // Without arguments, help is all there is to say; its text is locked elsewhere.
+        // Without arguments, the help is printed. Other snapshots have its text.
         let said = match shown.split_once("Usage:") {
             Some((before, _))
                 if line.is_empty()

@@ -1,41 +1,34 @@
-//! `duffy admin`: prints what happened, and removes what is old.
+//! `duffy admin`: prints events, and removes old ones.
 
 use duffy_api::Event;
+use duffy_server::context::Ctx;
 use duffy_server::lifecycle::history::{self, Page, SessionHistory};
 use duffy_server::lifecycle::operators::{self, OperatorError};
-use serde::Serialize;
+use serde_json::json;
 
-use super::operator_args::{EventsArgs, HistoryCommand, PurgeArgs};
 use super::print;
-use crate::commands::server_calls::{Server, connect};
-use crate::config::Loaded;
+use crate::args::admin::operators::{EventsArgs, HistoryCommand, PurgeArgs};
 use crate::failure::Failure;
 use crate::output;
 
-pub fn run(command: &HistoryCommand, loaded: &Loaded) -> Result<(), Failure> {
-    let server = connect(loaded)?;
+/// Runs a command.
+pub async fn run(ctx: &Ctx, command: &HistoryCommand) -> Result<(), Failure> {
     match command {
         HistoryCommand::NodeEvents(args) => {
-            let (id, page) = (args.id, page(args));
-            let events = server
-                .with_context(async |ctx| history::list_node_events(&ctx, id, None, page).await)?;
-            let events = events.map_err(Failure::new)?;
-            let events = events.ok_or_else(|| Failure::new(OperatorError::UnknownNode { id }))?;
-            tell(events, args)
+            let id = args.id;
+            let events = history::list_node_events(ctx, id, None, page(args)).await?;
+            print_events(&events.ok_or(OperatorError::UnknownNode { id })?, args)
         }
         HistoryCommand::SessionEvents(args) => {
-            let (id, page) = (args.id, page(args));
-            let history = server.with_context(async |ctx| {
-                history::list_session_events(&ctx, id, None, page).await
-            })?;
-            match history.map_err(Failure::new)? {
-                SessionHistory::Events(events) => tell(events, args),
+            match history::list_session_events(ctx, args.id, None, page(args)).await? {
+                SessionHistory::Events(events) => print_events(&events, args),
                 SessionHistory::Unknown | SessionHistory::OfAnother => {
-                    Err(Failure(format!("there is no session {id}")))
+                    let message = format_args!("there is no session {}", args.id);
+                    Err(Failure::new(message))
                 }
             }
         }
-        HistoryCommand::Purge(args) => purge(&server, args),
+        HistoryCommand::Purge(args) => purge(ctx, args).await,
     }
 }
 
@@ -46,49 +39,32 @@ fn page(args: &EventsArgs) -> Page {
     }
 }
 
-/// Events as scripts see them.
-#[derive(Debug, Serialize)]
-struct Events {
-    events: Vec<Event>,
-}
-
-fn tell(events: Vec<Event>, args: &EventsArgs) -> Result<(), Failure> {
-    let full = u32::try_from(events.len()).is_ok_and(|count| count == args.limit);
-    let last = events.last().filter(|_| full).map(|event| event.id);
-    if args.json {
-        print::json(&Events { events })?;
-    } else {
-        output::data(&print::events(&events, args.verbose))?;
-    }
-    if let Some(last) = last {
-        output::words(&format!("There may be more: --after {last}"));
+fn print_events(events: &[Event], args: &EventsArgs) -> Result<(), Failure> {
+    let text = || print::events(events, args.verbose);
+    print::result(args.json, &json!({ "events": events }), text)?;
+    if let Some(last) = events.last()
+        && u32::try_from(events.len()).is_ok_and(|count| count == args.limit)
+    {
+        output::words(&format!("There may be more: --after {}", last.id));
     }
     Ok(())
 }
 
-/// What was removed, as scripts see it.
-#[derive(Debug, Serialize)]
-struct Purged {
-    events: u64,
-    dry_run: bool,
-}
-
-fn purge(server: &Server, args: &PurgeArgs) -> Result<(), Failure> {
-    let (age, reason, dry_run) = (args.older_than, &args.why.reason, args.dry_run);
-    let events = server.with_context(async |ctx| {
-        if dry_run {
-            operators::count_history(&ctx, age).await
-        } else {
-            operators::purge_history(&ctx, age, reason).await
-        }
+async fn purge(ctx: &Ctx, args: &PurgeArgs) -> Result<(), Failure> {
+    let dry_run = args.dry_run;
+    let (events, done) = if dry_run {
+        let events = operators::count_history(ctx, args.older_than).await?;
+        (events, "would remove")
+    } else {
+        let reason = &args.why.reason;
+        let events = operators::purge_history(ctx, args.older_than, reason).await?;
+        (events, "removed")
+    };
+    let json = json!({ "events": events, "dry_run": dry_run });
+    print::result(args.why.json, &json, || {
+        format!("OK: {done} {events} events")
     })?;
-    let events = events.map_err(Failure::new)?;
-    if args.why.json {
-        return print::json(&Purged { events, dry_run });
-    }
-    let mark = if dry_run { "would remove" } else { "removed" };
-    output::data(&format!("OK: {mark} {events} events"))?;
-    if dry_run {
+    if dry_run && !args.why.json {
         output::words("This was a dry run: nothing has been removed.");
     }
     Ok(())

@@ -1,236 +1,177 @@
-//! `duffy admin`: what it does with nodes, and prints.
+//! `duffy admin`: lists, shows and changes nodes.
+
+use std::borrow::Cow;
 
 use duffy_server::context::Ctx;
 use duffy_server::lifecycle::operators::standing::{self, NodeDossier, NodeFilter, NodeStanding};
 use duffy_server::lifecycle::operators::{self, OperatorError, Repaired, Retired};
-use serde::Serialize;
+use serde_json::json;
 
-use super::operator_args::{ChangeNodeArgs, ListNodesArgs, NodeCommand};
 use super::print;
-use crate::commands::server_calls::{Server, connect};
-use crate::config::Loaded;
+use crate::args::admin::operators::{ChangeNodeArgs, ListNodesArgs, NodeCommand};
 use crate::failure::Failure;
 use crate::output;
 
 /// How many events are shown with a node.
 const LAST_EVENTS: u32 = 20;
 
-pub fn run(command: &NodeCommand, loaded: &Loaded) -> Result<(), Failure> {
-    let server = connect(loaded)?;
+/// Runs a command.
+pub async fn run(ctx: &Ctx, command: &NodeCommand) -> Result<(), Failure> {
     match command {
-        NodeCommand::ListNodes(args) => list(&server, args),
+        NodeCommand::ListNodes(args) => list(ctx, args).await,
         NodeCommand::ShowNode(args) => {
-            let dossier = find(&server, args.id)?;
-            if args.json {
-                print::json(&dossier)
-            } else {
-                output::data(&shown(&dossier))
-            }
+            let details = find(ctx, args.id).await?;
+            print::result(args.json, &details, || shown(&details))
         }
-        NodeCommand::RetireNode(args) => change(&server, args, async |ctx, id, reason| {
-            let retired = operators::retire_node(&ctx, id, &reason).await?;
-            Ok(retirement(&retired))
-        }),
-        NodeCommand::RepairNode(args) => change(&server, args, async |ctx, id, reason| {
-            let repair = operators::repair_node(&ctx, id, &reason).await?;
-            let mut done = repaired(&repair.repaired);
-            if let Some(time) = repair.pool_waits_until {
-                let time = print::time(Some(time));
-                let waits = format!("; but its pool keeps failing, and waits until {time} UTC");
-                done.message.push_str(&waits);
-            }
-            Ok(done)
-        }),
-        NodeCommand::HoldNode(args) if args.release => {
-            change(&server, &args.node, async |ctx, id, reason| {
-                operators::release_node(&ctx, id, &reason).await?;
-                Ok(Done::new("released", "let go of"))
-            })
+        NodeCommand::RetireNode(args) => {
+            let retired = operators::retire_node(ctx, args.id, &args.why.reason).await?;
+            let (outcome, message) = retirement(retired);
+            report(ctx, args, outcome, &message).await
         }
-        NodeCommand::HoldNode(args) => change(&server, &args.node, async |ctx, id, reason| {
-            operators::hold_node(&ctx, id, &reason).await?;
-            let message = "held: it is not lent, picked, worked on or repaired";
-            Ok(Done::new("held", message))
-        }),
-    }
-}
-
-/// What came of a change.
-#[derive(Debug)]
-struct Done {
-    /// In a word, for scripts.
-    outcome: &'static str,
-    /// For people.
-    message: String,
-}
-
-impl Done {
-    fn new(outcome: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            message: message.into(),
-        }
-    }
-}
-
-/// The same as scripts see it, with the node as it is then.
-#[derive(Debug, Serialize)]
-struct Changed<'a> {
-    outcome: &'a str,
-    message: &'a str,
-    node: NodeStanding,
-}
-
-fn change<F>(server: &Server, args: &ChangeNodeArgs, work: F) -> Result<(), Failure>
-where
-    F: AsyncFnOnce(Ctx, i64, String) -> Result<Done, OperatorError>,
-{
-    let reason = args.why.reason.clone();
-    let done = server.with_context(async |ctx| work(ctx, args.id, reason).await)?;
-    let done = done.map_err(Failure::new)?;
-    if !args.why.json {
-        return output::data(&format!("OK: node {}: {}", args.id, done.message));
-    }
-    print::json(&Changed {
-        outcome: done.outcome,
-        message: &done.message,
-        node: find(server, args.id)?.node,
-    })
-}
-
-fn retirement(retired: &Retired) -> Done {
-    match retired {
-        Retired::Deprovisioning => Done::new(
-            "deprovisioning",
-            "a worker deprovisions it, and it is not used again",
-        ),
-        Retired::WhenReturned { session_id, tenant } => {
-            let message = match (session_id, tenant) {
-                (Some(id), Some(tenant)) => {
-                    let tenant = print::plain(tenant);
-                    format!("will be gone when session {id} of {tenant} ends")
-                }
-                _ => "will be gone when its session ends".to_owned(),
+        NodeCommand::RepairNode(args) => {
+            let repair = operators::repair_node(ctx, args.id, &args.why.reason).await?;
+            let (outcome, message) = match repair.repaired {
+                Repaired::Deprovisioning => ("deprovisioning", "a worker deprovisions it"),
+                Repaired::Unused => ("unused", "unused: a pool can pick it"),
+                Repaired::TriedNow => ("tried-now", "a worker tries it now"),
             };
-            Done::new("when-returned", message)
+            let waits = repair.pool_waits_until.map_or_else(String::new, |time| {
+                let time = print::time(Some(time));
+                format!("; but its pool keeps failing, and waits until {time} UTC")
+            });
+            report(ctx, args, outcome, &format!("{message}{waits}")).await
         }
-        Retired::Gone => Done::new("gone", "gone; there was nothing to deprovision it with"),
-        Retired::MachineTaken => Done::new(
+        NodeCommand::HoldNode(args) if args.release => {
+            operators::release_node(ctx, args.node.id, &args.node.why.reason).await?;
+            report(ctx, &args.node, "released", "released").await
+        }
+        NodeCommand::HoldNode(args) => {
+            operators::hold_node(ctx, args.node.id, &args.node.why.reason).await?;
+            let message = "held: it is not lent, picked, worked on or repaired";
+            report(ctx, &args.node, "held", message).await
+        }
+    }
+}
+
+/// Prints the result of a change: one word for scripts, a message for people.
+async fn report(
+    ctx: &Ctx,
+    args: &ChangeNodeArgs,
+    outcome: &str,
+    message: &str,
+) -> Result<(), Failure> {
+    if !args.why.json {
+        return output::data(&format!("OK: node {}: {message}", args.id));
+    }
+    let node = find(ctx, args.id).await?.node;
+    print::json(&json!({ "outcome": outcome, "message": message, "node": node }))
+}
+
+fn retirement(retired: Retired) -> (&'static str, Cow<'static, str>) {
+    match retired {
+        Retired::Deprovisioning => (
+            "deprovisioning",
+            "a worker deprovisions it, and it is not used again".into(),
+        ),
+        Retired::WhenReturned {
+            session_id: Some(id),
+            tenant: Some(tenant),
+        } => {
+            let tenant = print::plain(&tenant);
+            let message = format!("will be gone when session {id} of {tenant} ends");
+            ("when-returned", message.into())
+        }
+        Retired::WhenReturned { .. } => {
+            ("when-returned", "will be gone when its session ends".into())
+        }
+        Retired::Gone => (
+            "gone",
+            "gone; there was nothing to deprovision it with".into(),
+        ),
+        Retired::MachineTaken => (
             "machine-taken",
-            "gone; another active node has its name or address, so its machine was not touched",
+            "gone; another active node has its name or address, so its machine was not touched"
+                .into(),
         ),
     }
 }
 
-fn repaired(repaired: &Repaired) -> Done {
-    match repaired {
-        Repaired::Deprovisioning => Done::new("deprovisioning", "a worker deprovisions it"),
-        Repaired::Unused => Done::new("unused", "unused: a pool can pick it"),
-        Repaired::TriedNow => Done::new("tried-now", "a worker tries it now"),
-    }
+/// Where a field of a node is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Always,
+    InLists,
+    InDetails,
 }
 
-/// Nodes as scripts see them.
-#[derive(Debug, Serialize)]
-struct Listed {
-    nodes: Vec<NodeStanding>,
-}
+use Shown::{Always, InDetails, InLists};
 
-fn list(server: &Server, args: &ListNodesArgs) -> Result<(), Failure> {
-    let filter = &NodeFilter {
+type Field = (&'static str, Shown, fn(&NodeStanding) -> String);
+
+const FIELDS: [Field; 18] = [
+    ("id", Always, |node| node.id.to_string()),
+    ("hostname", Always, |node| {
+        print::text(node.hostname.as_deref())
+    }),
+    ("ipaddr", Always, |node| print::text(node.ipaddr.as_deref())),
+    ("pool", Always, |node| print::text(node.pool.as_deref())),
+    ("state", Always, |node| node.state.to_string()),
+    ("since (UTC)", Always, |node| print::time(node.since)),
+    ("reusable", InDetails, |node| node.reusable.to_string()),
+    ("attempts", Always, |node| node.attempts.to_string()),
+    ("repairs", Always, |node| node.repairs.to_string()),
+    ("held", Always, |node| print::time(node.held_at)),
+    ("retry at", Always, |node| print::time(node.retry_at)),
+    ("lease", Always, |node| print::time(node.leased_until)),
+    ("session", Always, |node| print::optional(node.session_id)),
+    ("tenant", Always, |node| print::text(node.tenant.as_deref())),
+    ("error", InLists, |node| print::text(node.error.as_deref())),
+    ("comment", InDetails, |node| {
+        print::text(node.comment.as_deref())
+    }),
+    ("created", InDetails, |node| {
+        print::time(Some(node.created_at))
+    }),
+    ("retired", InDetails, |node| print::time(node.retired_at)),
+];
+
+async fn list(ctx: &Ctx, args: &ListNodesArgs) -> Result<(), Failure> {
+    let filter = NodeFilter {
         pool: args.pool.clone(),
         state: args.state,
         all: args.all,
     };
-    let nodes = server.with_context(async |ctx| standing::list_nodes(&ctx, filter).await)?;
-    let nodes = nodes.map_err(Failure::new)?;
-    if args.json {
-        return print::json(&Listed { nodes });
-    }
-    let headings = [
-        "id",
-        "hostname",
-        "ipaddr",
-        "pool",
-        "state",
-        "since (UTC)",
-        "attempts",
-        "repairs",
-        "held",
-        "retry at",
-        "lease",
-        "session",
-        "tenant",
-        "error",
-    ];
-    let rows: Vec<_> = nodes.iter().map(row).collect();
-    output::data(&print::table(&headings, &rows))
+    let nodes = standing::list_nodes(ctx, &filter).await?;
+    print::result(args.json, &json!({ "nodes": nodes }), || {
+        let columns = FIELDS.iter().filter(|(_, shown, _)| *shown != InDetails);
+        let columns: Vec<_> = columns.map(|(name, _, value)| (*name, *value)).collect();
+        print::list(&columns, &nodes)
+    })
 }
 
-fn row(node: &NodeStanding) -> Vec<String> {
-    vec![
-        node.id.to_string(),
-        print::text(node.hostname.as_deref()),
-        print::text(node.ipaddr.as_deref()),
-        print::text(node.pool.as_deref()),
-        node.state.to_string(),
-        print::time(node.since),
-        node.attempts.to_string(),
-        node.repairs.to_string(),
-        print::time(node.held_at),
-        print::time(node.retry_at),
-        print::time(node.leased_until),
-        print::or_none(node.session_id, |id| id.to_string()),
-        print::text(node.tenant.as_deref()),
-        print::text(node.error.as_deref()),
-    ]
+async fn find(ctx: &Ctx, id: i64) -> Result<NodeDossier, Failure> {
+    let found = standing::find_node(ctx, id, LAST_EVENTS).await?;
+    Ok(found.ok_or(OperatorError::UnknownNode { id })?)
 }
 
-fn find(server: &Server, id: i64) -> Result<NodeDossier, Failure> {
-    let found =
-        server.with_context(async |ctx| standing::find_node(&ctx, id, LAST_EVENTS).await)?;
-    let found = found.map_err(Failure::new)?;
-    found.ok_or_else(|| Failure::new(OperatorError::UnknownNode { id }))
-}
-
-fn shown(dossier: &NodeDossier) -> String {
-    let node = &dossier.node;
-    let mut lines = vec![
-        ("id", node.id.to_string()),
-        ("hostname", print::text(node.hostname.as_deref())),
-        ("ipaddr", print::text(node.ipaddr.as_deref())),
-        ("pool", print::text(node.pool.as_deref())),
-        ("state", node.state.to_string()),
-        ("since (UTC)", print::time(node.since)),
-        ("reusable", node.reusable.to_string()),
-        ("attempts", node.attempts.to_string()),
-        ("repairs", node.repairs.to_string()),
-        ("held", print::time(node.held_at)),
-        ("retry at", print::time(node.retry_at)),
-        ("lease", print::time(node.leased_until)),
-        (
-            "session",
-            print::or_none(node.session_id, |id| id.to_string()),
-        ),
-        ("tenant", print::text(node.tenant.as_deref())),
-        ("comment", print::text(node.comment.as_deref())),
-        ("created", print::time(Some(node.created_at))),
-        ("retired", print::time(node.retired_at)),
-    ];
-    let mut data = dossier.data.clone();
+fn shown(details: &NodeDossier) -> String {
+    let fields = FIELDS.iter().filter(|(_, shown, _)| *shown != InLists);
+    let mut lines: Vec<_> = fields
+        .map(|(name, _, value)| (*name, value(&details.node)))
+        .collect();
+    let mut data = details.data.clone();
     let error = data.shift_remove("error").unwrap_or_default();
     for (name, value) in &data {
         lines.push(("data", print::plain(&format!("{name}: {value}"))));
     }
     for member in ["failed_at", "detail", "log"] {
         let text = error.get(member).and_then(serde_json::Value::as_str);
-        for line in text.unwrap_or_default().lines() {
-            lines.push(("error", print::plain(line)));
-        }
+        let text = text.unwrap_or_default().lines();
+        lines.extend(text.map(|line| ("error", print::plain(line))));
     }
     let lines = lines
         .iter()
         .map(|(name, value)| format!("{name:12} {value}\n"));
     let lines: String = lines.collect();
-    format!("{lines}\n{}", print::events(&dossier.events, false))
+    format!("{lines}\n{}", print::events(&details.events, false))
 }

@@ -1,81 +1,49 @@
-//! `duffy admin`: what it does with pools, and prints.
+//! `duffy admin`: lists and changes pools.
 
 use duffy_api::NodeState;
+use duffy_server::context::Ctx;
 use duffy_server::lifecycle::operators::standing::{self, PoolStanding};
 use duffy_server::lifecycle::pools::drain;
-use serde::Serialize;
+use serde_json::json;
 
-use super::operator_args::PoolCommand;
 use super::print;
-use crate::commands::server_calls::{Server, connect};
-use crate::config::Loaded;
+use crate::args::admin::operators::{ChangePoolArgs, PoolCommand};
 use crate::failure::Failure;
 use crate::output;
 
-pub fn run(command: &PoolCommand, loaded: &Loaded) -> Result<(), Failure> {
-    let server = connect(loaded)?;
+/// Runs a command.
+pub async fn run(ctx: &Ctx, command: &PoolCommand) -> Result<(), Failure> {
     match command {
         PoolCommand::ListPools { json } => {
-            let pools = list(&server)?;
-            if *json {
-                print::json(&Listed { pools })
-            } else {
-                output::data(&shown(&pools))
-            }
+            let pools = standing::list_pools(ctx).await?;
+            print::result(*json, &json!({ "pools": pools }), || shown(&pools))
         }
         PoolCommand::DrainPool(args) => {
-            let (name, reason) = (&args.name, &args.why.reason);
-            let done =
-                server.with_context(async |ctx| drain::drain_pool(&ctx, name, reason).await)?;
-            let released = done.map_err(Failure::new)?;
+            let released = drain::drain_pool(ctx, &args.name, &args.why.reason).await?;
             let message = format!("drained; nodes that are deprovisioned now: {released}");
-            told(&server, name, "drained", &message, args.why.json)
+            report(ctx, args, "drained", &message).await
         }
         PoolCommand::ResumePool(args) => {
-            let (name, reason) = (&args.name, &args.why.reason);
-            let done =
-                server.with_context(async |ctx| drain::resume_pool(&ctx, name, reason).await)?;
-            done.map_err(Failure::new)?;
-            told(&server, name, "resumed", "is filled again", args.why.json)
+            drain::resume_pool(ctx, &args.name, &args.why.reason).await?;
+            report(ctx, args, "resumed", "is filled again").await
         }
     }
 }
 
-/// Pools as scripts see them.
-#[derive(Debug, Serialize)]
-struct Listed {
-    pools: Vec<PoolStanding>,
-}
-
-/// A change as scripts see it, with the pool as it is then.
-#[derive(Debug, Serialize)]
-struct Changed<'a> {
-    outcome: &'a str,
-    message: &'a str,
-    pool: Option<PoolStanding>,
-}
-
-fn told(
-    server: &Server,
-    name: &str,
+/// Prints the result of a change: one word for scripts, a message for people.
+async fn report(
+    ctx: &Ctx,
+    args: &ChangePoolArgs,
     outcome: &str,
     message: &str,
-    json: bool,
 ) -> Result<(), Failure> {
-    if !json {
-        return output::data(&format!("OK: pool {}: {message}", print::plain(name)));
+    if !args.why.json {
+        let name = print::plain(&args.name);
+        return output::data(&format!("OK: pool {name}: {message}"));
     }
-    let pool = list(server)?.into_iter().find(|pool| pool.name == name);
-    print::json(&Changed {
-        outcome,
-        message,
-        pool,
-    })
-}
-
-fn list(server: &Server) -> Result<Vec<PoolStanding>, Failure> {
-    let pools = server.with_context(async |ctx| standing::list_pools(&ctx).await)?;
-    pools.map_err(Failure::new)
+    let mut pools = standing::list_pools(ctx).await?.into_iter();
+    let pool = pools.find(|pool| pool.name == args.name);
+    print::json(&json!({ "outcome": outcome, "message": message, "pool": pool }))
 }
 
 fn shown(pools: &[PoolStanding]) -> String {
@@ -85,10 +53,7 @@ fn shown(pools: &[PoolStanding]) -> String {
     headings.extend(states.iter().map(|state| state.as_str()));
     headings.extend(["held", "condition"]);
     let row = |pool: &PoolStanding| {
-        let mut row = vec![
-            print::plain(&pool.name),
-            print::or_none(pool.fill_level, |level| level.to_string()),
-        ];
+        let mut row = vec![print::plain(&pool.name), print::optional(pool.fill_level)];
         let levels = states.iter().map(|state| pool.levels.get(state));
         row.extend(levels.map(|level| level.copied().unwrap_or(0).to_string()));
         row.push(pool.held.to_string());
@@ -99,7 +64,7 @@ fn shown(pools: &[PoolStanding]) -> String {
     print::table(&headings, &rows)
 }
 
-/// What is out of the ordinary.
+/// Describes what is unusual about a pool.
 fn condition(pool: &PoolStanding) -> String {
     let mut parts = Vec::new();
     if !pool.configured {

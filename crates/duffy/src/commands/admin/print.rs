@@ -9,16 +9,28 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::output;
 
-/// What stands for nothing.
+/// Stands for a missing value.
 const NONE: &str = "-";
 
-/// Prints a value for a script.
+/// Prints a value for scripts.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(Failure::new)?;
-    output::data(&escape_rest(&text))
+    output::data(&escape_rest(&serde_json::to_string_pretty(value)?))
 }
 
-/// Escapes what JSON allows in texts and a terminal does not.
+/// Prints a value as JSON for scripts, or as text for people.
+pub fn result(
+    as_json: bool,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if as_json {
+        json(value)
+    } else {
+        output::data(&text())
+    }
+}
+
+/// Escapes the harmful characters that JSON allows in texts.
 fn escape_rest(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -31,7 +43,7 @@ fn escape_rest(json: &str) -> String {
     out
 }
 
-/// Rows under their headings; the last column is as wide as it is.
+/// Formats rows under their headings.
 pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<_> = headings.iter().map(|text| text.chars().count()).collect();
     for row in rows {
@@ -52,40 +64,61 @@ pub fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// A text from elsewhere, in one line and without what does something to a terminal.
+/// Puts a text on one line, and replaces characters that are harmful to a terminal.
 pub fn plain(text: &str) -> String {
     text.replace(output::is_harmful, "\u{fffd}")
 }
 
 /// Formats an optional value.
-pub fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
-    value.map_or_else(|| NONE.to_owned(), show)
+pub fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 
-/// A text that there may be.
+/// Formats an optional text.
 pub fn text(value: Option<&str>) -> String {
-    or_none(value.filter(|text| !text.is_empty()), plain)
+    optional(value.filter(|text| !text.is_empty()).map(plain))
 }
 
-/// A point of time that there may be, in UTC.
+/// Formats an optional time, in UTC.
 pub fn time(value: Option<DateTime<Utc>>) -> String {
-    or_none(value, |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+    optional(value.map(|time| time.format("%Y-%m-%d %H:%M:%S")))
 }
 
-/// What happened, a line each; with `verbose` the other lines of the details below it.
+/// A column of a list: its heading and how to format its values.
+pub type Column<T> = (&'static str, fn(&T) -> String);
+
+/// Formats a list, a line for each item.
+pub fn list<T>(columns: &[Column<T>], items: &[T]) -> String {
+    let headings: Vec<_> = columns.iter().map(|(heading, _)| *heading).collect();
+    let row = |item| columns.iter().map(|(_, format)| format(item)).collect();
+    let rows: Vec<_> = items.iter().map(row).collect();
+    table(&headings, &rows)
+}
+
+const EVENT_COLUMNS: [Column<Event>; 8] = [
+    ("id", |event| event.id.to_string()),
+    ("time (UTC)", |event| time(Some(event.created_at))),
+    ("node", |event| optional(event.node_id)),
+    ("session", |event| optional(event.session_id)),
+    ("state", state),
+    ("cause", |event| plain(&event.cause)),
+    ("actor", |event| text(event.actor.as_deref())),
+    ("detail", |event| {
+        let detail = event.detail.as_deref();
+        text(detail.and_then(|detail| detail.lines().next()))
+    }),
+];
+
+fn state(event: &Event) -> String {
+    match (event.from_state, event.to_state) {
+        (Some(from), Some(to)) if from != to => format!("{from} → {to}"),
+        (from, to) => optional(to.or(from)),
+    }
+}
+
+/// Formats events, a line each. With `verbose`, the remaining lines of the details follow.
 pub fn events(events: &[Event], verbose: bool) -> String {
-    let rows: Vec<_> = events.iter().map(event).collect();
-    let headings = [
-        "id",
-        "time (UTC)",
-        "node",
-        "session",
-        "state",
-        "cause",
-        "actor",
-        "detail",
-    ];
-    let table = table(&headings, &rows);
+    let table = list(&EVENT_COLUMNS, events);
     if !verbose {
         return table;
     }
@@ -98,26 +131,6 @@ pub fn events(events: &[Event], verbose: bool) -> String {
         }
     }
     out
-}
-
-fn event(event: &Event) -> Vec<String> {
-    let state = match (event.from_state, event.to_state) {
-        (Some(from), Some(to)) if from != to => format!("{from} → {to}"),
-        (_, Some(to)) => to.to_string(),
-        (Some(from), None) => from.to_string(),
-        (None, None) => NONE.to_owned(),
-    };
-    let detail = event.detail.as_deref();
-    vec![
-        event.id.to_string(),
-        time(Some(event.created_at)),
-        or_none(event.node_id, |id| id.to_string()),
-        or_none(event.session_id, |id| id.to_string()),
-        state,
-        plain(&event.cause),
-        text(event.actor.as_deref()),
-        text(detail.and_then(|detail| detail.lines().next())),
-    ]
 }
 
 #[cfg(test)]

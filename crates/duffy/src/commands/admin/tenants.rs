@@ -1,6 +1,4 @@
-//! `duffy admin`: what it does with tenants, and prints.
-
-use std::process::ExitCode;
+//! `duffy admin`: lists, shows, changes and imports tenants.
 
 use chrono::{DateTime, Timelike, Utc};
 use duffy_api::duration::display;
@@ -13,83 +11,45 @@ use duffy_server::lifecycle::views;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::tenant_args::{
+use super::old_dump::{self, OldTenant};
+use crate::args::admin::tenants::{
     CreateTenantArgs, ImportTenantsArgs, ListTenantsArgs, OldDumpArgs, TenantCommand,
     UpdateTenantArgs,
 };
-use crate::commands::old_dump::{self, OldTenant};
-use crate::commands::server_calls::{Server, connect};
-use crate::config::Loaded;
 use crate::failure::Failure;
 use crate::output;
-use crate::values::OrDefault;
 
-/// Why nothing, or not all, was done.
-#[derive(Debug, PartialEq, Eq)]
-enum AdminFailure {
-    /// Nothing can be done at all.
-    Failed(Failure),
-    /// This tenant's matter was refused.
-    Refused { name: String, detail: String },
-    /// `update-tenant` without a change.
-    NothingToChange,
-}
-
-impl From<Failure> for AdminFailure {
-    fn from(failure: Failure) -> Self {
-        AdminFailure::Failed(failure)
-    }
-}
-
-pub fn main(command: TenantCommand, loaded: &Loaded) -> ExitCode {
-    let done = check(&command)
-        .and_then(|()| Ok(connect(loaded)?))
-        .and_then(|server| {
-            let warning = useless_keys(&command);
-            let text = run(&server, command)?;
-            if !text.is_empty() {
-                output::data(&text)?;
-            }
-            Ok(warning)
-        })
-        .map(|warning| {
-            if let Some(warning) = warning {
-                output::words(&warning);
-            }
+/// Refuses what can be refused without the database.
+pub fn check(command: &TenantCommand) -> Result<(), Failure> {
+    if let TenantCommand::UpdateTenant(args) = command
+        && update(args) == TenantUpdate::default()
+    {
+        return Err(Failure {
+            text: "nothing to change: give --ssh-key, --api-key, --node-quota, \
+                   --session-lifetime or --session-lifetime-max"
+                .to_owned(),
+            prefix: "ERROR: ",
         });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(AdminFailure::Failed(failure)) => output::finish(Err(failure)),
-        Err(AdminFailure::Refused { name, detail }) => {
-            output::words(&format!("ERROR: {name}\nERROR DETAIL: {detail}"));
-            ExitCode::FAILURE
-        }
-        Err(AdminFailure::NothingToChange) => {
-            output::words(
-                "ERROR: nothing to change: give --ssh-key, --api-key, --node-quota, \
-                 --session-lifetime or --session-lifetime-max",
-            );
-            ExitCode::FAILURE
-        }
+    }
+    match ssh_key(command) {
+        Some((name, key)) => check_ssh_keys(key).map_err(|error| refused(name, error)),
+        None => Ok(()),
     }
 }
 
-/// What can be refused before the database is asked.
-fn check(command: &TenantCommand) -> Result<(), AdminFailure> {
-    match command {
-        TenantCommand::UpdateTenant(args) if update(args) == TenantUpdate::default() => {
-            Err(AdminFailure::NothingToChange)
-        }
-        _ => match ssh_key(command) {
-            Some((name, key)) => {
-                check_ssh_keys(key).map_err(|error| refused(name, error.to_string()))
-            }
-            None => Ok(()),
-        },
+/// Runs a command that `check` accepts.
+pub async fn run(ctx: &Ctx, command: &TenantCommand) -> Result<(), Failure> {
+    let text = manage(ctx, command).await?;
+    if !text.is_empty() {
+        output::data(&text)?;
     }
+    if let Some((name, key)) = ssh_key(command) {
+        warn_of_useless_lines(name, key);
+    }
+    Ok(())
 }
 
-/// The SSH key that a command gives, and to whom.
+/// Returns the SSH key in a command, and the name of its tenant.
 fn ssh_key(command: &TenantCommand) -> Option<(&str, &str)> {
     let (name, key) = match command {
         TenantCommand::CreateTenant(args) => (&args.name, args.ssh_key.as_str()),
@@ -99,16 +59,17 @@ fn ssh_key(command: &TenantCommand) -> Option<(&str, &str)> {
     (!key.is_empty()).then_some((name.as_str(), key))
 }
 
-/// What to say when a tenant was given lines by which nobody can log in.
-fn useless_keys(command: &TenantCommand) -> Option<String> {
-    let (name, key) = ssh_key(command)?;
-    useless_lines(name, &lines_without_key(key))
+/// Warns if an SSH key has lines with which nobody can log in.
+fn warn_of_useless_lines(name: &str, ssh_key: &str) {
+    if let Some(warning) = useless_lines(name, ssh_key) {
+        output::words(&warning);
+    }
 }
 
-/// The same of lines found already.
-fn useless_lines(name: &str, lines: &[usize]) -> Option<String> {
+fn useless_lines(name: &str, ssh_key: &str) -> Option<String> {
+    let lines = lines_without_key(ssh_key);
     let numbers: Vec<_> = lines.iter().map(ToString::to_string).collect();
-    let (noun, verb) = match lines {
+    let (noun, verb) = match lines[..] {
         [] => return None,
         [_] => ("line", "is no OpenSSH public key"),
         _ => ("lines", "are no OpenSSH public keys"),
@@ -119,75 +80,61 @@ fn useless_lines(name: &str, lines: &[usize]) -> Option<String> {
     ))
 }
 
-/// Does it, and says what to print.
-fn run(server: &Server, command: TenantCommand) -> Result<String, AdminFailure> {
+/// Runs a command and returns what to print.
+async fn manage(ctx: &Ctx, command: &TenantCommand) -> Result<String, Failure> {
     match command {
-        TenantCommand::ListTenants(args) => {
-            let all = server.with_context(async |ctx| views::list_tenants(&ctx, None).await)?;
-            Ok(list(all.map_err(Failure::new)?, &args))
+        TenantCommand::ListTenants(args) => Ok(list(views::list_tenants(ctx, None).await?, args)),
+        TenantCommand::ShowTenant { name } => {
+            let tenants = views::list_tenants(ctx, None).await?;
+            let found = tenants.iter().find(|tenant| tenant.name == *name);
+            found.map(shown).ok_or_else(|| refused(name, "Not Found"))
         }
-        TenantCommand::ShowTenant { name } => ask(server, &name, async |ctx| {
-            let mut all = views::list_tenants(&ctx, None).await?.into_iter();
-            let found = all.find(|tenant| tenant.name == name);
-            found.as_ref().map(shown).ok_or(TenantError::NotFound)
-        }),
         TenantCommand::CreateTenant(args) => {
-            let name = args.name.clone();
-            let created = ask(server, &name, async |ctx| {
-                tenants::create_tenant(&ctx, create(args)).await
-            })?;
-            Ok(format!("OK: {name}: {}", created.api_key))
+            let created = tenants::create_tenant(ctx, create(args)).await;
+            let created = created.map_err(|error| refusal(&args.name, error))?;
+            Ok(format!("OK: {}: {}", args.name, created.api_key))
         }
         TenantCommand::UpdateTenant(args) => {
-            let updated = ask(server, &args.name, async |ctx| {
-                let id = find(&ctx, &args.name).await?;
-                tenants::update_tenant(&ctx, id, update(&args)).await
-            })?;
+            let id = find(ctx, &args.name).await?;
+            let updated = tenants::update_tenant(ctx, id, update(args)).await;
+            let updated = updated.map_err(|error| refusal(&args.name, error))?;
             Ok(changed(&args.name, &updated))
         }
-        TenantCommand::ImportTenants(args) => import(server, &args),
-        TenantCommand::GenerateUsermap(args) => Ok(usermap(&read_dump(&args)?)),
+        TenantCommand::ImportTenants(args) => import(ctx, args).await,
         TenantCommand::RetireTenant(args) => {
-            let set = ask(server, &args.name, async |ctx| {
-                let id = find(&ctx, &args.name).await?;
-                tenants::set_tenant_active(&ctx, id, args.unretire).await
-            })?;
-            let active = python_bool(set.active);
+            let id = find(ctx, &args.name).await?;
+            let changed = tenants::set_tenant_active(ctx, id, args.unretire).await;
+            let changed = changed.map_err(|error| refusal(&args.name, error))?;
+            let active = python_bool(changed.active);
             Ok(format!("OK: {}: active={active}", args.name))
         }
     }
 }
 
-/// Asks the server; `name` is whose matter it refuses.
-fn ask<T>(
-    server: &Server,
-    name: &str,
-    call: impl AsyncFnOnce(Ctx) -> Result<T, TenantError>,
-) -> Result<T, AdminFailure> {
-    let answer = server.with_context(async |ctx| call(ctx).await)?;
-    answer.map_err(|error| match error {
-        TenantError::Credentials(_) | TenantError::Db(_) => Failure::new(error).into(),
+/// Reports what the server refuses for a tenant.
+fn refusal(name: &str, error: TenantError) -> Failure {
+    match error {
+        TenantError::Credentials(_) | TenantError::Db(_) => error.into(),
         TenantError::NotFound => refused(name, "Not Found"),
-        TenantError::Retired { .. } | TenantError::NameTaken { .. } => {
-            refused(name, error.to_string())
-        }
-    })
-}
-
-fn refused(name: &str, detail: impl Into<String>) -> AdminFailure {
-    AdminFailure::Refused {
-        name: name.to_owned(),
-        detail: detail.into(),
+        TenantError::Retired { .. } | TenantError::NameTaken { .. } => refused(name, error),
     }
 }
 
-/// The number of the tenant of this name.
-async fn find(ctx: &Ctx, name: &str) -> Result<i64, TenantError> {
-    let found = find_tenant_by_name(&ctx.db, name).await?;
-    found.map(|tenant| tenant.id).ok_or(TenantError::NotFound)
+fn refused(name: &str, detail: impl std::fmt::Display) -> Failure {
+    Failure {
+        text: format!("ERROR: {name}\nERROR DETAIL: {detail}"),
+        prefix: "",
+    }
 }
 
-/// Reads the dumps, and says who or what in them is of no use.
+/// Returns the number of the tenant with this name.
+async fn find(ctx: &Ctx, name: &str) -> Result<i64, Failure> {
+    let found = find_tenant_by_name(&ctx.db, name).await?;
+    let tenant = found.ok_or_else(|| refused(name, "Not Found"))?;
+    Ok(tenant.id)
+}
+
+/// Reads the dumps, and reports which of their rows cannot be used.
 fn read_dump(args: &OldDumpArgs) -> Result<Vec<OldTenant>, Failure> {
     let dump = old_dump::read(&args.users, &args.userkeys)?;
     for skipped in &dump.skipped {
@@ -196,7 +143,7 @@ fn read_dump(args: &OldDumpArgs) -> Result<Vec<OldTenant>, Failure> {
     Ok(dump.tenants)
 }
 
-fn import(server: &Server, args: &ImportTenantsArgs) -> Result<String, AdminFailure> {
+async fn import(ctx: &Ctx, args: &ImportTenantsArgs) -> Result<String, Failure> {
     let mut old = read_dump(&args.dump)?;
     let new = old.iter().map(|tenant| ImportedTenant {
         name: tenant.name.clone(),
@@ -204,18 +151,15 @@ fn import(server: &Server, args: &ImportTenantsArgs) -> Result<String, AdminFail
         api_key: SecretString::from(tenant.api_key.clone()),
     });
     let new: Vec<_> = new.collect();
+    let taken = tenants::import_tenants(ctx, &new, args.dry_run).await;
     let users = args.dump.users.display().to_string();
-    let taken = ask(server, &users, async |ctx| {
-        tenants::import_tenants(&ctx, &new, args.dry_run).await
-    })?;
+    let taken = taken.map_err(|error| refusal(&users, error))?;
     for name in &taken {
         output::words(&format!("SKIPPED: {name}: exists"));
     }
     old.retain(|tenant| !taken.contains(&tenant.name));
     for tenant in &old {
-        if let Some(warning) = useless_lines(&tenant.name, &lines_without_key(&tenant.ssh_key)) {
-            output::words(&warning);
-        }
+        warn_of_useless_lines(&tenant.name, &tenant.ssh_key);
     }
     if args.dry_run {
         output::words("This was a dry run: nothing has been written.");
@@ -227,23 +171,24 @@ fn import(server: &Server, args: &ImportTenantsArgs) -> Result<String, AdminFail
     Ok(lines.join("\n"))
 }
 
-/// A configuration file's worth of who has which key.
-fn usermap(tenants: &[OldTenant]) -> String {
-    let users: serde_json::Map<String, Value> = tenants
-        .iter()
-        .map(|tenant| (tenant.api_key.clone(), Value::from(tenant.name.as_str())))
+/// Prints a configuration file with the tenants of dumps by their API keys.
+pub fn generate_usermap(args: &OldDumpArgs) -> Result<(), Failure> {
+    let tenants = read_dump(args)?.into_iter();
+    let users: serde_json::Map<_, _> = tenants
+        .map(|tenant| (tenant.api_key, Value::String(tenant.name)))
         .collect();
-    duffy_config::yaml::dump(&json!({"metaclient": {"usermap": users}}))
+    let tree = json!({ "metaclient": { "usermap": users } });
+    output::data(&duffy_config::yaml::dump(&tree))
 }
 
-fn create(args: CreateTenantArgs) -> TenantCreate {
+fn create(args: &CreateTenantArgs) -> TenantCreate {
     TenantCreate {
-        name: args.name,
+        name: args.name.clone(),
         is_admin: args.is_admin,
-        ssh_key: args.ssh_key,
-        node_quota: args.node_quota.and_then(OrDefault::into_option),
-        session_lifetime: args.session_lifetime.and_then(OrDefault::into_option),
-        session_lifetime_max: args.session_lifetime_max.and_then(OrDefault::into_option),
+        ssh_key: args.ssh_key.clone(),
+        node_quota: args.limits.node_quota.flatten(),
+        session_lifetime: args.limits.session_lifetime.flatten(),
+        session_lifetime_max: args.limits.session_lifetime_max.flatten(),
     }
 }
 
@@ -252,9 +197,9 @@ fn update(args: &UpdateTenantArgs) -> TenantUpdate {
     TenantUpdate {
         ssh_key: args.ssh_key.clone().filter(|key| !key.is_empty()),
         api_key: args.api_key.clone(),
-        node_quota: args.node_quota.map(OrDefault::into_option),
-        session_lifetime: args.session_lifetime.map(OrDefault::into_option),
-        session_lifetime_max: args.session_lifetime_max.map(OrDefault::into_option),
+        node_quota: args.limits.node_quota,
+        session_lifetime: args.limits.session_lifetime,
+        session_lifetime_max: args.limits.session_lifetime_max,
     }
 }
 
@@ -304,7 +249,7 @@ fn changed(name: &str, tenant: &TenantUpdated) -> String {
     )
 }
 
-// Scripts of sites read these lines, so values are spelled as Python spells them.
+// Scripts read these lines, so values are formatted as Python formats them.
 
 fn or_none<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "None".to_owned(), show)

@@ -1,26 +1,28 @@
 //! `duffy admin` over tenants in an SQLite file: output and errors as recorded from the original.
 
+use std::sync::Arc;
+
 use chrono::{TimeDelta, TimeZone};
 use clap::Parser;
-use duffy_api::ApiKeyUpdate;
+use duffy_config::Config;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::*;
-use crate::commands::admin::AdminCommand;
-use crate::commands::server_calls::scratch_server;
-use crate::values::parse_api_key;
+use crate::args::admin::AdminCommand;
+use crate::commands::database::{scratch_database, with_context};
 
 struct Site {
-    server: Server,
+    config: Arc<Config>,
     _directory: TempDir,
 }
 
 impl Site {
     /// With tenants of these names.
     fn new(names: &[&str]) -> Self {
-        let (directory, server) = scratch_server();
+        let (directory, config) = scratch_database();
         let site = Self {
-            server,
+            config,
             _directory: directory,
         };
         for name in names {
@@ -30,10 +32,10 @@ impl Site {
     }
 
     /// What a line prints, or its error.
-    fn admin(&self, args: &[&str]) -> Result<String, AdminFailure> {
+    fn admin(&self, args: &[&str]) -> Result<String, Failure> {
         let command = parse(args);
         check(&command)?;
-        run(&self.server, command)
+        with_context(&self.config, async |ctx| manage(ctx, &command).await)
     }
 }
 
@@ -122,20 +124,14 @@ fn creates_and_updates() {
     let create = ["create-tenant", "cli", "ssh-ed25519 AAAA"];
     let created = site.admin(&create).unwrap();
     let key = created.strip_prefix("OK: cli: ").unwrap();
-    assert!(
-        matches!(parse_api_key(key), Ok(ApiKeyUpdate::Set(_))),
-        "{key}"
-    );
+    assert!(Uuid::try_parse(key).is_ok(), "{key}");
     let taken = r#"there is a tenant named "cli" already; names must be unique"#;
     assert_eq!(site.admin(&create), Err(refused("cli", taken)));
     let update = |args: &[&str]| site.admin(&[&["update-tenant"], args, &["cli"]].concat());
     let reset = update(&["--api-key", "reset"]).unwrap();
     let (_, new_key) = reset.split_once(" api_key=").unwrap();
     let (new_key, _) = new_key.split_once(' ').unwrap();
-    assert!(
-        matches!(parse_api_key(new_key), Ok(ApiKeyUpdate::Set(_))),
-        "{new_key}"
-    );
+    assert!(Uuid::try_parse(new_key).is_ok(), "{new_key}");
     assert_ne!(new_key, key);
     assert_eq!(
         reset,
@@ -165,11 +161,11 @@ fn creates_and_updates() {
          session_lifetime=None effective_session_lifetime=6:00:00 \
          session_lifetime_max=7 days, 0:00:00 effective_session_lifetime_max=7 days, 0:00:00"
     );
-    assert_eq!(update(&[]), Err(AdminFailure::NothingToChange));
-    assert_eq!(
-        update(&["--ssh-key", ""]),
-        Err(AdminFailure::NothingToChange)
-    );
+    for args in [&[][..], &["--ssh-key", ""]] {
+        let refused = update(args).unwrap_err();
+        assert_eq!(refused.prefix, "ERROR: ");
+        assert!(refused.text.starts_with("nothing to change"), "{refused}");
+    }
     let nope = site.admin(&["update-tenant", "--node-quota", "5", "nope"]);
     assert_eq!(nope, Err(refused("nope", "Not Found")));
 }
@@ -177,7 +173,10 @@ fn creates_and_updates() {
 #[test]
 fn keys_that_harm_are_refused_and_useless_ones_told() {
     let site = Site::new(&["cli"]);
-    let warned = |args: &[&str]| useless_keys(&parse(args));
+    let warned = |args: &[&str]| {
+        let command = parse(args);
+        ssh_key(&command).and_then(|(name, key)| useless_lines(name, key))
+    };
     for (key, line) in [
         ("ssh-rsa A\nB\u{1b}[2J", "line 2 of the SSH key"),
         ("a\n\n### DUFFY tenant credentials", "line 3 of the SSH key"),
@@ -186,9 +185,7 @@ fn keys_that_harm_are_refused_and_useless_ones_told() {
             &["create-tenant", "x", key][..],
             &["update-tenant", "--ssh-key", key, "cli"],
         ] {
-            let Err(AdminFailure::Refused { detail, .. }) = site.admin(args) else {
-                panic!("{args:?}")
-            };
+            let detail = site.admin(args).unwrap_err().text;
             assert!(detail.contains(line), "{detail}");
         }
     }

@@ -1,4 +1,4 @@
-//! CSV dumps of the old Duffy's database: its users and their SSH keys.
+//! Reads CSV dumps of the old Duffy's database: its users and their SSH keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -7,7 +7,7 @@ use duffy_server::credentials::check_ssh_keys;
 
 use crate::failure::Failure;
 
-/// A tenant that can be taken over.
+/// A tenant that can be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OldTenant {
     pub name: String,
@@ -16,27 +16,27 @@ pub struct OldTenant {
     pub ssh_key: String,
 }
 
-/// What two dumps say.
+/// The content of two dumps.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Dump {
-    /// Who can be taken over, by name.
+    /// The tenants that can be imported, by name.
     pub tenants: Vec<OldTenant>,
-    /// Who or what cannot, and why.
+    /// The rows that cannot be imported, and the reasons.
     pub skipped: Vec<String>,
 }
 
 /// Reads the users (API key, project, tenant, created, limit) and their keys (id, API key, SSH key).
 pub fn read(users_file: &Path, keys_file: &Path) -> Result<Dump, Failure> {
-    let users = rows::<5>(users_file)?;
     let mut tenants: BTreeMap<String, OldTenant> = BTreeMap::new();
     let mut names: HashMap<String, String> = HashMap::new();
-    for (line, [api_key, _project, name, _created, _limit]) in users {
-        let wrong = |what: &str| Failure(format!("{}:{line}: {what}", users_file.display()));
+    for (line, [api_key, _project, name, _created, _limit]) in rows(users_file)? {
         if name.is_empty() || api_key.is_empty() {
-            return Err(wrong("the tenant's name or API key is empty"));
+            let what = "the tenant's name or API key is empty";
+            return Err(wrong(users_file, line, what));
         }
         if names.insert(api_key.clone(), name.clone()).is_some() {
-            return Err(wrong(&format!("{name} has another tenant's API key")));
+            let what = format!("{name} has another tenant's API key");
+            return Err(wrong(users_file, line, &what));
         }
         let tenant = OldTenant {
             name: name.clone(),
@@ -44,17 +44,17 @@ pub fn read(users_file: &Path, keys_file: &Path) -> Result<Dump, Failure> {
             ssh_key: String::new(),
         };
         if tenants.insert(name.clone(), tenant).is_some() {
-            return Err(wrong(&format!("the tenant {name} is there twice")));
+            let what = format!("the tenant {name} is there twice");
+            return Err(wrong(users_file, line, &what));
         }
     }
     let mut dump = Dump::default();
-    for (line, [_id, api_key, ssh_key]) in rows::<3>(keys_file)? {
+    for (line, [_id, api_key, ssh_key]) in rows(keys_file)? {
         let owner = names.get(&api_key).and_then(|name| tenants.get_mut(name));
         let (Some(tenant), ssh_key) = (owner, ssh_key.trim()) else {
-            // Not the API key itself: it is a secret.
-            let place = format!("{}:{line}", keys_file.display());
-            dump.skipped
-                .push(format!("{place}: no user has this API key"));
+            // The API key itself is a secret.
+            let why = wrong(keys_file, line, "no user has this API key");
+            dump.skipped.push(why.to_string());
             continue;
         };
         if !tenant.ssh_key.is_empty() && !ssh_key.is_empty() {
@@ -63,7 +63,7 @@ pub fn read(users_file: &Path, keys_file: &Path) -> Result<Dump, Failure> {
         tenant.ssh_key.push_str(ssh_key);
     }
     for tenant in tenants.into_values() {
-        match hindrance(&tenant) {
+        match why_skipped(&tenant) {
             Some(why) => dump.skipped.push(format!("{}: {why}", tenant.name)),
             None => dump.tenants.push(tenant),
         }
@@ -71,8 +71,13 @@ pub fn read(users_file: &Path, keys_file: &Path) -> Result<Dump, Failure> {
     Ok(dump)
 }
 
-fn hindrance(tenant: &OldTenant) -> Option<String> {
-    // What the old Duffy's administrators put behind the key of whom they lock out.
+/// Reports what is wrong in a line of a file.
+fn wrong(file: &Path, line: usize, what: &str) -> Failure {
+    Failure::new(format_args!("{}:{line}: {what}", file.display()))
+}
+
+fn why_skipped(tenant: &OldTenant) -> Option<String> {
+    // The old Duffy's administrators append this to the key of a tenant that they lock out.
     if tenant.api_key.ends_with("DISABLED") {
         return Some("disabled".to_owned());
     }
@@ -87,34 +92,30 @@ fn hindrance(tenant: &OldTenant) -> Option<String> {
         .map(|error| error.to_string())
 }
 
-/// The rows of a file, with the lines at which they begin.
+/// Reads the rows of a file, with the lines at which they begin.
 fn rows<const COLUMNS: usize>(file: &Path) -> Result<Vec<(usize, [String; COLUMNS])>, Failure> {
     let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure(format!("cannot read {}: {error}", file.display())))?;
-    let rows = parse(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(|line| {
-        Failure(format!(
-            "{}:{line}: this quote is not closed",
-            file.display()
-        ))
-    })?;
+        .map_err(|error| Failure::new(format_args!("cannot read {}: {error}", file.display())))?;
+    let rows = parse(text.strip_prefix('\u{feff}').unwrap_or(&text))
+        .map_err(|line| wrong(file, line, "this quote is not closed"))?;
     let of_columns = |(line, fields): (usize, Vec<String>)| {
-        let count = fields.len();
-        let fields = fields.try_into().map_err(|_| {
-            let expected = format!("{count} columns, where {COLUMNS} are expected");
-            Failure(format!("{}:{line}: {expected}", file.display()))
+        let fields = fields.try_into().map_err(|fields: Vec<String>| {
+            let count = fields.len();
+            let what = format!("{count} columns, where {COLUMNS} are expected");
+            wrong(file, line, &what)
         })?;
         Ok((line, fields))
     };
     rows.into_iter().map(of_columns).collect()
 }
 
-/// Reads CSV with commas and single quotes; a doubled quote stands for one. The error is the line of an open quote.
+/// Reads CSV with commas and single quotes. A doubled quote stands for one. The error is the line of a quote that is not closed.
 fn parse(text: &str) -> Result<Vec<(usize, Vec<String>)>, usize> {
     let mut rows = Vec::new();
     let (mut line, mut first_line) = (1, 1);
     let mut fields = Vec::new();
     let mut field = String::new();
-    // Whether anything of the field, or of the row, has been seen.
+    // Whether the field, or the row, has begun.
     let (mut begun, mut row_begun) = (false, false);
     let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
@@ -187,7 +188,7 @@ mod tests {
         std::fs::write(&users_file, users).unwrap();
         std::fs::write(&keys_file, keys).unwrap();
         read(&users_file, &keys_file)
-            .map_err(|failure| failure.0.rsplit('/').next().unwrap().to_owned())
+            .map_err(|failure| failure.to_string().rsplit('/').next().unwrap().to_owned())
     }
 
     #[test]

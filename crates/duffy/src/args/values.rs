@@ -1,4 +1,4 @@
-//! Values of arguments that are more than a text or a number.
+//! Parsers for the values of arguments.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,65 +8,46 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use duffy_api::{ApiKeyUpdate, NodeState, NodesSpec, duration};
 use uuid::Uuid;
 
-/// A value, or `none`/`null` for the configuration's default.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrDefault<T> {
-    /// `none` or `null`.
-    Default,
-    /// A value of one's own.
-    Own(T),
+/// A value, or `None` for the configuration's default. Clap takes a plain `Option` for an optional argument.
+pub type OrDefault<T> = Option<T>;
+
+/// Parses `none` and `null` as the default, and everything else with `parse`.
+fn or_default<T>(
+    text: &str,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<OrDefault<T>, String> {
+    if ["none", "null"].contains(&text.to_ascii_lowercase().as_str()) {
+        return Ok(None);
+    }
+    parse(text).map(Some)
 }
 
-impl<T> OrDefault<T> {
-    /// `None` for the default.
-    #[cfg(feature = "server")]
-    pub fn into_option(self) -> Option<T> {
-        match self {
-            OrDefault::Default => None,
-            OrDefault::Own(value) => Some(value),
-        }
-    }
-
-    fn parse(
-        text: &str,
-        own: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<OrDefault<T>, String> {
-        if ["none", "null"]
-            .iter()
-            .any(|word| text.eq_ignore_ascii_case(word))
-        {
-            return Ok(OrDefault::Default);
-        }
-        own(text).map(OrDefault::Own)
-    }
-}
-
-/// A quota: `none`, `null` or a number that the database can hold.
+/// Parses a quota: `none`, `null` or a number that the database can hold.
 pub fn parse_quota(text: &str) -> Result<OrDefault<i64>, String> {
-    OrDefault::parse(text, |text| match text.trim().parse::<i64>() {
+    or_default(text, |text| match text.trim().parse::<i64>() {
         Ok(number) if (1..=i64::from(i32::MAX)).contains(&number) => Ok(number),
         _ => Err(format!("give a number from 1 to {}, or none", i32::MAX)),
     })
 }
 
-/// A length of time: `none`, `null`, `1w2d3h4m5s`, or a number of seconds.
+/// Parses a duration: `none`, `null`, `1w2d3h4m5s`, or a number of seconds.
 pub fn parse_interval(text: &str) -> Result<OrDefault<TimeDelta>, String> {
-    OrDefault::parse(text, |text| {
+    or_default(text, |text| {
         duration::parse_lifetime(text).map_err(|error| {
             format!("{error}: write 6h, 1d12h, 90m or a number of seconds, or none")
         })
     })
 }
 
-/// Why something is done: for the history, so it has to say something.
+/// Parses a reason, which must not be empty.
 pub fn parse_reason(text: &str) -> Result<String, String> {
     match text.trim() {
-        "" => Err("say why: it goes into the history".to_owned()),
+        "" => Err("give a reason: it is recorded in the history".to_owned()),
         reason => Ok(reason.to_owned()),
     }
 }
 
-/// An age of history, with a unit: a number alone could be meant as days.
+/// Parses an age with a unit: a number alone could be meant as days.
 pub fn parse_age(text: &str) -> Result<Duration, String> {
     const HINT: &str = "write 90d, 12w or 36h; at least 1h";
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -80,7 +61,7 @@ pub fn parse_age(text: &str) -> Result<Duration, String> {
     Ok(age)
 }
 
-/// A state of a node.
+/// Parses the state of a node.
 pub fn parse_state(text: &str) -> Result<NodeState, String> {
     text.parse().map_err(|_| {
         let states = NodeState::ALL.map(NodeState::as_str);
@@ -88,7 +69,7 @@ pub fn parse_state(text: &str) -> Result<NodeState, String> {
     })
 }
 
-/// A new API key: `reset`, or a UUID in any of its spellings.
+/// Parses a new API key: `reset`, or a UUID in any spelling.
 pub fn parse_api_key(text: &str) -> Result<ApiKeyUpdate, String> {
     if text == "reset" {
         return Ok(ApiKeyUpdate::Reset);
@@ -99,41 +80,36 @@ pub fn parse_api_key(text: &str) -> Result<ApiKeyUpdate, String> {
         .and_then(|inner| inner.strip_suffix('}'))
         .unwrap_or(bare);
     let key = Uuid::try_parse(bare)
-        .map_err(|_| "give `reset`, or a UUID such as the program uuidgen makes".to_owned())?;
+        .map_err(|_| "give `reset`, or a UUID, for example from uuidgen".to_owned())?;
     Ok(ApiKeyUpdate::Set(key.to_string()))
 }
 
-/// What of a pool is wanted: `pool=NAME,quantity=NUMBER`, in either order.
+/// Parses `pool=NAME,quantity=NUMBER`, in either order.
 pub fn parse_nodes_spec(text: &str) -> Result<NodesSpec, String> {
+    const HINT: &str = "write pool=NAME,quantity=NUMBER";
     let (mut pool, mut quantity) = (None, None);
     for item in text.split(',') {
         let Some((key, value)) = item.split_once('=') else {
-            return Err(format!(
-                "{item:?} is not KEY=VALUE: write pool=NAME,quantity=NUMBER"
-            ));
+            return Err(format!("{item:?} is not KEY=VALUE: {HINT}"));
         };
         let slot = match key {
             "pool" => &mut pool,
             "quantity" => &mut quantity,
-            _ => {
-                return Err(format!(
-                    "unknown key `{key}`: write pool=NAME,quantity=NUMBER"
-                ));
-            }
+            _ => return Err(format!("unknown key `{key}`: {HINT}")),
         };
         if slot.replace(value).is_some() {
             return Err(format!(
-                "`{key}` is there twice: name another pool in another argument"
+                "`{key}` is given twice: use one argument for each pool"
             ));
         }
     }
     let (Some(pool), Some(quantity)) = (pool, quantity) else {
-        return Err("both `pool` and `quantity` must be there".to_owned());
+        return Err("both `pool` and `quantity` are required".to_owned());
     };
     if pool.is_empty() {
         return Err("the pool's name is missing".to_owned());
     }
-    match quantity.trim().parse::<u32>() {
+    match quantity.trim().parse() {
         Ok(quantity) if quantity > 0 => Ok(NodesSpec {
             quantity,
             pool: pool.to_owned(),
@@ -142,23 +118,19 @@ pub fn parse_nodes_spec(text: &str) -> Result<NodesSpec, String> {
     }
 }
 
-/// The number of a session.
+/// Parses the number of a session.
 pub fn parse_session_id(text: &str) -> Result<i64, String> {
     text.trim()
         .parse()
         .map_err(|_| "give the number of a session".to_owned())
 }
 
-/// A path at which there is something.
+/// Accepts a path that exists.
 pub fn existing_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| {
-        path.try_exists()
-            .map_err(|error| error.to_string())
-            .and_then(|there| {
-                there
-                    .then_some(path)
-                    .ok_or_else(|| "it does not exist".to_owned())
-            })
+    PathBufValueParser::new().try_map(|path| match path.try_exists() {
+        Ok(true) => Ok(path),
+        Ok(false) => Err("it does not exist".to_owned()),
+        Err(error) => Err(error.to_string()),
     })
 }
 
@@ -168,9 +140,9 @@ mod tests {
 
     #[test]
     fn quotas() {
-        assert_eq!(parse_quota("5"), Ok(OrDefault::Own(5)));
-        assert_eq!(parse_quota("None"), Ok(OrDefault::Default));
-        assert_eq!(parse_quota("NULL"), Ok(OrDefault::Default));
+        assert_eq!(parse_quota("5"), Ok(Some(5)));
+        assert_eq!(parse_quota("None"), Ok(None));
+        assert_eq!(parse_quota("NULL"), Ok(None));
         for bad in [
             "",
             "0",
@@ -186,15 +158,9 @@ mod tests {
 
     #[test]
     fn intervals() {
-        assert_eq!(
-            parse_interval("1d2h"),
-            Ok(OrDefault::Own(TimeDelta::hours(26)))
-        );
-        assert_eq!(
-            parse_interval("90"),
-            Ok(OrDefault::Own(TimeDelta::seconds(90)))
-        );
-        assert_eq!(parse_interval("none"), Ok(OrDefault::Default));
+        assert_eq!(parse_interval("1d2h"), Ok(Some(TimeDelta::hours(26))));
+        assert_eq!(parse_interval("90"), Ok(Some(TimeDelta::seconds(90))));
+        assert_eq!(parse_interval("none"), Ok(None));
         let error = parse_interval("long").unwrap_err();
         assert!(error.contains("6h"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Flat form: a line of `key=value` pairs for each pool or node, that a shell can read.
+//! The flat format: for each pool or node, a line of `key=value` pairs that a shell can read.
 
 use duffy_api::Detail;
 use duffy_config::python::number_repr;
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
-/// The lines of a reply; none for an empty list.
+/// Formats a reply. An empty list has no lines.
 pub fn render(reply: &Value) -> Result<String, Failure> {
     let lines = flatten(reply).map_err(|what| {
-        Failure(format!(
+        Failure::new(format_args!(
             "can't print the reply flat, {what}: use --format json to see it"
         ))
     })?;
@@ -20,25 +20,19 @@ pub fn render(reply: &Value) -> Result<String, Failure> {
 fn flatten(reply: &Value) -> Result<Vec<String>, String> {
     if let Some(error) = reply.get("error") {
         let detail = Detail::deserialize(member(error, "detail")?).map_err(|e| e.to_string())?;
-        return Ok(vec![pair("error", &Value::String(detail.to_string()))]);
+        Ok(vec![pair("error", &Value::String(detail.to_string()))])
+    } else if let Some(pool) = reply.get("pool") {
+        Ok(vec![flatten_pool(pool)?])
+    } else if let Some(pools) = reply.get("pools") {
+        list(pools, "pools")?.iter().map(flatten_pool).collect()
+    } else if let Some(session) = reply.get("session") {
+        flatten_session(session)
+    } else if let Some(sessions) = reply.get("sessions") {
+        let lines = list(sessions, "sessions")?.iter().map(flatten_session);
+        Ok(lines.collect::<Result<Vec<_>, _>>()?.concat())
+    } else {
+        Err("it is about neither pools nor sessions".to_owned())
     }
-    if let Some(pool) = reply.get("pool") {
-        return Ok(vec![flatten_pool(pool)?]);
-    }
-    if let Some(pools) = reply.get("pools") {
-        return list(pools, "pools")?.iter().map(flatten_pool).collect();
-    }
-    if let Some(session) = reply.get("session") {
-        return flatten_session(session);
-    }
-    if let Some(sessions) = reply.get("sessions") {
-        let lines: Result<Vec<_>, _> = list(sessions, "sessions")?
-            .iter()
-            .map(flatten_session)
-            .collect();
-        return Ok(lines?.concat());
-    }
-    Err("it is about neither pools nor sessions".to_owned())
 }
 
 fn flatten_pool(pool: &Value) -> Result<String, String> {
@@ -67,7 +61,7 @@ fn flatten_session(session: &Value) -> Result<Vec<String>, String> {
         .map(Value::as_object)
         .collect::<Option<_>>()
         .ok_or("a node in it has no members")?;
-    // By pool, host name and address; what is missing comes first.
+    // Missing values come first.
     let key = |node: &Map<String, Value>| {
         ["pool", "hostname", "ipaddr"]
             .map(|key| node.get(key).and_then(Value::as_str).map(str::to_owned))
@@ -97,7 +91,7 @@ fn list<'a>(value: &'a Value, what: &str) -> Result<&'a Vec<Value>, String> {
         .ok_or_else(|| format!("`{what}` in it is no list"))
 }
 
-/// `key=value`; texts in single quotes always, so that nothing in them means anything to a shell.
+/// Formats `key=value`. Texts are always in single quotes, so that a shell expands nothing in them.
 fn pair(key: &str, value: &Value) -> String {
     let value = match value {
         Value::Null => String::new(),
@@ -174,7 +168,7 @@ mod tests {
             (json!({"error": {}}), "lacks `detail`"),
         ] {
             let error = render(&reply).unwrap_err();
-            assert!(error.0.contains(why), "{reply}: {error}");
+            assert!(error.text.contains(why), "{reply}: {error}");
         }
         assert_eq!(render(&json!({"sessions": []})).unwrap(), "");
     }

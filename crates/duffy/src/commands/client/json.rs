@@ -1,9 +1,9 @@
-//! JSON as Python prints it: four spaces, ASCII only, floats by `repr`.
+//! JSON as Python prints it: four spaces, ASCII only, floats as by `repr`.
 
 use duffy_config::python::{json_text, number_repr};
 use serde_json::Value;
 
-/// The text of a value, without a line break at its end.
+/// Formats a value, without a line break at the end.
 pub fn render(value: &Value) -> String {
     let mut out = String::new();
     write_value(value, 0, &mut out);

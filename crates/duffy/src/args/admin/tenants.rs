@@ -1,4 +1,4 @@
-//! `duffy admin`: what it is told about tenants.
+//! The arguments of `duffy admin` about tenants.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use duffy_api::ApiKeyUpdate;
 
-use crate::values::{OrDefault, parse_api_key, parse_interval, parse_quota};
+use crate::args::values::{OrDefault, parse_api_key, parse_interval, parse_quota};
 
 /// What to do with tenants.
 #[derive(Debug, Subcommand)]
@@ -16,7 +16,7 @@ pub enum TenantCommand {
     #[command(after_help = "\
 Examples:
   duffy admin list-tenants
-  duffy admin list-tenants --all --quiet   Retired ones too, names only")]
+  duffy admin list-tenants --all --quiet   Include retired ones, print names only")]
     ListTenants(ListTenantsArgs),
     /// Show a tenant
     #[command(after_help = "\
@@ -38,32 +38,25 @@ Examples:
   duffy admin update-tenant --api-key reset ci
   duffy admin update-tenant --node-quota none --session-lifetime-max 2d ci")]
     UpdateTenant(UpdateTenantArgs),
-    /// Retire a tenant, or take it back
+    /// Retire a tenant, or reactivate it
     #[command(after_help = "\
 Examples:
   duffy admin retire-tenant ci             Its sessions end soon after
   duffy admin retire-tenant --unretire ci")]
     RetireTenant(RetireTenantArgs),
-    /// Take tenants over from the old Duffy's CSV dumps
+    /// Import tenants from CSV dumps of the old Duffy
     #[command(after_help = "\
 Examples:
   duffy admin import-tenants --dry-run users.csv userkeys.csv
   duffy admin import-tenants users.csv userkeys.csv
 
-Fields are parted by commas, in single quotes; there is no line of headings. Tenants keep their \
-API keys; the old limit is not taken over. Who is disabled, has no SSH key or is there already is \
-reported and skipped. Either all others are imported or none.")]
+Fields are separated by commas and in single quotes; there is no header line. Tenants keep their \
+API keys; the old limit is not imported. Tenants that are disabled, have no SSH key or exist \
+already are reported and skipped. Either all others are imported or none.")]
     ImportTenants(ImportTenantsArgs),
-    /// Print the usermap of the legacy API for the old Duffy's CSV dumps, as YAML
-    #[command(after_help = "\
-Example:
-  duffy admin generate-usermap users.csv userkeys.csv > /etc/duffy/usermap.yaml
-
-It holds API keys in plain text: keep it from other users.")]
-    GenerateUsermap(OldDumpArgs),
 }
 
-/// Which tenants, how shown.
+/// Which tenants to list, and how to print them.
 #[derive(Debug, Args)]
 pub struct ListTenantsArgs {
     /// Print names only
@@ -77,9 +70,25 @@ pub struct ListTenantsArgs {
     #[arg(long, overrides_with = "all")]
     active: bool,
 
-    /// List retired tenants too
+    /// Include retired tenants
     #[arg(long, overrides_with = "active")]
     pub all: bool,
+}
+
+/// The limits of a tenant.
+#[derive(Debug, Args)]
+pub struct TenantLimits {
+    /// How many nodes it can hold, or `none` for the configuration's default
+    #[arg(long, value_name = "NUMBER", value_parser = parse_quota)]
+    pub node_quota: Option<OrDefault<i64>>,
+
+    /// Initial lifetime of its sessions (6h, 1d12h), or `none` for the configuration's default
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub session_lifetime: Option<OrDefault<TimeDelta>>,
+
+    /// Maximum lifetime of its sessions, or `none` for the configuration's default
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    pub session_lifetime_max: Option<OrDefault<TimeDelta>>,
 }
 
 /// A new tenant.
@@ -92,23 +101,14 @@ pub struct CreateTenantArgs {
     #[arg(long, hide = true, overrides_with = "is_admin")]
     no_is_admin: bool,
 
-    /// How many nodes it may hold at once, or none for the configuration's default
-    #[arg(long, value_name = "NUMBER", value_parser = parse_quota)]
-    pub node_quota: Option<OrDefault<i64>>,
-
-    /// How long its sessions last at first (6h, 1d12h), or none for the configuration's default
-    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
-    pub session_lifetime: Option<OrDefault<TimeDelta>>,
-
-    /// How long its sessions can last, or none for the configuration's default
-    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
-    pub session_lifetime_max: Option<OrDefault<TimeDelta>>,
+    #[command(flatten)]
+    pub limits: TenantLimits,
 
     /// Name of the tenant; no other tenant can have it
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub name: String,
 
-    /// SSH public key to put on its nodes; several in lines of their own
+    /// SSH public key to install on its nodes; put several keys on separate lines
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub ssh_key: String,
 }
@@ -116,38 +116,29 @@ pub struct CreateTenantArgs {
 /// What to change.
 #[derive(Debug, Args)]
 pub struct UpdateTenantArgs {
-    /// New SSH public key to put on its nodes; several in lines of their own
+    /// New SSH public key to install on its nodes; put several keys on separate lines
     #[arg(long, value_name = "KEY")]
     pub ssh_key: Option<String>,
 
-    /// New API key: a UUID, or `reset` to have one made and printed
+    /// New API key: a UUID, or `reset` to generate and print one
     #[arg(long, value_name = "KEY", value_parser = parse_api_key)]
     pub api_key: Option<ApiKeyUpdate>,
 
-    /// How many nodes it may hold at once, or none for the configuration's default
-    #[arg(long, value_name = "NUMBER", value_parser = parse_quota)]
-    pub node_quota: Option<OrDefault<i64>>,
-
-    /// How long its sessions last at first (6h, 1d12h), or none for the configuration's default
-    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
-    pub session_lifetime: Option<OrDefault<TimeDelta>>,
-
-    /// How long its sessions can last, or none for the configuration's default
-    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
-    pub session_lifetime_max: Option<OrDefault<TimeDelta>>,
+    #[command(flatten)]
+    pub limits: TenantLimits,
 
     /// Name of the tenant
     pub name: String,
 }
 
-/// Whom to retire or take back.
+/// Which tenant to retire or reactivate.
 #[derive(Debug, Args)]
 pub struct RetireTenantArgs {
     /// Retire it (the default)
     #[arg(long, overrides_with = "unretire")]
     retire: bool,
 
-    /// Take it back
+    /// Reactivate it
     #[arg(long, overrides_with = "retire")]
     pub unretire: bool,
 
@@ -165,10 +156,10 @@ pub struct OldDumpArgs {
     pub userkeys: PathBuf,
 }
 
-/// Whom to import, and whether really.
+/// Which tenants to import.
 #[derive(Debug, Args)]
 pub struct ImportTenantsArgs {
-    /// Say what would be done, and write nothing
+    /// Report what would be imported, but write nothing
     #[arg(long)]
     pub dry_run: bool,
 

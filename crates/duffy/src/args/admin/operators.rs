@@ -1,11 +1,11 @@
-//! `duffy admin`: what it is told about nodes, pools and the history.
+//! The arguments of `duffy admin` about nodes, pools and the history.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use duffy_api::NodeState;
 
-use crate::values::{parse_age, parse_reason, parse_state};
+use crate::args::values::{parse_age, parse_reason, parse_state};
 
 /// What to do with nodes.
 #[derive(Debug, Subcommand)]
@@ -15,20 +15,20 @@ pub enum NodeCommand {
 Examples:
   duffy admin list-nodes --pool virtual-centos9
   duffy admin list-nodes --state failed --json   For scripts
-  duffy admin list-nodes --all                   Retired ones too")]
+  duffy admin list-nodes --all                   Include retired nodes")]
     ListNodes(ListNodesArgs),
-    /// Show a node, its last error and what happened to it last
+    /// Show a node, its last error and its latest events
     #[command(after_help = "\
 Example:
   duffy admin show-node 17")]
     ShowNode(ShowArgs),
-    /// Take a node out for good
+    /// Retire a node permanently
     #[command(after_help = "\
 Example:
   duffy admin retire-node 17 --reason \"broken fan\"
 
-A worker deprovisions it, and it is not used again. A node that is lent stays with its tenant until \
-the session ends.")]
+A worker deprovisions it, and it is not used again. A lent node stays with its tenant until the \
+session ends.")]
     RetireNode(ChangeNodeArgs),
     /// Deprovision a failed node, or retry a waiting one now
     #[command(after_help = "\
@@ -41,24 +41,24 @@ Examples:
   duffy admin hold-node 17 --reason \"looking at the disk\"
   duffy admin hold-node 17 --release --reason \"seen enough\"
 
-A node that is held is not lent, picked, worked on or repaired. One that is lent stays so until its \
-session ends, and is kept then.")]
+A held node is not lent, picked, worked on or repaired. A lent node stays with its tenant until \
+the session ends, and is held after that.")]
     HoldNode(HoldNodeArgs),
 }
 
-/// Which nodes, how shown.
+/// Which nodes to list, and how to print them.
 #[derive(Debug, Args)]
 pub struct ListNodesArgs {
-    /// Only those of this pool
+    /// Only nodes of this pool
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
 
-    /// Only those in this state: unused, provisioning, ready, contextualizing, deployed,
+    /// Only nodes in this state: unused, provisioning, ready, contextualizing, deployed,
     /// deprovisioning, failed or done
     #[arg(long, value_parser = parse_state)]
     pub state: Option<NodeState>,
 
-    /// Retired ones too
+    /// Include retired nodes
     #[arg(long)]
     pub all: bool,
 
@@ -67,7 +67,7 @@ pub struct ListNodesArgs {
     pub json: bool,
 }
 
-/// Which row, how shown.
+/// Which node to show, and how to print it.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// Number of the node
@@ -78,10 +78,10 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
-/// Why something is changed, and how the result is shown.
+/// The reason for a change, and how to print the result.
 #[derive(Debug, Args)]
 pub struct WhyArgs {
-    /// Why, for the history
+    /// Reason, recorded in the history
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     pub reason: String,
 
@@ -90,7 +90,7 @@ pub struct WhyArgs {
     pub json: bool,
 }
 
-/// Which node to change, and why.
+/// Which node to change, and the reason.
 #[derive(Debug, Args)]
 pub struct ChangeNodeArgs {
     /// Number of the node
@@ -100,10 +100,10 @@ pub struct ChangeNodeArgs {
     pub why: WhyArgs,
 }
 
-/// Which node to hold or to let go of, and why.
+/// Which node to hold or release, and the reason.
 #[derive(Debug, Args)]
 pub struct HoldNodeArgs {
-    /// Let go of it
+    /// Release it
     #[arg(long)]
     pub release: bool,
 
@@ -128,17 +128,17 @@ Example:
 Example:
   duffy admin drain-pool virtual-centos9 --reason \"new image\"
 
-What is ready is deprovisioned, and nothing new is made. What is lent stays so until its session \
-ends; new requests are refused as when a pool is empty.")]
+Ready nodes are deprovisioned, and no new ones are provisioned. Lent nodes stay with their \
+tenants until the sessions end. New requests are refused, as for an empty pool.")]
     DrainPool(ChangePoolArgs),
-    /// Have a drained pool filled again, or one that keeps failing tried at once
+    /// Fill a drained pool again, or retry a failing one now
     #[command(after_help = "\
 Example:
   duffy admin resume-pool virtual-centos9 --reason \"image is there\"")]
     ResumePool(ChangePoolArgs),
 }
 
-/// Which pool to change, and why.
+/// Which pool to change, and the reason.
 #[derive(Debug, Args)]
 pub struct ChangePoolArgs {
     /// Name of the pool
@@ -151,14 +151,14 @@ pub struct ChangePoolArgs {
 /// What to do with the history.
 #[derive(Debug, Subcommand)]
 pub enum HistoryCommand {
-    /// Print what happened to a node, oldest first
+    /// Print the events of a node, oldest first
     #[command(after_help = "\
 Examples:
   duffy admin node-events 17
-  duffy admin node-events 17 --verbose     With all that playbooks and SSH said
+  duffy admin node-events 17 --verbose     With the full output of playbooks and SSH
   duffy admin node-events 17 --json        For scripts")]
     NodeEvents(EventsArgs),
-    /// Print what happened to a session and to its nodes while it had them, oldest first
+    /// Print the events of a session and its nodes, oldest first
     #[command(after_help = "\
 Example:
   duffy admin session-events 4")]
@@ -169,27 +169,27 @@ Examples:
   duffy admin purge --older-than 90d --reason \"disk is full\" --dry-run
   duffy admin purge --older-than 90d --reason \"disk is full\"
 
-Only events are removed. Nodes, sessions and tenants are kept for ever.")]
+Only events are removed. Nodes, sessions and tenants are kept forever.")]
     Purge(PurgeArgs),
 }
 
-/// Whose history, and which part.
+/// Which events to print.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
     /// Number of the node or session
     pub id: i64,
 
-    /// How many events at most
+    /// Maximum number of events
     #[arg(long, value_name = "NUMBER", default_value_t = 1000,
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
 
-    /// Only later ones than the event of this number
+    /// Only events after the one with this number
     #[arg(long, value_name = "NUMBER", default_value_t = 0,
         value_parser = clap::value_parser!(i64).range(0..))]
     pub after: i64,
 
-    /// Print all lines of the details, not the first alone
+    /// Print all lines of the details, not only the first
     #[arg(short, long)]
     pub verbose: bool,
 
@@ -198,14 +198,14 @@ pub struct EventsArgs {
     pub json: bool,
 }
 
-/// What to remove, and why.
+/// Which events to remove, and the reason.
 #[derive(Debug, Args)]
 pub struct PurgeArgs {
-    /// How old it has to be: 90d, 12w, 36h
+    /// Minimum age of the removed events: 90d, 12w, 36h
     #[arg(long, value_name = "TIME", value_parser = parse_age)]
     pub older_than: Duration,
 
-    /// Say how much it is, and remove nothing
+    /// Report the number of events, but remove nothing
     #[arg(long)]
     pub dry_run: bool,
 
@@ -213,14 +213,14 @@ pub struct PurgeArgs {
     pub why: WhyArgs,
 }
 
-/// How closely to look.
+/// How much to check.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Expect full pools, and no work under way without a reason
+    /// Expect full pools, and no work in progress without a reason
     #[arg(long)]
     pub at_rest: bool,
 
-    /// Do not look at the keys on nodes
+    /// Do not check the keys on nodes
     #[arg(long)]
     pub no_ssh: bool,
 

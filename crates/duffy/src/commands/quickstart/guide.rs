@@ -1,4 +1,4 @@
-//! What a quickstart tells its user, and the `ssh_config` that names its nodes.
+//! The instructions that a quickstart prints, and the `ssh_config` with its nodes.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -13,38 +13,38 @@ use duffy_server::lifecycle::views;
 use super::installation::Installation;
 use crate::output::{self, shell_word};
 
-/// The pool that the commands ask for.
+/// The pool in the printed commands.
 const POOL: &str = "small";
-/// Nodes may change without a word, by another process say.
+/// Nodes can change without a wake-up, for example by another process.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Tells what to type once the pools are filled; then keeps `ssh_config` up to date.
+/// Prints the instructions once a node is ready, and keeps `ssh_config` up to date.
 pub(super) async fn guide(ctx: Ctx, address: Option<SocketAddr>, installation: Installation) {
     let mut wake_ups = ctx.db.wake_ups();
-    let mut told = false;
+    let mut printed = false;
     let mut written = String::new();
     loop {
         match views::list_nodes(&ctx).await {
             Ok(nodes) => {
-                let text = ssh_config(&nodes, &installation.tenant_key());
+                let text = ssh_config(&nodes, &installation.tenant_key);
                 if text != written {
-                    match Installation::write(&installation.ssh_config(), &text) {
+                    match Installation::write(&installation.ssh_config, &text) {
                         Ok(()) => written = text,
                         Err(failure) => tracing::warn!("{failure}"),
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot look at the nodes"),
+            Err(error) => tracing::warn!(%error, "cannot list the nodes"),
         }
-        if !told && let Ok(Some(node)) = views::next_ready_node(&ctx, POOL).await {
-            tell(&ctx, address, &installation, &node).await;
-            told = true;
+        if !printed && let Ok(Some(node)) = views::next_ready_node(&ctx, POOL).await {
+            print(&ctx, address, &installation, &node).await;
+            printed = true;
         }
-        wake_ups.wait(if told { POLL } else { POLL / 10 }).await;
+        wake_ups.wait(if printed { POLL } else { POLL / 10 }).await;
     }
 }
 
-async fn tell(ctx: &Ctx, address: Option<SocketAddr>, installation: &Installation, node: &Node) {
+async fn print(ctx: &Ctx, address: Option<SocketAddr>, installation: &Installation, node: &Node) {
     let url = address
         .map(|address| format!("http://{address}"))
         .unwrap_or_default();
@@ -53,26 +53,26 @@ async fn tell(ctx: &Ctx, address: Option<SocketAddr>, installation: &Installatio
         .map_or_else(|| "duffy".to_owned(), |path| shell_word(&shorten(&path)));
     let configured = ctx.config.client.as_ref().map(|client| client.url.clone());
     let api = format!("{url}/api/v1");
-    // Another address than the configuration's, for this start only.
+    // This start may use another address than the configuration.
     let client = if configured.is_some_and(|configured| configured.trim_end_matches('/') == api) {
         "client".to_owned()
     } else {
         format!("client --url {api}")
     };
-    let config = shell_word(&installation.config_file().display().to_string());
-    let ssh_config = shell_word(&installation.ssh_config().display().to_string());
+    let config = shell_word(&installation.config_file.display().to_string());
+    let ssh_config = shell_word(&installation.ssh_config.display().to_string());
     let session = views::next_session_id(ctx).await.unwrap_or(1);
     let hostname = node.hostname.as_deref().unwrap_or_default();
-    let directory = installation.directory().display();
+    let directory = installation.directory.display();
     let text = format!(
-        "Duffy runs at {url} (its API is described at {url}/docs). Ctrl-C ends it.
-All it has is in {directory}.
+        "Duffy runs at {url} (API documentation: {url}/docs). Ctrl-C stops it.
+All its files are in {directory}.
 
 In another terminal, request a session with one node:
     {duffy} -c {config} {client} request-session pool={POOL},quantity=1
-Log in to the node, which the reply names as `hostname`:
+Log in to the node, whose name is `hostname` in the reply:
     ssh -F {ssh_config} {hostname}
-Give it back:
+Return the node:
     {duffy} -c {config} {client} retire-session {session}"
     );
     if let Err(failure) = output::data(&text) {
@@ -80,9 +80,10 @@ Give it back:
     }
 }
 
-/// Nodes by host name, for `ssh -F`.
+/// Formats a file for `ssh -F` with the nodes by host name.
 fn ssh_config(nodes: &[Node], key: &Path) -> String {
-    let mut text = String::from("# The nodes of this quickstart; written anew when they change.\n");
+    let mut text =
+        String::from("# The nodes of this quickstart. The file is rewritten when they change.\n");
     for node in nodes {
         let (Some(hostname), Some(ipaddr)) = (&node.hostname, &node.ipaddr) else {
             continue;
@@ -103,12 +104,12 @@ fn ssh_config(nodes: &[Node], key: &Path) -> String {
     text
 }
 
-/// Relative to the current directory, where that is shorter.
+/// Formats a path, relative to the current directory if it is in there.
 fn shorten(path: &Path) -> String {
     let current = std::env::current_dir().ok();
     let inside = current.and_then(|current| path.strip_prefix(current).ok().map(Path::to_owned));
-    inside.map_or_else(
-        || path.display().to_string(),
-        |inside| format!("./{}", inside.display()),
-    )
+    match inside {
+        Some(inside) => format!("./{}", inside.display()),
+        None => path.display().to_string(),
+    }
 }

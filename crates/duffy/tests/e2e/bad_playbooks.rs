@@ -57,7 +57,10 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     let listed = http("GET", &url, None, None).unwrap();
     assert_eq!(listed.json["nodes"][0]["data"]["error"], public);
     let log = error["log"].as_str().unwrap();
-    assert!(log.contains("machine room: no provision today"), "{log}");
+    assert!(
+        log.contains("machines.sh: provision fails on purpose"),
+        "{log}"
+    );
     assert!(error["failed_at"].is_string());
     assert_ne!(tenant.node(&json!(1))["state"], "failed");
     let ready = operator.wait_state(&json!(1), "ready");

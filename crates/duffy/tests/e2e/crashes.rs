@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Door, Lab, Pool, eventually, wait_for_log};
+use crate::support::{Lab, Pool, SshEndpoint, eventually, wait_for_log};
 
 /// The lease of these tests, and what a busy machine may need to notice that it lapsed.
 const LEASE: Duration = Duration::from_secs(5 + 15);
@@ -84,24 +84,27 @@ fn quick_and_slow() -> [Pool; 2] {
 
 /// Requests a node of each pool, and kills the server when the quick one has its key. The nodes, and how to get into
 /// the quick one.
-fn kill_while_contextualizing(lab: &Lab, serve: &crate::support::Program) -> (Vec<Value>, Door) {
+fn kill_while_contextualizing(
+    lab: &Lab,
+    serve: &crate::support::Program,
+) -> (Vec<Value>, SshEndpoint) {
     let tenant = lab.tenant();
     tenant.wait_filled("quick", 1);
     tenant.wait_filled("slow", 1);
     let nodes = tenant.nodes();
     let quick = nodes.iter().find(|node| node["pool"] == "quick").unwrap();
-    let door = Door::of(quick);
+    let endpoint = SshEndpoint::of(quick);
     let scratch = lab.site.scratch().path();
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| tenant.ask(&[("quick", 1), ("slow", 1)]));
         eventually(Duration::from_secs(20), "the key on the quick node", || {
-            let inside = door.lets_in(scratch, lab.site.tenant_key());
+            let inside = endpoint.lets_in(scratch, lab.site.tenant_key());
             inside.then_some(()).ok_or_else(|| "locked".to_owned())
         });
         serve.kill9();
         asking.join().unwrap().unwrap_err();
     });
-    (nodes, door)
+    (nodes, endpoint)
 }
 
 #[test]
@@ -110,7 +113,7 @@ fn a_session_in_the_making_is_rolled_back_by_any_worker() {
     let lab = Lab::on_postgres(&quick_and_slow(), &settings);
     let serve = lab.start(&["serve"]);
     let _worker = lab.start(&["worker"]);
-    let (nodes, door) = kill_while_contextualizing(&lab, &serve);
+    let (nodes, endpoint) = kill_while_contextualizing(&lab, &serve);
     let killed = Instant::now();
     eventually(LEASE, "the session to be rolled back", || {
         let sessions = lab.sql("SELECT id FROM sessions WHERE retired_at IS NULL");
@@ -127,7 +130,7 @@ fn a_session_in_the_making_is_rolled_back_by_any_worker() {
     for node in &nodes {
         tenant.wait_state(&node["id"], "done");
     }
-    assert!(!door.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
+    assert!(!endpoint.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
     tenant.wait_filled("quick", 1);
     tenant.wait_filled("slow", 1);
     lab.assert_consistent();
@@ -138,13 +141,13 @@ fn a_killed_installation_on_sqlite_goes_on_where_it_was() {
     let settings = json!({"ssh": {"timeout": "8s", "connect-timeout": "8s"}});
     let lab = Lab::on_sqlite(&quick_and_slow(), &settings);
     let run = lab.start(&["run"]);
-    let (nodes, door) = kill_while_contextualizing(&lab, &run);
+    let (nodes, endpoint) = kill_while_contextualizing(&lab, &run);
     let _run = lab.start(&["run"]);
     let tenant = lab.tenant();
     for node in &nodes {
         tenant.wait_state(&node["id"], "done");
     }
-    assert!(!door.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
+    assert!(!endpoint.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
     assert_eq!(tenant.get("sessions")["sessions"], json!([]));
     tenant.wait_filled("quick", 1);
     tenant.wait_filled("slow", 1);

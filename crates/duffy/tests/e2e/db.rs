@@ -105,7 +105,7 @@ async fn a_server_that_is_gone_holds_nobody_up_and_keeps_no_connection() {
     // Between the ping of the pool and the transaction, in the midst of it, at its end.
     for sent in ["BEGIN", "pg_tables", "COMMIT"] {
         db.ping().await.unwrap();
-        proxy.silence_at(sent);
+        proxy.stall_at(sent);
         let gone = tokio::time::timeout(Duration::from_secs(5), migrate::current(&db));
         let gone = gone.await.unwrap_or_else(|_| panic!("{sent} hangs"));
         assert!(

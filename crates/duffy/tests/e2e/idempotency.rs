@@ -12,7 +12,8 @@ use duffy_server::lifecycle::request::idempotency::Promise;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Api, Duffy, Lab, Pool, Program, Proxy, Reply, SshNode, free_port, together, wait_for_log,
+    Api, Duffy, Lab, Pool, Program, Proxy, Reply, SshNode, free_port, run_concurrently,
+    wait_for_log,
 };
 
 const REPLAYED: &str = "idempotent-replayed";
@@ -91,7 +92,7 @@ fn requests_at_once_at_two_servers_are_one() {
     let _worker = lab.start(&["worker"]);
     let servers = [lab.tenant(), lab.tenant_at(other_port)];
     servers[0].wait_filled("pool", 3);
-    let replies = together(6, |number| granted(&servers[number % 2], "key"));
+    let replies = run_concurrently(6, |number| granted(&servers[number % 2], "key"));
     let first: Vec<&Reply> = replies
         .iter()
         .filter(|reply| reply.header(REPLAYED).is_none())
@@ -233,7 +234,7 @@ fn the_command_survives_a_lost_answer() {
     let duffy: Duffy = lab.site.duffy().with_env("DUFFY_AUTH_KEY", key);
     let ask = |arguments: &[&str]| -> Value {
         let whom = ["client", "--url", &url, "--auth-name", name];
-        proxy.lose_next_answer();
+        proxy.lose_next_reply();
         let output = duffy.run(&[&whom, arguments].concat());
         assert_eq!(output.code, 0, "{output:?}");
         assert!(output.stderr.contains("asking again"), "{output:?}");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Door, Lab, Pool, SshKey, SshNode};
+use crate::support::{Lab, Pool, SshEndpoint, SshKey, SshNode};
 
 /// The addresses of a session's nodes, in the order of the pools that were asked for.
 fn addresses(session: &Value, pools: &[&str]) -> Vec<String> {
@@ -37,25 +37,25 @@ fn lend_simulated_nodes(lab: &Lab) {
         &scratch.join(format!("stranger-{}", session["id"])),
         "stranger",
     );
-    let mut doors = Vec::new();
+    let mut endpoints = Vec::new();
     for node in lent {
         let node = tenant.node(&node["id"]);
         assert_eq!(node["state"], "deployed", "{node}");
         let hostname = format!("node-{}.{}", node["id"], node["pool"].as_str().unwrap());
         assert_eq!(node["hostname"], hostname, "{node}");
-        let door = Door::of(&node);
-        let output = door.login(scratch, "root", lab.site.tenant_key(), "echo $((6 * 7))");
+        let endpoint = SshEndpoint::of(&node);
+        let output = endpoint.login(scratch, "root", lab.site.tenant_key(), "echo $((6 * 7))");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{node}");
-        assert!(!door.lets_in(scratch, &stranger), "{node}");
-        doors.push((node["id"].clone(), door));
+        assert!(!endpoint.lets_in(scratch, &stranger), "{node}");
+        endpoints.push((node["id"].clone(), endpoint));
     }
     assert_eq!(tenant.get("sessions")["sessions"][0]["id"], session["id"]);
 
     tenant.retire(&session);
-    for (id, door) in doors {
+    for (id, endpoint) in endpoints {
         let gone = tenant.wait_state(&id, "done");
         assert!(gone["retired_at"].is_string(), "{gone}");
-        assert!(!door.lets_in(scratch, lab.site.tenant_key()), "{gone}");
+        assert!(!endpoint.lets_in(scratch, lab.site.tenant_key()), "{gone}");
     }
     tenant.wait_filled("small", 2);
     tenant.wait_filled("large", 1);

@@ -1,10 +1,10 @@
-//! End to end: the built binary with real PostgreSQL, sshd and ansible-playbook.
+//! End-to-end tests: the built binary with real PostgreSQL, sshd and ansible-playbook.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
-#![expect(clippy::print_stderr, reason = "what failed tests have to say")]
+#![expect(clippy::print_stderr, reason = "failed tests print logs")]
 #![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod bad_nodes;

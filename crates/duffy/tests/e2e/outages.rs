@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::support::{Api, Door, Lab, Pool, Proxy, eventually, start, wait_for_log};
+use crate::support::{Api, Lab, Pool, Proxy, SshEndpoint, eventually, start, wait_for_log};
 
 /// Retires a session; the status.
 fn retire(tenant: &Api, session: &Value) -> u16 {
@@ -24,7 +24,7 @@ fn all_goes_on_when_the_database_crashed() {
     let tenant = lab.tenant();
     tenant.wait_filled("pool", 6);
     let kept = tenant.request(&[("pool", 1)]);
-    let door = Door::of(&tenant.node(&kept["nodes"][0]["id"]));
+    let endpoint = SshEndpoint::of(&tenant.node(&kept["nodes"][0]["id"]));
     let mut postgres = lab.postgres.take().unwrap();
 
     // Clients come and go all the time.
@@ -81,7 +81,7 @@ fn all_goes_on_when_the_database_crashed() {
     let sessions = tenant.get("sessions")["sessions"].clone();
     assert_eq!(sessions.as_array().unwrap().len(), 1, "{sessions}");
     assert_eq!(sessions[0]["id"], kept["id"]);
-    assert!(door.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
+    assert!(endpoint.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
 
     // Wake-ups come again as well: the poll alone would take longer.
     let session = tenant.request(&[("pool", 2)]);

@@ -404,7 +404,7 @@ fn a_site_hands_out_machines_and_takes_them_back() {
     );
     assert_eq!(playbook.wait_exit(PLAYBOOK), 2, "{}", playbook.log());
     assert!(
-        playbook.log().contains("none is free"),
+        playbook.log().contains("no machine is free"),
         "{}",
         playbook.log()
     );

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Lab, Pool, Program, together};
+use crate::support::{Lab, Pool, Program, run_concurrently};
 
 /// How long the nodes take to answer on SSH. What is refused must not take as long.
 const SLOW: Duration = Duration::from_secs(8);
@@ -13,7 +13,7 @@ const SLOW: Duration = Duration::from_secs(8);
 /// Fifty clients ask for the last ten nodes, which are slow.
 fn last_ten_nodes(lab: &Lab) {
     let tenant = lab.tenant();
-    let answers = together(50, |_| {
+    let answers = run_concurrently(50, |_| {
         let asked = Instant::now();
         let reply = tenant.ask(&[("pool", 1)]).unwrap();
         (reply, asked.elapsed())
@@ -75,7 +75,7 @@ fn the_last_nodes_go_to_one_client_each_on_sqlite() {
 fn quota_holds(lab: &Lab) {
     let tenant = lab.tenant();
     tenant.wait_filled("pool", 10);
-    let answers = together(100, |number| {
+    let answers = run_concurrently(100, |number| {
         let quantity = if number % 3 == 0 { 2 } else { 1 };
         (quantity, tenant.ask(&[("pool", quantity)]).unwrap())
     });

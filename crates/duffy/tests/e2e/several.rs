@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Lab, Pool, free_port, start, together};
+use crate::support::{Api, Lab, Pool, free_port, run_concurrently, start};
 
 const FILL_LEVELS: [(&str, u16); 2] = [("small", 6), ("large", 4)];
 
@@ -54,7 +54,7 @@ fn two_of_each_share_the_work() {
     let end = AtomicBool::new(false);
     let (granted, most) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch_levels(&other, &end));
-        let granted = together(10, |number| {
+        let granted = run_concurrently(10, |number| {
             let mut granted = 0;
             for round in 0..8 {
                 let (here, there) = match (number + round) % 2 {

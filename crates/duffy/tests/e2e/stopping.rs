@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Api, Lab, Pool, Program, Reply, Wire, eventually, free_port, wait_for_log};
+use crate::support::{
+    Api, Lab, Pool, Program, RawConnection, Reply, eventually, free_port, wait_for_log,
+};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -101,17 +103,17 @@ fn while_requested(lab: &Lab, act: impl FnOnce()) -> Result<Reply, String> {
 #[test]
 fn a_server_answers_what_it_has_begun_and_takes_no_more() {
     let (lab, _worker, serve) = slow_nodes();
-    let mut idle = Wire::connect(lab.port()).unwrap();
+    let mut idle = RawConnection::connect(lab.port()).unwrap();
     idle.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         .unwrap();
-    idle.wait_answered();
+    idle.wait_for_reply();
     let reply = while_requested(&lab, || {
         serve.terminate();
         eventually(
             SOON,
             "idle connections to be closed, and no new ones",
             || {
-                if idle.is_closed() && Wire::connect(lab.port()).is_err() {
+                if idle.is_closed() && RawConnection::connect(lab.port()).is_err() {
                     Ok(())
                 } else {
                     Err("not yet".to_owned())

@@ -325,7 +325,7 @@ impl<'a> FaultInjector<'a> {
 
     fn delay_connections(&mut self, process: usize, by: Duration, time: Duration) {
         if let Some(proxy) = &self.processes.list[process].proxy {
-            proxy.lag(by);
+            proxy.delay(by);
             self.undo
                 .push((Instant::now() + time, Undo::Delay(process)));
         }
@@ -365,7 +365,7 @@ impl<'a> FaultInjector<'a> {
                 Undo::Inject(_) => {}
                 Undo::Delay(process) => {
                     if let Some(proxy) = &self.processes.list[process].proxy {
-                        proxy.lag(Duration::ZERO);
+                        proxy.delay(Duration::ZERO);
                     }
                 }
                 Undo::Stall(process) => {

@@ -332,12 +332,12 @@ async fn a_migration_may_take_longer_than_other_transactions_and_says_what_it_do
         .await
         .unwrap();
     // A network that makes every statement slow: a step of nine takes longer than a moment.
-    proxy.lag(Duration::from_millis(150));
+    proxy.delay(Duration::from_millis(150));
     let (begun, said) = (std::time::Instant::now(), Mutex::new(Vec::new()));
     let report = |text: &str| said.lock().unwrap().push(text.to_owned());
     migrate::upgrade(&db, "head", &report).await.unwrap();
     assert!(begun.elapsed() > deadline * 2, "{:?}", begun.elapsed());
-    proxy.lag(Duration::ZERO);
+    proxy.delay(Duration::ZERO);
     migrate::check(&db).await.unwrap();
     let said = said.into_inner().unwrap();
     assert!(

@@ -6,7 +6,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::{assert_bounded, memory, serve};
-use crate::support::{Lab, Wire, eventually};
+use crate::support::{Lab, RawConnection, eventually};
 
 /// Far beyond the 1024 that a server has by default.
 const CONNECTIONS: usize = 3000;
@@ -15,16 +15,16 @@ const CONNECTIONS: usize = 3000;
 const PROMPT: Duration = Duration::from_secs(5);
 
 /// Opens so many connections that begin in one of these ways, and are kept.
-fn flood(port: u16, beginnings: &[&str]) -> Vec<Wire> {
+fn flood(port: u16, beginnings: &[&str]) -> Vec<RawConnection> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let connect = |number| {
         // Those that wait to be accepted are not endless: a connection that is not taken is tried again.
         eventually(Duration::from_mins(1), "a connection", || {
-            let mut wire = Wire::connect(port).map_err(|error| error.to_string())?;
+            let mut connection = RawConnection::connect(port).map_err(|error| error.to_string())?;
             // It may be closed again by now.
-            wire.send(beginnings[number % beginnings.len()]).ok();
-            Ok(wire)
+            connection.send(beginnings[number % beginnings.len()]).ok();
+            Ok(connection)
         })
     };
     (0..CONNECTIONS).map(connect).collect()
@@ -55,7 +55,7 @@ fn idle_connections_keep_nobody_out() {
     assert!(!idle[CONNECTIONS - 5].is_closed());
     let open = idle
         .iter_mut()
-        .filter_map(|wire| (!wire.is_closed()).then_some(()));
+        .filter_map(|connection| (!connection.is_closed()).then_some(()));
     assert!(open.count() <= 1024);
     drop(idle);
     eventually(Duration::from_mins(1), "all connections to be gone", || {

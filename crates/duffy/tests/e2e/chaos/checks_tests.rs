@@ -148,7 +148,7 @@ const CASES: [Case; 17] = [
         |fixture| {
             fixture.machines[0]
                 .tenant_keys
-                .push("key of calm".to_owned())
+                .push("key of calm".to_owned());
         },
         "no key",
     ),

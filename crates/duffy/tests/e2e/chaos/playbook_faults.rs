@@ -104,7 +104,7 @@ pub fn make_response(
             }
         }
         Some(PlaybookFault::DuplicateAddress) => {
-            results = vec![results[0].clone(); results.len().max(1)]
+            results = vec![results[0].clone(); results.len().max(1)];
         }
         _ => {}
     }

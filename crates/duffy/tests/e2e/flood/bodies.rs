@@ -1,4 +1,4 @@
-//! Headers and bodies that are too large, too slow, or never end.
+//! Headers and bodies that are too large, too slow, or endless.
 
 use std::time::{Duration, Instant};
 
@@ -13,23 +13,23 @@ const POST: &str =
 const MIB: usize = 1024 * 1024;
 
 #[test]
-fn a_body_over_the_limit_is_refused_and_its_client_sees_why() {
+fn a_client_with_too_large_a_body_gets_the_error() {
     let (lab, serve, before) = serve();
     let refused = (413, json!("The body is larger than 1 MiB"));
-    // Announced, and sent all the same: simple clients read only when they have sent all.
+    // With a Content-Length. Simple clients send everything before they read.
     let mut connection = RawConnection::connect(lab.port()).unwrap();
     connection
         .send(format!("{POST}Content-Length: {}\r\n\r\n", 8 * MIB))
         .unwrap();
     connection.send_repeatedly(&vec![b' '; MIB], 8);
     assert_eq!(connection.refusal(), refused);
-    // Announced as more than there can be.
+    // With an impossible Content-Length.
     let mut connection = RawConnection::connect(lab.port()).unwrap();
     connection
         .send(format!("{POST}Content-Length: {}\r\n\r\n", 10_u64.pow(15)))
         .unwrap();
     assert_eq!(connection.refusal(), refused);
-    // Not announced: 8 MiB in chunks, and nobody says when it is over.
+    // Without a Content-Length: 8 MiB in chunks, without an end.
     let chunk = [
         format!("{MIB:x}\r\n").into_bytes(),
         vec![b' '; MIB],
@@ -42,7 +42,7 @@ fn a_body_over_the_limit_is_refused_and_its_client_sees_why() {
         .unwrap();
     connection.send_repeatedly(&chunk, 8);
     assert_eq!(connection.refusal(), refused);
-    // One that goes on for ever is cut off.
+    // An endless body is cut off.
     let mut connection = RawConnection::connect(lab.port()).unwrap();
     connection
         .send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"))
@@ -58,9 +58,9 @@ fn a_body_over_the_limit_is_refused_and_its_client_sees_why() {
 }
 
 #[test]
-fn large_bodies_all_at_once_need_little_memory() {
+fn concurrent_large_bodies_need_little_memory() {
     let (lab, serve, before) = serve();
-    // Each is within the limit, and would take many times its size when read: 300,000 lists.
+    // Each body is within the limit, but needs many times its size when parsed: 300,000 lists.
     let body = format!("{{\"nodes_specs\": [{}[]]}}", "[],".repeat(300_000));
     let replies = run_concurrently(100, |_| {
         let mut connection = RawConnection::connect(lab.port()).unwrap();
@@ -83,7 +83,7 @@ fn slow_headers_and_slow_bodies_are_cut_off() {
     let (lab, _serve, _) = serve();
     let begun = Instant::now();
     let drip = |mut connection: RawConnection| {
-        // A byte each second, or so: the pauses between the looks grow that long.
+        // About one byte per second, because the interval of `eventually` grows.
         let mut sent = Instant::now();
         eventually(Duration::from_mins(1), "an end", || {
             if sent.elapsed() > Duration::from_millis(500) {
@@ -150,7 +150,7 @@ fn headers_beyond_the_limit_are_refused() {
         let (status, _) = connection.reply();
         assert!([414, 431].contains(&status), "{what}: {status}");
     }
-    // One that never ends.
+    // An endless header.
     let mut connection = RawConnection::connect(lab.port()).unwrap();
     connection.send(get).unwrap();
     connection.send_repeatedly(line.as_bytes(), 10_000);

@@ -97,7 +97,7 @@ impl Proxy {
         self.shared.state().stall_trigger = Some(sent);
     }
 
-    /// Drops the next reply of the server, and close_next_reply its connection.
+    /// Drops the next reply of the server, and closes its connection.
     pub fn lose_next_reply(&self) {
         self.shared.lose_next_reply.store(true, Ordering::SeqCst);
     }

@@ -64,7 +64,7 @@ async fn open(url: &str) -> Db {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_is_given_up_at_its_begin_leaves_none_open() {
+async fn a_transaction_canceled_at_its_begin_is_not_left_open() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.port());
     let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
@@ -92,7 +92,7 @@ async fn open_through(proxy: &Proxy) -> Db {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_gone_holds_nobody_up_and_keeps_no_connection() {
+async fn an_unreachable_server_blocks_no_transaction_and_keeps_no_connection() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.port());
     migrate::setup_db(&open(&server.url()).await).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_server_that_is_gone_holds_nobody_up_and_keeps_no_connection() {
 }
 
 #[tokio::test]
-async fn files_of_sqlite_are_for_their_owner_alone() {
+async fn only_the_owner_can_read_new_sqlite_files() {
     use nix::sys::stat::{Mode, umask};
     use std::os::unix::fs::PermissionsExt;
 

@@ -133,7 +133,7 @@ fn a_worker_without_the_database_stops_its_playbook() {
 
 /// Slow requests use all connections for longer than a lease, while a playbook and the installation of a key run.
 #[test]
-fn slow_requests_cost_no_lease() {
+fn slow_requests_do_not_block_lease_renewals() {
     let pools = [Pool::new("ready", 1), Pool::new("slow", 1)];
     let long_timeouts = json!({"ssh": {"connect-timeout": "1m", "timeout": "2m"}});
     let mut lab = Lab::on_postgres(&pools, &long_timeouts);

@@ -54,7 +54,7 @@ const fn pool(name: &'static str, fill_level: u16, registered: u16, parallel: bo
     }
 }
 
-/// Name, quota, and the lifetime of sessions that shall expire.
+/// Name, quota, and the session lifetime of the tenant whose sessions expire.
 const TENANTS: [(&str, u32, Option<&str>); 5] = [
     ("calm", 6, None),
     ("greedy", 5, None),

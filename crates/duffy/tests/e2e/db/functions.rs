@@ -190,7 +190,7 @@ fn happened(cause: &str, from: &str, to: &str) -> (String, Option<String>, Optio
 }
 
 #[tokio::test]
-async fn tenants_come_and_go() {
+async fn tenants_are_added_changed_and_retired() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let tenant = tx!(db, |tx| tenants::insert_tenant(&mut tx, &new_tenant("ci")));
@@ -437,7 +437,7 @@ async fn sessions_are_granted_changed_and_retired() {
 }
 
 #[tokio::test]
-async fn what_a_dead_request_left_is_found() {
+async fn unfinished_requests_are_found() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let (_, session, node) = reserve(db).await;
@@ -486,7 +486,7 @@ async fn claim(
 }
 
 #[tokio::test]
-async fn a_lease_is_one_owners_until_it_ends() {
+async fn a_lease_has_one_owner_until_it_ends() {
     let engines = Engines::new().await;
     for db in engines.both() {
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 4));
@@ -725,7 +725,7 @@ async fn a_deprovisioned_node_is_unused_or_done() {
 }
 
 #[tokio::test]
-async fn what_an_operator_takes_out_is_not_used_again() {
+async fn retired_nodes_are_not_reused() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let (_, session, lent) = reserve(db).await;
@@ -776,7 +776,7 @@ async fn what_an_operator_takes_out_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn what_an_operator_holds_or_repairs() {
+async fn operators_hold_and_repair_nodes() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let node = insert(db, new_node(1, Some("p"), true)).await;
@@ -813,7 +813,7 @@ async fn fail(db: &Db, node: &NodeRow) {
 
 /// For a held node, a worker only removes the key, once, also if another worker died or stopped during this.
 #[tokio::test]
-async fn a_held_node_waits_until_its_key_is_off() {
+async fn a_held_node_waits_until_its_key_is_removed() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let node = insert(db, new_node(1, Some("p"), true)).await;
@@ -906,7 +906,7 @@ async fn claims_do_not_overlap() {
 }
 
 #[tokio::test]
-async fn an_error_rolls_all_back_and_wake_ups_come_after_the_commit() {
+async fn errors_roll_back_and_wake_ups_follow_the_commit() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let mut wake_ups = db.wake_ups();
@@ -939,7 +939,7 @@ async fn an_error_rolls_all_back_and_wake_ups_come_after_the_commit() {
 
 /// A playbook's result can wrongly name a registered machine.
 #[tokio::test]
-async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
+async fn a_registered_nodes_name_and_address_are_unique_in_every_state() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let registered = insert(db, new_node(1, None, false)).await;

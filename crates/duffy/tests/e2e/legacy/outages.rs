@@ -10,7 +10,7 @@ use crate::support::{eventually, free_port, http};
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[test]
-fn the_old_api_outlasts_the_web_api() {
+fn the_old_api_survives_outages_of_the_web_api() {
     let left = Left::new(Engine::Sqlite);
     let port = free_port().to_string();
     let (web, web_url) = left.serve(&port);

@@ -226,7 +226,7 @@ impl Account {
     }
 }
 
-/// The data directory to copy, made when this version of PostgreSQL has none yet.
+/// Returns the data directory to copy. Creates it if this version of PostgreSQL has none yet.
 fn template(account: &Account) -> PathBuf {
     let bin = tools::postgres_bin();
     let version = output_of(Command::new(bin.join("postgres")).arg("--version"));
@@ -236,7 +236,7 @@ fn template(account: &Account) -> PathBuf {
     fs::create_dir_all(kept).unwrap();
     let template = kept.join(format!("postgres-{version}-{}", account.label()));
 
-    // Tests run in processes of their own at the same time: one makes the template, the others wait for it.
+    // Tests run concurrently in separate processes: one creates the template, the others wait for it.
     let lock = File::create(template.with_added_extension("lock")).unwrap();
     lock.lock().unwrap();
     if !template.is_dir() {

@@ -74,7 +74,7 @@ fn failing_playbooks_are_retried_up_to_the_limit() {
 
     // A playbook hangs, then it always fails.
     let session = tenant.request(&[("pool", 1)]);
-    lab.site.hold("pool", "deprovision");
+    lab.site.pause("pool", "deprovision");
     tenant.retire(&session);
     let error = wait_for_error(&operator, 1, "not done within 10s");
     assert!(
@@ -84,7 +84,7 @@ fn failing_playbooks_are_retried_up_to_the_limit() {
             .starts_with("deprovisioning node failed")
     );
     lab.site.set_failing("pool", "deprovision", true);
-    lab.site.release("pool", "deprovision");
+    lab.site.resume("pool", "deprovision");
     let failed = operator.wait_state(&json!(1), "failed");
     let error = &failed["data"]["error"];
     assert!(

@@ -29,13 +29,13 @@ fn the_next_worker_continues_the_work_of_a_killed_one() {
     let _serve = lab.start(&["serve"]);
     let tenant = lab.tenant();
 
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "provision");
     let worker = lab.start(&["worker"]);
-    lab.site.wait_until_held("pool", "provision");
+    lab.site.wait_until_paused("pool", "provision");
     worker.kill9();
     let killed = Instant::now();
     wait_for_playbooks_to_end(&lab);
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "provision");
     let worker = lab.start(&["worker"]);
     wait_for_log(&worker, "playbook started");
     assert!(killed.elapsed() < LEASE, "{:?}", killed.elapsed());
@@ -51,14 +51,14 @@ fn the_next_worker_continues_the_work_of_a_killed_one() {
     );
 
     let session = tenant.request(&[("pool", 2)]);
-    lab.site.hold("pool", "deprovision");
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "deprovision");
+    lab.site.pause("pool", "provision");
     tenant.retire(&session);
-    lab.site.wait_until_held("pool", "deprovision");
+    lab.site.wait_until_paused("pool", "deprovision");
     worker.kill9();
     wait_for_playbooks_to_end(&lab);
-    lab.site.release("pool", "deprovision");
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "deprovision");
+    lab.site.resume("pool", "provision");
     let _worker = lab.start(&["worker"]);
     for node in session["nodes"].as_array().unwrap() {
         tenant.wait_state(&node["id"], "done");

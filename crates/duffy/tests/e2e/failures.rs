@@ -134,7 +134,7 @@ fn repairs_of_a_reusable_node_are_limited() {
 fn a_pool_that_hangs_leaves_slots_to_others() {
     let pools = [Pool::new("hanging", 4), Pool::new("other", 1)];
     let lab = Lab::on_postgres(&pools, &json!({"tasks": {"concurrency": 4}}));
-    lab.site.hold("hanging", "provision");
+    lab.site.pause("hanging", "provision");
     let _run = lab.start(&["run"]);
     let tenant = lab.tenant();
     tenant.wait_filled("other", 1);
@@ -148,6 +148,6 @@ fn a_pool_that_hangs_leaves_slots_to_others() {
     tenant.retire(&session);
     tenant.wait_state(&session["nodes"][0]["id"], "done");
     tenant.wait_filled("other", 1);
-    lab.site.release("hanging", "provision");
+    lab.site.resume("hanging", "provision");
     tenant.wait_filled("hanging", 4);
 }

@@ -515,15 +515,15 @@ fn a_pool_shows_that_it_keeps_failing_and_can_be_retried() {
 #[test]
 fn a_node_retired_during_provisioning_is_deprovisioned() {
     let lab = Lab::on_postgres(&[Pool::new("metal", 1)], &settings());
-    lab.site.hold("metal", "provision");
+    lab.site.pause("metal", "provision");
     let _run = lab.start(&["run"]);
-    lab.site.wait_until_held("metal", "provision");
+    lab.site.wait_until_paused("metal", "provision");
     let id = nodes(&lab, &["--pool", "metal"])[0]["id"].clone();
     succeed(&lab, &["drain-pool", "metal", "--reason", "no more"]);
     assert_eq!(node(&lab, &id)["state"], "provisioning", "it is leased");
     let changed = change(&lab, "retire-node", &id, "not this one");
     assert_eq!(changed["outcome"], "deprovisioning");
-    lab.site.release("metal", "provision");
+    lab.site.resume("metal", "provision");
     lab.tenant().wait_state(&id, "done");
     assert_eq!(lab.site.taken("metal"), 0);
     assert_eq!(

@@ -99,9 +99,9 @@ fn a_worker_without_the_database_stops_its_playbook() {
     config["database"] = json!({"sqlalchemy": {"sync_url": url, "async_url": url}});
     let file = lab.site.scratch().join("through-proxy.yaml");
     std::fs::write(&file, config.to_string()).unwrap();
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "provision");
     let cut_off = start(&lab.site.duffy().with_config(&file), &["worker"]);
-    lab.site.wait_until_held("pool", "provision");
+    lab.site.wait_until_paused("pool", "provision");
 
     let other = lab.start(&["worker"]);
     proxy.stall();
@@ -115,7 +115,7 @@ fn a_worker_without_the_database_stops_its_playbook() {
             .then_some(())
             .ok_or_else(|| running.join("\n"))
     });
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "provision");
     let _serve = lab.start(&["serve"]);
     let tenant = lab.tenant();
     tenant.wait_filled("pool", 1);
@@ -137,11 +137,11 @@ fn slow_requests_do_not_block_lease_renewals() {
     let pools = [Pool::new("ready", 1), Pool::new("slow", 1)];
     let long_timeouts = json!({"ssh": {"connect-timeout": "1m", "timeout": "2m"}});
     let mut lab = Lab::on_postgres(&pools, &long_timeouts);
-    lab.site.hold("slow", "provision");
+    lab.site.pause("slow", "provision");
     let run = lab.start(&["run"]);
     let tenant = lab.tenant();
     tenant.wait_filled("ready", 1);
-    lab.site.wait_until_held("slow", "provision");
+    lab.site.wait_until_paused("slow", "provision");
     let ready = tenant
         .nodes()
         .into_iter()
@@ -188,7 +188,7 @@ fn slow_requests_do_not_block_lease_renewals() {
             let status = reply.join().unwrap().unwrap().status;
             assert!([200, 503].contains(&status), "{status}");
         }
-        lab.site.release("slow", "provision");
+        lab.site.resume("slow", "provision");
         tenant.wait_filled("slow", 1);
         let log = run.log();
         for lost in ["lease lapsed", "lease lost"] {

@@ -17,13 +17,13 @@ fn a_stopping_worker_completes_its_playbook_or_hands_the_nodes_back() {
     let lab = Lab::on_postgres(&[pool], &json!({"tasks": {"lease": "5m"}}));
 
     // One signal.
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "provision");
     let worker = lab.start(&["worker"]);
-    lab.site.wait_until_held("pool", "provision");
+    lab.site.wait_until_paused("pool", "provision");
     worker.terminate();
     wait_for_log(&worker, "stopping when running work has ended");
     assert!(worker.is_running());
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "provision");
     assert_eq!(worker.wait_exit(TIMEOUT), 0);
     assert_eq!(lab.sql("SELECT state FROM nodes"), "ready\nready");
 
@@ -31,12 +31,12 @@ fn a_stopping_worker_completes_its_playbook_or_hands_the_nodes_back() {
     let serve = lab.start(&["serve"]);
     let tenant = lab.tenant();
     let session = tenant.request(&[("pool", 2)]);
-    lab.site.hold("pool", "deprovision");
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "deprovision");
+    lab.site.pause("pool", "provision");
     let worker = lab.start(&["worker"]);
     tenant.retire(&session);
-    lab.site.wait_until_held("pool", "deprovision");
-    lab.site.wait_until_held("pool", "provision");
+    lab.site.wait_until_paused("pool", "deprovision");
+    lab.site.wait_until_paused("pool", "provision");
     worker.terminate();
     wait_for_log(&worker, "stopping when running work has ended");
     worker.terminate();
@@ -54,8 +54,8 @@ fn a_stopping_worker_completes_its_playbook_or_hands_the_nodes_back() {
         ),
         "deprovisioning|0|free\ndeprovisioning|0|free\nprovisioning||free\nprovisioning||free"
     );
-    lab.site.release("pool", "deprovision");
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "deprovision");
+    lab.site.resume("pool", "provision");
     let worker = lab.start(&["worker"]);
     tenant.wait_filled("pool", 2);
     for node in session["nodes"].as_array().unwrap() {

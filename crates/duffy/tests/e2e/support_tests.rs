@@ -389,13 +389,13 @@ fn playbooks_take_and_return_machines() {
     assert_eq!(site.taken("pool"), 1);
 
     // After a playbook is killed before its result, the node keeps the machine.
-    site.hold("pool", "provision");
+    site.pause("pool", "provision");
     let wanted = json!([{"id": 8, "hostname": null, "ipaddr": null}]);
     let playbook = play(&site, "second", "provision", &wanted);
-    site.wait_until_held("pool", "provision");
+    site.wait_until_paused("pool", "provision");
     assert_eq!(site.taken("pool"), 2);
     playbook.kill9();
-    site.release("pool", "provision");
+    site.resume("pool", "provision");
     let playbook = play(&site, "third", "provision", &wanted);
     assert_eq!(
         playbook.wait_exit(PLAYBOOK_TIMEOUT),

@@ -275,7 +275,7 @@ fn match_replies(snapshot: &Snapshot<'_>) -> Vec<Finding> {
         });
         let wrong = if !same {
             "differs from the reply that granted it"
-        } else if known.is_held() && !active {
+        } else if known.must_be_active() && !active {
             "was granted, but is retired"
         } else if known.retirement == Retirement::Confirmed && active {
             "was retired, but is active"

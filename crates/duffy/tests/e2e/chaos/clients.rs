@@ -29,7 +29,7 @@ pub struct Client<'a> {
     log: &'a Log,
     machines: &'a Machines,
     /// Granted sessions that the client has not retired.
-    held: Vec<i64>,
+    sessions: Vec<i64>,
     /// Sessions to retire, without a reply so far.
     unconfirmed: Vec<i64>,
 }
@@ -59,7 +59,7 @@ impl<'a> Client<'a> {
             tenant: tenant.clone(),
             log,
             machines,
-            held: Vec::new(),
+            sessions: Vec::new(),
             unconfirmed: Vec::new(),
         }
     }
@@ -69,7 +69,7 @@ impl<'a> Client<'a> {
         let pause = self.rng.millis(0, 500);
         let mut stop = self.log.wait(pause);
         while !stop {
-            let full = self.held.len() > 2;
+            let full = self.sessions.len() > 2;
             let operation = self.rng.choose_weighted(&[
                 (if full { 0 } else { 8 }, Operation::Request),
                 (1, Operation::HangUp),
@@ -94,7 +94,7 @@ impl<'a> Client<'a> {
     /// Retires most sessions, and repeats each request until there is a reply.
     pub fn finish(&mut self) {
         let start = Instant::now();
-        for id in std::mem::take(&mut self.held) {
+        for id in std::mem::take(&mut self.sessions) {
             if self.rng.chance(50) && self.tenant.name != EXPIRING {
                 self.check_keys(id);
             } else {
@@ -234,7 +234,7 @@ impl<'a> Client<'a> {
             self.tenant.name,
             summary(session)
         ));
-        self.held.push(id);
+        self.sessions.push(id);
         let specs = body["nodes_specs"].as_array().unwrap().iter();
         let quantity: u64 = specs.filter_map(|spec| spec["quantity"].as_u64()).sum();
         let nodes = session["nodes"].as_array().unwrap();
@@ -253,7 +253,7 @@ impl<'a> Client<'a> {
         };
         if reply.status == 200 {
             let session = &reply.json["session"];
-            if session["active"] == false && self.log.is_held(id) {
+            if session["active"] == false && self.log.must_be_active(id) {
                 let what = format!("session {id} is retired, but nobody has retired it");
                 self.log.report(Finding::new(what).of_session(id));
             }
@@ -267,7 +267,7 @@ impl<'a> Client<'a> {
             // The machine may no longer exist.
             if let Some(keys) = self.machines.tenant_keys(ipaddr)
                 && keys != [self.tenant.ssh_key.clone()]
-                && self.log.is_held(id)
+                && self.log.must_be_active(id)
             {
                 let number = node["id"].as_i64().unwrap_or_default();
                 let tenant = self.tenant.name;
@@ -320,10 +320,12 @@ impl<'a> Client<'a> {
     }
 
     fn extend(&mut self) {
-        let Some(id) = self.choose_held() else { return };
+        let Some(id) = self.choose_session() else {
+            return;
+        };
         let by = self.rng.choose(&["+2s", "+5m", "+1h"]);
         let body = json!({ "expires_at": by });
-        let held = self.log.is_held(id);
+        let must_be_active = self.log.must_be_active(id);
         let Some(reply) = self.call("PUT", &format!("sessions/{id}"), Some(&body)) else {
             return;
         };
@@ -333,7 +335,7 @@ impl<'a> Client<'a> {
                 let expires_at = expires_at.unwrap().parse().unwrap();
                 self.log.set_expiry(id, expires_at);
             }
-            422 if held && self.log.is_held(id) => {
+            422 if must_be_active && self.log.must_be_active(id) => {
                 let what = format!("session {id} cannot be extended: {}", reply.text);
                 self.log.report(Finding::new(what).of_session(id));
             }
@@ -341,14 +343,14 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn choose_held(&mut self) -> Option<i64> {
-        (!self.held.is_empty()).then(|| self.held[self.rng.below(self.held.len())])
+    fn choose_session(&mut self) -> Option<i64> {
+        (!self.sessions.is_empty()).then(|| self.sessions[self.rng.below(self.sessions.len())])
     }
 
     fn retire_one(&mut self) {
-        if let Some(id) = self.choose_held() {
+        if let Some(id) = self.choose_session() {
             self.check_keys(id);
-            self.held.retain(|other| *other != id);
+            self.sessions.retain(|other| *other != id);
             // The sessions of this tenant expire.
             if self.tenant.name != EXPIRING || self.rng.chance(30) {
                 self.unconfirmed.push(id);
@@ -359,7 +361,7 @@ impl<'a> Client<'a> {
 
     fn retire_unconfirmed(&mut self) {
         for id in std::mem::take(&mut self.unconfirmed) {
-            let held = self.log.is_held(id);
+            let must_be_active = self.log.must_be_active(id);
             self.log.set_retirement(id, Retirement::Requested);
             let body = json!({"active": false});
             let reply = self.call("PUT", &format!("sessions/{id}"), Some(&body));
@@ -369,7 +371,7 @@ impl<'a> Client<'a> {
                 }
                 Some((422, _, text)) => {
                     // The session may have expired during the request.
-                    if held && !self.log.has_expired(id) {
+                    if must_be_active && !self.log.has_expired(id) {
                         let what = format!("session {id} was already retired: {text}");
                         self.log.report(Finding::new(what).of_session(id));
                     }
@@ -392,7 +394,7 @@ impl<'a> Client<'a> {
         let none = Vec::new();
         let sessions = reply.json["sessions"].as_array().unwrap_or(&none);
         for id in sessions.iter().filter_map(|session| session["id"].as_i64()) {
-            if !self.held.contains(&id) && !self.unconfirmed.contains(&id) {
+            if !self.sessions.contains(&id) && !self.unconfirmed.contains(&id) {
                 self.log.count("lost session found");
                 self.unconfirmed.push(id);
             }
@@ -405,7 +407,7 @@ impl<'a> Client<'a> {
             .rng
             .choose(&["pools/cloud", "sessions", "nodes", "pools"]);
         self.call("GET", path, None);
-        if let Some(id) = self.choose_held() {
+        if let Some(id) = self.choose_session() {
             self.check_keys(id);
         }
     }

@@ -61,7 +61,7 @@ pub struct KnownSession {
 
 impl KnownSession {
     /// Whether the session must be active. The database uses the clock of this host.
-    pub fn is_held(&self) -> bool {
+    pub fn must_be_active(&self) -> bool {
         self.retirement == Retirement::NotRequested && Clock.now() < self.expires_at
     }
 }
@@ -165,13 +165,13 @@ impl Log {
         {
             let mut inner = self.inner.lock().unwrap();
             inner.last_grant = self.start.elapsed();
-            if known.is_held() {
+            if known.must_be_active() {
                 for (other, theirs) in &inner.sessions {
                     let both = known
                         .nodes
                         .iter()
                         .filter(|node| theirs.nodes.contains(node));
-                    if theirs.is_held() {
+                    if theirs.must_be_active() {
                         twice.extend(both.map(|node| (*node, *other)));
                     }
                 }
@@ -193,18 +193,18 @@ impl Log {
     }
 
     /// Whether a client must be able to use the session's nodes for at least half a second.
-    pub fn is_held(&self, id: i64) -> bool {
+    pub fn must_be_active(&self, id: i64) -> bool {
         let inner = self.inner.lock().unwrap();
         let soon = Clock.now() + Duration::from_millis(500);
-        let held = |known: &KnownSession| known.is_held() && soon < known.expires_at;
-        inner.sessions.get(&id).is_some_and(held)
+        let active = |known: &KnownSession| known.must_be_active() && soon < known.expires_at;
+        inner.sessions.get(&id).is_some_and(active)
     }
 
     /// Whether the session has expired.
     pub fn has_expired(&self, id: i64) -> bool {
         let inner = self.inner.lock().unwrap();
-        let over = |known: &KnownSession| Clock.now() >= known.expires_at;
-        inner.sessions.get(&id).is_none_or(over)
+        let expired = |known: &KnownSession| Clock.now() >= known.expires_at;
+        inner.sessions.get(&id).is_none_or(expired)
     }
 
     /// Sets the retirement of a session. Ignores sessions whose 201 no client has received.

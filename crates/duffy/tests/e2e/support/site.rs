@@ -199,22 +199,24 @@ impl Site {
     }
 
     /// Lets playbooks of this `action` (`provision` or `deprovision`) wait before they return their results.
-    pub fn hold(&self, pool: &str, action: &str) {
+    pub fn pause(&self, pool: &str, action: &str) {
         fs::write(
-            self.machine_directory(pool).join(format!("{action}.hold")),
+            self.machine_directory(pool).join(format!("{action}.pause")),
             "",
         )
         .unwrap();
     }
 
-    /// Waits until a playbook waits because of `hold`.
-    pub fn wait_until_held(&self, pool: &str, action: &str) {
-        let held = self.machine_directory(pool).join(format!("{action}.held"));
+    /// Waits until a playbook waits because of `pause`.
+    pub fn wait_until_paused(&self, pool: &str, action: &str) {
+        let paused = self
+            .machine_directory(pool)
+            .join(format!("{action}.paused"));
         eventually(
             Duration::from_mins(1),
-            &format!("a held playbook ({action} {pool})"),
+            &format!("a paused playbook ({action} {pool})"),
             || {
-                if held.exists() {
+                if paused.exists() {
                     Ok(())
                 } else {
                     Err(format!("events {:?}", self.events(pool)))
@@ -223,9 +225,9 @@ impl Site {
         );
     }
 
-    /// Ends `hold`.
-    pub fn release(&self, pool: &str, action: &str) {
-        for suffix in ["hold", "held"] {
+    /// Ends `pause`.
+    pub fn resume(&self, pool: &str, action: &str) {
+        for suffix in ["pause", "paused"] {
             fs::remove_file(
                 self.machine_directory(pool)
                     .join(format!("{action}.{suffix}")),

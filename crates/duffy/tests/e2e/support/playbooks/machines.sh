@@ -52,10 +52,10 @@ deprovision)
     ;;
 esac
 
-# A test can hold a playbook after the move and before its result.
-if [ -e "$action.hold" ]; then
-    : >"$action.held"
-    while [ -e "$action.hold" ]; do
+# A test can pause a playbook after the move and before its result.
+if [ -e "$action.pause" ]; then
+    : >"$action.paused"
+    while [ -e "$action.pause" ]; do
         sleep 0.05
     done
 fi

@@ -1,5 +1,4 @@
-# What people and CI do with this repository; `make` lists it. Rust comes from rustup or the system; `make test-deps` sees
-# to the rest.
+# Tasks for developers and CI; `make` lists them. Install Rust from rustup or the system; `make test-deps` installs the rest.
 SHELL := /bin/sh
 CARGO ?= cargo
 .DEFAULT_GOAL := help
@@ -11,31 +10,31 @@ help: ## List the targets
 quickstart: ## Try Duffy: simulated nodes, no configuration, no root (ARGS="--dir ..." for its options)
 	@$(CARGO) run --package duffy -- quickstart $(ARGS)
 
-run: ## Run duffy with ARGS, for instance: make run ARGS="-c etc serve"
+run: ## Run duffy with ARGS, for example: make run ARGS="-c etc serve"
 	@$(CARGO) run --package duffy -- $(ARGS)
 
-test-deps: ## Install what tests and lints need besides Rust (as root) or say what that is
+test-deps: ## Install the programs that tests and lints need (as root), or list them
 	@scripts/test-deps
 
-test: ## Run all tests, or those with T in their name: make test T=expire
+test: ## Run all tests, or those with T in their names: make test T=expire
 	@scripts/test-deps tests
 	@scripts/test '$(T)'
 
-schemathesis: ## Send a server all that the description of its API allows; part of `make test`
+schemathesis: ## Test a server with requests generated from its API description; part of `make test`
 	@$(MAKE) --no-print-directory test T=every_reply_conforms
 
-chaos: ## Break everything for MINUTES (default 10) and check that nothing is lost: SEED=... ENGINE=postgres|sqlite|both
+chaos: ## Inject faults for MINUTES (default 10) and check the guarantees: SEED=... ENGINE=postgres|sqlite|both
 	@scripts/test-deps tests
 	@. target/test-env; \
 	case '$(ENGINE)' in both|'') tests=chaos:: ;; *) tests='chaos::on_$(ENGINE)' ;; esac; \
 	DUFFY_CHAOS_SEED='$(SEED)' DUFFY_CHAOS_MINUTES='$(or $(MINUTES),10)' \
 		$(CARGO) test --package duffy --test e2e -- "$$tests" --nocapture --test-threads=1
 
-lint: ## Check format, lints, docs, features, dependencies and scripts
+lint: ## Check format, lints, docs, features, dependencies, scripts and spelling
 	@scripts/test-deps lints
 	@scripts/lint
 
-fuzz: ## Fuzz all targets of fuzz/, or T: make fuzz T=config SECONDS=600
+fuzz: ## Run all fuzz targets, or T: make fuzz T=config SECONDS=600
 	@scripts/fuzz '$(T)' '$(or $(SECONDS),600)'
 
 fmt: ## Format the sources

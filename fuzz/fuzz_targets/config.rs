@@ -1,15 +1,15 @@
-//! The configuration: any text is loaded or refused with reasons, what was loaded is printed and read back the same,
-//! and its templates are rendered or refused.
+//! Configurations: any text loads or is refused with a reason, a printed configuration loads with the same values, and templates
+//! render or are refused.
 #![no_main]
 
 use duffy_config::{load_text, render_template, yaml};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
-/// Renders each text in a tree as a template, with the tree's own top as the values.
+/// Renders each text in a tree as a template, with the top level of the tree as the variables.
 fn render_all(value: &Value, values: &Map<String, Value>) {
     match value {
-        // Loops may run as long as the operator likes; that is no find.
+        // A loop may run for as long as the operator wants.
         Value::String(text) if !text.contains("{%") => {
             if let Err(error) = render_template(text, values) {
                 assert!(!error.to_string().contains('\n'), "{error}");

@@ -1,5 +1,5 @@
-//! Lengths and points of time: any text or number is understood or refused, what was understood is within bounds, and
-//! goes over the wire and back.
+//! Durations and points of time: any text or number parses or is refused. Parsed values are within bounds and survive a round trip through
+//! JSON.
 #![no_main]
 
 use chrono::TimeDelta;
@@ -11,17 +11,17 @@ use duffy_server::lifecycle::sessions::SessionChange;
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
-/// Twice the longest length of time of the original's language, in days.
-const MOST_DAYS: i64 = 2 * 999_999_999;
+/// Twice the longest duration of Python, in days.
+const MAX_DAYS: i64 = 2 * 999_999_999;
 
 fn check(delta: TimeDelta) {
-    assert!(delta.num_days().abs() <= MOST_DAYS);
+    assert!(delta.num_days().abs() <= MAX_DAYS);
     assert!(!display(delta).is_empty());
     let seconds = to_seconds(delta);
     let Ok(again) = from_seconds(seconds) else {
         panic!("{seconds}");
     };
-    // A float holds less than all microseconds of such lengths.
+    // A float cannot represent all microseconds of long durations.
     let lost = (again - delta).num_microseconds().map(i64::abs);
     assert!(lost.is_some_and(|lost| lost as f64 <= seconds.abs() / 1e9 + 1.0));
 }
@@ -37,7 +37,7 @@ fuzz_target!(|text: &str| {
             .map(check)
             .unwrap_or_default();
     }
-    // As a number, if it is one, and as a text.
+    // As a number, if the text is one, and as text.
     for time in [text.to_owned(), json!(text).to_string()] {
         let body = format!(
             r#"{{"expires_at": {time}, "session_lifetime": {time}, "session_lifetime_max": {time}}}"#

@@ -1,5 +1,5 @@
-//! What a playbook gives back: any events come to results or to a reason in one line, and results are matched with
-//! nodes so that each node has one or a reason, and no two have the same machine.
+//! Results of playbooks: any events give results or a reason in one line. Each node gets a result or a reason, and no two nodes get the
+//! same machine.
 #![no_main]
 
 use std::collections::HashSet;
@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((code, data)) = data.split_first() else {
         return;
     };
-    // Mostly a playbook that ended well; what it printed comes after a byte that is in no text.
+    // Most playbooks succeed. The output follows a byte that no text contains.
     let code = code.saturating_sub(200);
     let mut parts = data.splitn(2, |byte| *byte == 0xff);
     let events = parts.next().unwrap_or_default();
@@ -77,7 +77,7 @@ fuzz_target!(|data: &[u8]| {
                     !result
                         .iter()
                         .any(|(name, value)| name.contains('\0') || has_nul(value)),
-                    "PostgreSQL takes no NUL"
+                    "PostgreSQL accepts no NUL"
                 );
                 assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
             }

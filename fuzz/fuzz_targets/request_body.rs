@@ -1,5 +1,4 @@
-//! Bodies of requests: any bytes become a request or a list of errors that can be sent, and what is stored of a request
-//! can be stored and read back.
+//! Request bodies: any bytes give a request or a list of errors that can be sent. The stored values can be read back.
 #![no_main]
 
 use duffy_api::{FieldError, NodeCreate, SessionCreate, TenantCreate};
@@ -16,7 +15,7 @@ const CONTENT_TYPES: [Option<&str>; 4] = [
     Some("text/plain"),
 ];
 
-/// Reads a request. Errors are there when there is none, and can be sent.
+/// Reads a request. Without one, there must be errors that can be sent.
 fn read<T: Form>(body: &Json) -> Option<T> {
     T::from_body(body)
         .map_err(|errors| check_errors(&errors.into_fields()))
@@ -29,7 +28,7 @@ fn check_errors(errors: &[FieldError]) {
 }
 
 fn check_text(text: &str) {
-    assert!(!text.contains('\0'), "PostgreSQL takes no NUL");
+    assert!(!text.contains('\0'), "PostgreSQL accepts no NUL");
 }
 
 fn check_texts(value: &Value) {

@@ -1,4 +1,4 @@
-//! No cycles: files of a crate that use each other's items, directly or through other files.
+//! Finds cycles: files of a crate that use each other's items, directly or through other files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,10 +14,10 @@ const KNOWN: &[&str] = &[
 #[derive(Default)]
 struct Crate<'a>(BTreeMap<&'a [String], &'a Source>);
 
-/// Each file with those whose items it names, and the first line that does.
+/// For each file, the files whose items it uses, with the first line of a use.
 type Uses<'a> = BTreeMap<&'a str, BTreeMap<&'a str, usize>>;
 
-/// The cycles that `KNOWN` lacks, and those that it still lists although they are gone.
+/// Returns the cycles that are not in `KNOWN`, and the items of `KNOWN` that are not cycles.
 pub fn check(sources: &[Source]) -> Vec<String> {
     let found = find(sources);
     let new = found
@@ -25,11 +25,11 @@ pub fn check(sources: &[Source]) -> Vec<String> {
         .filter(|(name, _)| !KNOWN.contains(&name.as_str()));
     let gone = KNOWN.iter().filter(|name| !found.contains_key(**name));
     new.map(|(name, uses)| format!("a new cycle: {name:?}\n{uses}"))
-        .chain(gone.map(|name| format!("no cycle any more, remove it from cycles.rs: {name:?}")))
+        .chain(gone.map(|name| format!("no longer a cycle, remove it from cycles.rs: {name:?}")))
         .collect()
 }
 
-/// All cycles: the names of their files, and a line for each use between these.
+/// Returns all cycles: the names of their files, and a line for each use.
 pub fn find(sources: &[Source]) -> BTreeMap<String, String> {
     let mut crates: BTreeMap<&str, Crate> = BTreeMap::new();
     for source in sources {
@@ -91,7 +91,7 @@ impl<'a> Crate<'a> {
         uses
     }
 
-    /// The file that defines what `path` means in a file.
+    /// Returns the file that defines the item at `path`, as seen from a file.
     fn follow(&self, from: &Source, path: &[String], depth: u8) -> Option<&'a Source> {
         let (first, rest) = path.split_first()?;
         if first == "crate" {
@@ -102,7 +102,7 @@ impl<'a> Crate<'a> {
         (is_module || from.uses.contains_key(first)).then(|| self.find(&inside, depth))?
     }
 
-    /// The file that defines what is at a path from the root of the crate.
+    /// Returns the file that defines the item at a path from the root of the crate.
     fn find(&self, path: &[String], depth: u8) -> Option<&'a Source> {
         let mut file = *self.0.get(&[][..])?;
         for (index, part) in path.iter().enumerate() {

@@ -12,7 +12,7 @@ use std::path::Path;
 use source::Source;
 use walkdir::WalkDir;
 
-/// All files below `crates` of this name or ending, with their paths from the root of the checkout.
+/// Returns all files below `crates` whose paths have this ending, with their paths from the root of the checkout.
 fn files(ending: &str) -> Vec<(String, String)> {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let found: Vec<_> = WalkDir::new(crates)
@@ -29,7 +29,7 @@ fn files(ending: &str) -> Vec<(String, String)> {
             )
         })
         .collect();
-    assert!(found.len() > 6, "there is more than {found:?} to check");
+    assert!(found.len() > 6, "too few files: {found:?}");
     found
 }
 
@@ -41,18 +41,18 @@ fn sources() -> Vec<Source> {
         .collect()
 }
 
-fn assert_none(broken: &[String]) {
+fn assert_none(violations: &[String]) {
     assert!(
-        broken.is_empty(),
-        "house rules are broken (see ARCHITECTURE.md):\n{}",
-        broken.join("\n")
+        violations.is_empty(),
+        "house rules are violated (see ARCHITECTURE.md):\n{}",
+        violations.join("\n")
     );
 }
 
 #[test]
-fn sources_keep_the_rules() {
-    let broken: Vec<_> = sources().iter().flat_map(rules::check).collect();
-    assert_none(&broken);
+fn sources_follow_the_rules() {
+    let violations: Vec<_> = sources().iter().flat_map(rules::check).collect();
+    assert_none(&violations);
 }
 
 #[test]
@@ -61,11 +61,11 @@ fn there_are_no_new_cycles() {
 }
 
 #[test]
-fn manifests_take_over_the_lints_and_deny_toml_knows_the_crate() {
+fn manifests_inherit_the_lints_and_deny_toml_lists_the_crate() {
     let deny = include_str!("../../../../deny.toml");
-    let broken: Vec<_> = files("/Cargo.toml")
+    let violations: Vec<_> = files("/Cargo.toml")
         .iter()
         .flat_map(|(path, text)| rules::check_manifest(path, text, deny))
         .collect();
-    assert_none(&broken);
+    assert_none(&violations);
 }

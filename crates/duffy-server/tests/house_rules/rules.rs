@@ -1,16 +1,16 @@
-//! The rules for sources. Each gives a line per breach: `file:line: what is wrong, and where it belongs`.
+//! The rules for sources. Each returns one line per violation: `file:line: rule`.
 
 use crate::source::{Source, is_test_file};
 
-/// How long a file may be without its tests.
+/// The maximum number of lines of a file, without its tests.
 const MAX_LINES: usize = 450;
 
 const SERVER: &str = "crates/duffy-server/src/";
 
-/// Crates that may be named in some places only, in code that is not a test.
+/// Crates that only some files may use. Tests are exempt.
 struct Reserved {
     names: &'static [&'static str],
-    /// Where they may be: the beginnings of files' paths.
+    /// Prefixes of the paths of these files.
     only_in: &'static [&'static str],
     rule: &'static str,
 }
@@ -19,7 +19,7 @@ const RESERVED: &[Reserved] = &[
     Reserved {
         names: &["sqlx"],
         only_in: &["crates/duffy-server/src/db"],
-        rule: "SQL stands only in duffy-server's db/",
+        rule: "SQL belongs in duffy-server's db/",
     },
     Reserved {
         names: &["axum", "utoipa_axum", "axum_core"],
@@ -28,7 +28,7 @@ const RESERVED: &[Reserved] = &[
             "crates/duffy-legacy/src/",
             "crates/duffy-web/src/",
         ],
-        rule: "axum is used only in duffy-server's http/, duffy-legacy and duffy-web",
+        rule: "axum belongs in duffy-server's http/, duffy-legacy and duffy-web",
     },
     Reserved {
         names: &["tokio", "tower_http"],
@@ -39,11 +39,11 @@ const RESERVED: &[Reserved] = &[
             "crates/duffy-sim/",
             "crates/duffy/",
         ],
-        rule: "duffy-api, duffy-config and duffy-client do without an async runtime",
+        rule: "duffy-api, duffy-config and duffy-client use no async runtime",
     },
 ];
 
-/// Which modules of duffy-server a module must not know.
+/// Modules of duffy-server, and the modules that they must not use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("db", &["lifecycle", "nodes", "worker", "http"]),
     ("lifecycle", &["worker", "http"]),
@@ -54,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &["db", "lifecycle", "nodes", "worker", "http"]),
 ];
 
-/// Beginnings of SQL, as it is written here: key words in capitals.
+/// Prefixes of SQL statements, which have keywords in capitals.
 const SQL: &[&str] = &[
     "SELECT ",
     "INSERT INTO ",
@@ -72,25 +72,28 @@ const SQL: &[&str] = &[
     "WITH RECURSIVE ",
 ];
 
-/// All breaches of all rules in a file.
+/// Returns all violations in a file.
 pub fn check(source: &Source) -> Vec<String> {
-    let mut broken = Vec::new();
+    let mut violations = Vec::new();
     let mut report =
-        |line: usize, rule: &str| broken.push(format!("{}:{line}: {rule}", source.path));
+        |line: usize, rule: &str| violations.push(format!("{}:{line}: {rule}", source.path));
     check_reserved(source, &mut report);
     check_sql_text(source, &mut report);
     check_arrows(source, &mut report);
     check_tests(source, &mut report);
     if !source.first_line.starts_with("//!") {
-        report(1, "a file opens with a short //! that says what it is");
+        report(
+            1,
+            "a file starts with a short //! comment that describes it",
+        );
     }
     if !is_test_file(&source.path) && source.lines > MAX_LINES {
         report(
             source.lines,
-            &format!("a file has at most {MAX_LINES} lines: split it by noun"),
+            &format!("a file has at most {MAX_LINES} lines: split it"),
         );
     }
-    broken
+    violations
 }
 
 fn check_reserved(source: &Source, report: &mut impl FnMut(usize, &str)) {
@@ -113,10 +116,10 @@ fn check_sql_text(source: &Source, report: &mut impl FnMut(usize, &str)) {
         return;
     }
     for (line, text) in &source.strings {
-        // A statement may be wrapped after any word.
+        // A statement can have a line break after any word.
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if SQL.iter().any(|begin| text.starts_with(begin)) {
-            report(*line, "SQL stands only in duffy-server's db/");
+            report(*line, "SQL belongs in duffy-server's db/");
         }
     }
 }
@@ -132,7 +135,7 @@ fn check_arrows(source: &Source, report: &mut impl FnMut(usize, &str)) {
                 && forbidden.contains(&target.as_str())
             {
                 let rule =
-                    format!("{module}/ must not know {target}/: http, worker → lifecycle → db");
+                    format!("{module}/ must not use {target}/: http, worker → lifecycle → db");
                 report(name.line, &rule);
             }
         }
@@ -153,19 +156,18 @@ fn check_tests(source: &Source, report: &mut impl FnMut(usize, &str)) {
     }
 }
 
-/// A manifest inherits the workspace's lints, and deny.toml says who may depend on the crate. Nothing depends on the binary.
+/// Checks that a manifest inherits the workspace's lints, and that deny.toml lists the crates that may depend on it. No crate depends on the
+/// binary.
 pub fn check_manifest(path: &str, text: &str, deny: &str) -> Vec<String> {
-    let mut broken = Vec::new();
+    let mut violations = Vec::new();
     if !text.contains("\n[lints]\nworkspace = true\n") {
-        broken.push(format!(
-            "{path}:1: the lints of the workspace are not taken over"
-        ));
+        violations.push(format!("{path}:1: inherit the lints of the workspace"));
     }
     let name = path.split('/').nth(1).unwrap_or_default();
     if name != "duffy" && !deny.contains(&format!("crate = \"{name}\", wrappers")) {
-        broken.push(format!(
-            "{path}:1: say in deny.toml who may depend on {name}"
+        violations.push(format!(
+            "{path}:1: list in deny.toml which crates may depend on {name}"
         ));
     }
-    broken
+    violations
 }

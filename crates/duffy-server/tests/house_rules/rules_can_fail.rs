@@ -1,24 +1,28 @@
-//! Each rule is broken here once in each way that it knows, so that it is known to work.
+//! Violates each rule in each way that it detects.
 
 use crate::source::Source;
 use crate::{cycles, rules};
 
-/// The line and the rule of each breach in a file of these lines, which a `//!` line precedes.
-fn broken(path: &str, code: &str) -> Vec<String> {
+/// Returns the violations in a file with a `//!` line and this code.
+fn violations(path: &str, code: &str) -> Vec<String> {
     rules::check(&Source::parse(path, &format!("//! A file.\n{code}")))
 }
 
-fn assert_breaks(path: &str, code: &str, line: usize, part_of_rule: &str) {
-    let found = broken(path, code);
+fn assert_violation(path: &str, code: &str, line: usize, part_of_rule: &str) {
+    let found = violations(path, code);
     let place = format!("{path}:{line}: ");
     assert!(
         found.len() == 1 && found[0].starts_with(&place) && found[0].contains(part_of_rule),
-        "{path}: {code:?} should break one rule, at line {line}, on {part_of_rule:?}: {found:?}"
+        "{path}: {code:?} should have one violation, at line {line}, of {part_of_rule:?}: {found:?}"
     );
 }
 
-fn assert_keeps(path: &str, code: &str) {
-    assert_eq!(broken(path, code), Vec::<String>::new(), "{path}: {code}");
+fn assert_valid(path: &str, code: &str) {
+    assert_eq!(
+        violations(path, code),
+        Vec::<String>::new(),
+        "{path}: {code}"
+    );
 }
 
 const HTTP: &str = "crates/duffy-server/src/http/pools.rs";
@@ -42,37 +46,37 @@ fn sql_outside_db() {
         "fn f() { select! { x = sqlx::query::<Row>(y) => a < b } }",
         "#[derive(Debug, sqlx::FromRow)]\nstruct A;",
     ] {
-        assert_breaks(HTTP, code, 2, "SQL stands only");
-        assert_keeps(DB, code);
+        assert_violation(HTTP, code, 2, "SQL belongs in");
+        assert_valid(DB, code);
     }
-    assert_breaks(LIFECYCLE, "\n\nuse sqlx::Row;", 4, "SQL stands only");
-    assert_breaks(
+    assert_violation(LIFECYCLE, "\n\nuse sqlx::Row;", 4, "SQL belongs in");
+    assert_violation(
         "crates/duffy/src/admin.rs",
         "use sqlx::Row;",
         2,
-        "SQL stands only",
+        "SQL belongs in",
     );
-    assert_keeps(
+    assert_valid(
         HTTP,
         "// sqlx::query(\"SELECT 1\")\n/// SELECT\nconst A: &str = \"Select a pool\";",
     );
     for test in ["test", "all(test, feature = \"app\")"] {
         let code = format!("#[cfg({test})]\nmod tests {{ use sqlx::Row; }}");
-        assert_keeps(HTTP, &code);
-        assert_breaks(
+        assert_valid(HTTP, &code);
+        assert_violation(
             HTTP,
             &format!("{code}\nuse sqlx::Row;"),
             4,
-            "SQL stands only",
+            "SQL belongs in",
         );
     }
     let struct_code = "struct A { #[cfg(test)] b: sqlx::Row,\nc: sqlx::Row }";
-    assert_breaks(HTTP, struct_code, 3, "SQL stands only");
-    assert_breaks(
+    assert_violation(HTTP, struct_code, 3, "SQL belongs in");
+    assert_violation(
         HTTP,
         "#[cfg(not(test))]\nuse sqlx::Row;",
         3,
-        "SQL stands only",
+        "SQL belongs in",
     );
 }
 
@@ -83,11 +87,11 @@ fn axum_outside_http() {
         "type A = axum::Router;",
         "use utoipa_axum::router;",
     ] {
-        assert_breaks(LIFECYCLE, code, 2, "axum is used only");
-        assert_breaks(BINARY, code, 2, "axum is used only");
-        assert_keeps(HTTP, code);
-        assert_keeps("crates/duffy-legacy/src/routes.rs", code);
-        assert_keeps("crates/duffy-web/src/docs.rs", code);
+        assert_violation(LIFECYCLE, code, 2, "axum belongs in");
+        assert_violation(BINARY, code, 2, "axum belongs in");
+        assert_valid(HTTP, code);
+        assert_valid("crates/duffy-legacy/src/routes.rs", code);
+        assert_valid("crates/duffy-web/src/docs.rs", code);
     }
 }
 
@@ -98,13 +102,13 @@ fn runtimes_outside_the_server() {
         "#[tokio::main]\nasync fn main() {}",
         "fn f() { println!(\"{}\", tokio::x()); }",
     ] {
-        assert_breaks("crates/duffy-client/src/lib.rs", code, 2, "async runtime");
-        assert_keeps(BINARY, code);
+        assert_violation("crates/duffy-client/src/lib.rs", code, 2, "async runtime");
+        assert_valid(BINARY, code);
     }
 }
 
 #[test]
-fn arrows_against_the_stream() {
+fn uses_against_the_arrows() {
     for (path, code) in [
         (DB, "use crate::lifecycle::pools::fill;"),
         (DB, "fn f() { crate::http::x(); }"),
@@ -123,14 +127,14 @@ fn arrows_against_the_stream() {
         ("crates/duffy-server/src/process.rs", "use crate::db;"),
         ("crates/duffy-server/src/clock.rs", "use crate::lifecycle;"),
     ] {
-        assert_breaks(path, code, 2, "must not know");
+        assert_violation(path, code, 2, "must not use");
     }
-    assert_keeps(
+    assert_valid(
         LIFECYCLE,
         "use crate::db::{self, Tx};\nuse super::{http, quota};\nfn f() { let worker = http::x(); }",
     );
-    assert_keeps(HTTP, "use crate::{db, lifecycle};");
-    assert_keeps(
+    assert_valid(HTTP, "use crate::{db, lifecycle};");
+    assert_valid(
         "crates/duffy-server/src/lib.rs",
         "pub mod http;\npub use crate::worker::Worker;",
     );
@@ -142,9 +146,9 @@ fn sleeps_and_ignored_tests() {
         "use tokio::time::{Duration, sleep};",
         "async fn f() { tokio::time::sleep(d).await; }",
     ] {
-        assert_breaks(TEST, code, 2, "do not sleep");
-        assert_keeps(WORKER, code);
-        assert_breaks(
+        assert_violation(TEST, code, 2, "do not sleep");
+        assert_valid(WORKER, code);
+        assert_violation(
             WORKER,
             &format!("#[cfg(test)]\nmod tests {{ {code} }}"),
             3,
@@ -157,37 +161,37 @@ fn sleeps_and_ignored_tests() {
         "#[cfg_attr(unix, ignore)]\nfn f() {}",
         "proptest! { #[ignore] fn f() {} }",
     ] {
-        assert_breaks(TEST, code, 2, "no test is ignored");
+        assert_violation(TEST, code, 2, "no test is ignored");
     }
-    assert_keeps(TEST, "// #[ignore]\n#[serde(ignore)]\nstruct A;");
+    assert_valid(TEST, "// #[ignore]\n#[serde(ignore)]\nstruct A;");
 }
 
 #[test]
 fn files_without_a_heading_and_long_files() {
     let found = rules::check(&Source::parse(HTTP, "use std::fmt;\n"));
     assert!(
-        found.len() == 1 && found[0].contains(":1: a file opens with"),
+        found.len() == 1 && found[0].contains(":1: a file starts with"),
         "{found:?}"
     );
     let line = "const A: u8 = 1;\n";
-    assert_keeps(HTTP, &line.repeat(449));
-    assert_breaks(HTTP, &line.repeat(450), 451, "at most 450 lines");
+    assert_valid(HTTP, &line.repeat(449));
+    assert_violation(HTTP, &line.repeat(450), 451, "at most 450 lines");
     let tests = format!(
         "{}#[cfg(test)]\nmod tests {{\n{}}}",
         line.repeat(440),
         line.repeat(100)
     );
-    assert_keeps(HTTP, &tests);
-    assert_keeps(TEST, &line.repeat(1000));
+    assert_valid(HTTP, &tests);
+    assert_valid(TEST, &line.repeat(1000));
 }
 
-/// A crate of these files.
+/// Returns the sources of a crate with these files.
 fn sources(files: &[(&str, &str)]) -> Vec<Source> {
     let parse = |(file, code): &(&str, &str)| Source::parse(&format!("crates/x/src/{file}"), code);
     files.iter().map(parse).collect()
 }
 
-/// The cycles in a crate of these files.
+/// Returns the cycles in a crate with these files.
 fn cycles(files: &[(&str, &str)]) -> Vec<String> {
     cycles::find(&sources(files)).into_keys().collect()
 }
@@ -237,7 +241,7 @@ fn files_that_use_each_other() {
 }
 
 #[test]
-fn new_cycles_and_those_that_are_gone() {
+fn new_and_removed_cycles() {
     let gone = cycles::check(&[]);
     assert!(
         gone.iter().all(|text| text.contains("remove it")),
@@ -258,9 +262,9 @@ fn manifests_without_lints_or_dependents() {
         "\n[lints]\nworkspace = true\n",
         "{ crate = \"x\", wrappers = [] }",
     );
-    let broken =
+    let violations =
         |name, text| rules::check_manifest(&format!("crates/{name}/Cargo.toml"), text, deny);
-    assert_eq!(broken("x", lints), Vec::<String>::new());
-    assert!(broken("x", "\n[lints]\nclippy = 1\n")[0].contains(":1: the lints"));
-    assert!(broken("new", lints)[0].contains("deny.toml"));
+    assert_eq!(violations("x", lints), Vec::<String>::new());
+    assert!(violations("x", "\n[lints]\nclippy = 1\n")[0].contains(":1: inherit the lints"));
+    assert!(violations("new", lints)[0].contains("deny.toml"));
 }

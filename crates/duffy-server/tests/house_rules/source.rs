@@ -1,4 +1,4 @@
-//! A Rust file as the rules look at it: the paths that it names and its string literals, each with its line.
+//! Parses a Rust file for the rules: the paths that it names and its string literals, each with its line.
 
 use std::collections::BTreeMap;
 
@@ -9,21 +9,21 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, ExprPath, Lit, LitStr, Meta, UseTree, Visibility};
 
-/// A file of the workspace, read.
+/// A parsed file of the workspace.
 pub struct Source {
     /// Its path from the root of the checkout, with `/`.
     pub path: String,
     /// Its module in the crate: `["db", "nodes"]`.
     pub module: Vec<String>,
-    /// All paths that the code names, `use` groups written out.
+    /// All paths in the code, with `use` groups expanded.
     pub names: Vec<Name>,
-    /// What `use` declares outside tests: the local name, and the path as in `names`.
+    /// The declarations of `use` outside tests: the local name, and the path as in `names`.
     pub uses: BTreeMap<String, Vec<String>>,
     /// All string literals outside tests, with their lines.
     pub strings: Vec<(usize, String)>,
     /// The lines of attributes that ignore a test.
     pub ignored: Vec<usize>,
-    /// How many lines there are before the first test module.
+    /// The number of lines before the first test module.
     pub lines: usize,
     /// The first line.
     pub first_line: String,
@@ -31,18 +31,18 @@ pub struct Source {
     reexports: bool,
 }
 
-/// A path that the code names.
+/// A path in the code.
 pub struct Name {
     pub line: usize,
     pub in_test: bool,
-    /// It stands in a `pub use`.
+    /// Whether it is in a `pub use`.
     pub reexported: bool,
-    /// Its segments. What begins with `crate`, `self` or `super` is resolved to a path from the root: `["crate", "db", "Tx"]`.
+    /// Its segments. Paths that begin with `crate`, `self` or `super` are resolved from the root: `["crate", "db", "Tx"]`.
     pub path: Vec<String>,
 }
 
 impl Source {
-    /// Reads a file. `path` counts from the root of the checkout.
+    /// Parses a file. `path` is relative to the root of the checkout.
     pub fn parse(path: &str, text: &str) -> Self {
         let file = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
         let inner = path.split_once("/src/").map_or("", |(_, inner)| inner);
@@ -128,7 +128,7 @@ impl Source {
         }
     }
 
-    /// Reads the arguments of a macro or an attribute: all that looks like a path, a string or an attribute.
+    /// Finds paths, strings and attributes in the arguments of a macro or an attribute.
     fn read_tokens(&mut self, tokens: TokenStream) {
         let read = |input: ParseStream| {
             while !input.is_empty() {
@@ -157,7 +157,7 @@ impl Source {
     }
 }
 
-/// `#[cfg(test)]` on one of these nodes holds to the end of the node.
+/// `#[cfg(test)]` on one of these nodes applies until the end of the node.
 macro_rules! end_tests_after {
     ($($visit:ident: $node:ident,)*) => {
         $(fn $visit(&mut self, node: &syn::$node) {
@@ -217,7 +217,7 @@ impl Visit<'_> for Source {
     fn visit_path(&mut self, path: &syn::Path) {
         let parts = path.segments.iter().map(|part| part.ident.to_string());
         let parts: Vec<_> = parts.collect();
-        // `self`, and the places in `pub(crate)` and `pub(super)`, name nothing.
+        // `self`, and `crate` and `super` in visibilities, name no item.
         if !parts.iter().all(|part| is_keyword(part)) {
             self.add_name(path.span().start().line, &parts);
         }

@@ -1,4 +1,4 @@
-//! Nodes that refuse or stall when a tenant's key is put on them, and clients that do not wait for it.
+//! Nodes that refuse or stall SSH connections during a request, and clients that hang up.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Lab, Pool, Program, eventually};
 
-/// Two pools, filled by one playbook each; then no worker runs, so that what is ready stays as it is.
+/// Starts a server with two filled pools, and no worker, so that the ready nodes do not change.
 fn site(settings: &Value) -> (Lab, Program) {
     let batch = json!({"run-parallel": false});
     let pools = [
@@ -27,7 +27,7 @@ fn site(settings: &Value) -> (Lab, Program) {
     (lab, serve)
 }
 
-/// The ready nodes of a pool: number and address, the one that is lent first in front.
+/// Returns id and address of the ready nodes of a pool, in the order in which Duffy lends them.
 fn ready(lab: &Lab, pool: &str) -> Vec<(Value, String)> {
     let rows = lab.sql(
         "SELECT pool, CAST(id AS TEXT), ipaddr FROM nodes WHERE state = 'ready' \
@@ -41,14 +41,14 @@ fn ready(lab: &Lab, pool: &str) -> Vec<(Value, String)> {
 }
 
 #[test]
-fn failing_nodes_are_replaced_while_there_are_others() {
+fn failing_nodes_are_replaced() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
     let tenant = lab.tenant();
     let nodes = ready(&lab, "two");
     let (one, one_ip) = ready(&lab, "one").remove(0);
     let key = lab.site.tenant_key().clone();
 
-    // One refuses, and there is another.
+    // One node refuses the connection; there is another one.
     let (refusing, ip) = &nodes[0];
     lab.site.node(ip).refuse();
     let session = tenant.request(&[("two", 1), ("one", 1)]);
@@ -72,7 +72,7 @@ fn failing_nodes_are_replaced_while_there_are_others() {
     shown["detail"] = json!("contextualizing node failed");
     assert_eq!(tenant.node(refusing)["data"]["error"], shown);
 
-    // The session's nodes are all of it: the failed one is nobody's.
+    // The failed node is not in the session.
     let own = tenant.get(&format!("sessions/{}", session["id"]));
     assert_eq!(
         own["session"]["nodes"].as_array().unwrap().len(),
@@ -83,19 +83,19 @@ fn failing_nodes_are_replaced_while_there_are_others() {
     lab.assert_consistent();
 }
 
-/// Floods, and then says what a terminal would obey, and what looks like a line of the log.
+/// Writes a lot of output, then terminal escape sequences and a forged log line.
 const HOSTILE: &str = "head -c 20000000 /dev/zero | tr '\\000' x >&2; \
     printf 'evil\\033]0;title\\007\\033[2J\\r\\n2026-01-01 INFO forged\\302\\233H\\177\\342\\200\\256\\n' >&2; exit 3";
 
-/// Control characters, but for line breaks, and what changes the order of text.
+/// Returns a line with control characters or a character that reorders text.
 fn find_harmful(text: &str) -> Option<&str> {
     let harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     text.lines().find(|line| line.contains(harmful))
 }
 
-/// Its last tenant was root there, and has left a command that takes the place of ours.
+/// The last tenant of the node has left a forced command.
 #[test]
-fn a_node_that_floods_and_says_escape_sequences_is_replaced_and_shown() {
+fn hostile_output_of_a_node_is_cleaned() {
     let (mut lab, serve) = site(&json!({}));
     let tenant = lab.tenant();
     let nodes = ready(&lab, "two");
@@ -118,14 +118,14 @@ fn a_node_that_floods_and_says_escape_sequences_is_replaced_and_shown() {
     assert!(!detail.contains('\n'), "{detail:?}");
 
     let log = serve.log();
-    assert!(log.contains("forged"), "the log has it: {log}");
+    assert!(log.contains("forged"), "the log lacks the output: {log}");
     assert!(
         !log.lines().any(|line| line.starts_with("2026-01-01")),
         "{log}"
     );
     assert_eq!(find_harmful(&log), None);
 
-    // What was written before there was any cleaning, or by others, is not shown either.
+    // Hostile text that is already in the database is also cleaned.
     lab.sql(
         "UPDATE nodes SET hostname = hostname || chr(27) || '[2J' || chr(10) || 'x', \
          comment = 'c' || chr(155) || chr(127) RETURNING CAST(id AS TEXT)",
@@ -147,27 +147,27 @@ fn a_node_that_floods_and_says_escape_sequences_is_replaced_and_shown() {
 }
 
 #[test]
-fn without_others_all_is_undone() {
+fn without_replacements_the_request_is_rolled_back() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
     let tenant = lab.tenant();
     let two = ready(&lab, "two");
     let (one, one_ip) = ready(&lab, "one").remove(0);
     let key = lab.site.tenant_key().clone();
 
-    // One stalls and has no substitute; the other pool's node refuses, and would have one.
+    // One node stalls and has no replacement. The node of the other pool refuses and has one.
     lab.site.node(&one_ip).stall();
     lab.site.node(&two[0].1).refuse();
-    let asked = Instant::now();
+    let start = Instant::now();
     let reply = tenant.ask(&[("two", 1), ("one", 1)]).unwrap();
     assert_eq!(reply.status, 503, "{}", reply.text);
-    assert!(asked.elapsed() < Duration::from_secs(30));
+    assert!(start.elapsed() < Duration::from_secs(30));
     assert!(reply.header("retry-after").is_some(), "{reply:?}");
     for bad in [&one, &two[0].0] {
         let node = tenant.node(bad);
         assert_eq!(node["state"], "failed", "{node}");
         assert!(node["data"]["error"]["detail"].is_string(), "{node}");
     }
-    // What could have been the substitute was not touched.
+    // The replacement was not touched.
     assert_eq!(ready(&lab, "two"), [two[1].clone()]);
     assert!(!lab.site.node(&two[1].1).authorized_keys().contains("DUFFY"));
     assert_eq!(tenant.get("sessions")["sessions"], json!([]));
@@ -177,7 +177,7 @@ fn without_others_all_is_undone() {
 }
 
 #[test]
-fn good_nodes_of_a_session_that_failed_are_ready_again() {
+fn good_nodes_of_a_failed_request_are_ready_again() {
     let (mut lab, _serve) = site(&json!({"ssh": {"timeout": "6s", "connect-timeout": "2s"}}));
     let tenant = lab.tenant();
     let two = ready(&lab, "two");
@@ -193,7 +193,7 @@ fn good_nodes_of_a_session_that_failed_are_ready_again() {
     before.sort_by_key(|(id, _)| id.as_i64());
     assert_eq!(again, before);
     for (id, ip) in &two {
-        assert!(!lab.site.node(ip).lets_in(&key), "{ip} kept the key");
+        assert!(!lab.site.node(ip).lets_in(&key), "{ip} still has the key");
         let node = tenant.node(id);
         assert!(node["data"].get("nodes_spec").is_none(), "{node}");
     }
@@ -224,9 +224,9 @@ fn a_client_that_hangs_up_leaves_no_session() {
     client.shutdown(std::net::Shutdown::Both).unwrap();
     drop(client);
 
-    // The work goes on without the client, and what comes of it is given back.
+    // The request continues without the client, and its session is retired.
     lab.site.node(&ip).recover();
-    eventually(Duration::from_secs(30), "an end of the session", || {
+    eventually(Duration::from_secs(30), "the session to end", || {
         let sessions = tenant.get("sessions");
         if sessions["sessions"] == json!([]) {
             Ok(())
@@ -246,7 +246,7 @@ fn a_client_that_hangs_up_leaves_no_session() {
 }
 
 #[test]
-fn a_server_that_is_told_to_stop_ends_the_request_that_waits() {
+fn a_stopping_server_completes_its_requests() {
     let (mut lab, serve) = site(&json!({"ssh": {"timeout": "30s", "connect-timeout": "30s"}}));
     let tenant = lab.tenant();
     let (id, ip) = ready(&lab, "one").remove(0);
@@ -255,7 +255,7 @@ fn a_server_that_is_told_to_stop_ends_the_request_that_waits() {
         let waiting = scope.spawn(|| tenant.ask(&[("one", 1)]).unwrap());
         tenant.wait_state(&id, "contextualizing");
         serve.terminate();
-        // From now on nobody new is let in.
+        // The server accepts no new connections.
         eventually(
             Duration::from_secs(20),
             "a closed port",

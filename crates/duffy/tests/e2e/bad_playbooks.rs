@@ -1,24 +1,24 @@
-//! Playbooks that fail, hang, or give other results than they should.
+//! Playbooks that fail, hang, or return invalid results.
 
 use serde_json::{Value, json};
 
 use crate::support::{Api, Lab, Pool, http};
 
-/// Gives as its result what lies in a file.
-const TOLD: &str = "\
+/// Returns the content of a file as its result.
+const RESULT_FROM_FILE: &str = "\
 - hosts: localhost
   connection: local
   gather_facts: false
   tasks:
-    - name: Say what is wanted
+    - name: Set the result
       ansible.builtin.set_fact:
         duffy_out: \"{{ lookup('ansible.builtin.file', told) | from_json }}\"
 ";
 
-/// Waits until a node has an error that says this, and returns the error.
+/// Waits until a node has an error with this text, and returns the error.
 fn wait_for_error(api: &Api, id: i64, text: &str) -> Value {
     api.wait(&format!("an error of node {id} with {text:?}"), |api| {
-        // There may be no such node yet.
+        // The node may not exist yet.
         let reply = api.call("GET", &format!("nodes/{id}"), None)?;
         let error = &reply.json["node"]["data"]["error"];
         match error["detail"].as_str() {
@@ -29,7 +29,7 @@ fn wait_for_error(api: &Api, id: i64, text: &str) -> Value {
 }
 
 #[test]
-fn failing_playbooks_are_tried_again_until_it_is_enough() {
+fn failing_playbooks_are_retried_up_to_the_limit() {
     let pool = Pool::new("pool", 2).with(&json!({"fill-level": 1,
         "mechanism": {"ansible": {"timeout": "10s"}}}));
     let mut lab = Lab::on_sqlite(
@@ -40,7 +40,7 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     let run = lab.start(&["run"]);
     let (tenant, operator) = (lab.tenant(), lab.admin());
 
-    // The first attempt fails, the second one works.
+    // The first attempt fails, the second one succeeds.
     let error = wait_for_error(&operator, 1, "provisioning node failed: ");
     lab.site.set_failing("pool", "provision", false);
     let detail = error["detail"].as_str().unwrap();
@@ -48,7 +48,7 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
         detail.contains("provision.yml") && detail.contains("Take machines"),
         "{detail}"
     );
-    // The cause quotes the playbook: administrators see it, and nobody else.
+    // Only administrators see the cause, which quotes the playbook.
     let public = json!({
         "failed_at": error["failed_at"], "detail": "provisioning node failed"
     });
@@ -57,7 +57,10 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     let listed = http("GET", &url, None, None).unwrap();
     assert_eq!(listed.json["nodes"][0]["data"]["error"], public);
     let log = error["log"].as_str().unwrap();
-    assert!(log.contains("machine room: no provision today"), "{log}");
+    assert!(
+        log.contains("machines.sh: provision fails on purpose"),
+        "{log}"
+    );
     assert!(error["failed_at"].is_string());
     assert_ne!(tenant.node(&json!(1))["state"], "failed");
     let ready = operator.wait_state(&json!(1), "ready");
@@ -69,9 +72,9 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
         lab.site.events("pool")
     );
 
-    // One that hangs, and one that fails each time.
+    // A playbook hangs, then it always fails.
     let session = tenant.request(&[("pool", 1)]);
-    lab.site.hold("pool", "deprovision");
+    lab.site.pause("pool", "deprovision");
     tenant.retire(&session);
     let error = wait_for_error(&operator, 1, "not done within 10s");
     assert!(
@@ -81,31 +84,31 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
             .starts_with("deprovisioning node failed")
     );
     lab.site.set_failing("pool", "deprovision", true);
-    lab.site.release("pool", "deprovision");
+    lab.site.resume("pool", "deprovision");
     let failed = operator.wait_state(&json!(1), "failed");
     let error = &failed["data"]["error"];
     assert!(
         error["log"]
             .as_str()
             .unwrap()
-            .contains("no deprovision today"),
+            .contains("deprovision fails on purpose"),
         "{error}"
     );
     let mut events = lab.site.events("pool");
     events.retain(|event| event == "deprovision 1");
-    assert_eq!(events.len(), 3, "as often as tasks.attempts says");
+    assert_eq!(events.len(), 3, "tasks.attempts");
 
-    // Its place is taken by another one, which can be lent.
+    // Another node replaces it, which can be lent.
     tenant.wait_filled("pool", 1);
     tenant.request(&[("pool", 1)]);
     lab.assert_consistent();
     drop(run);
 
-    // Enough for provisioning too: the pool gets another node, and that one has the next machine.
+    // The same limit holds for provisioning: the pool gets another node with the next machine.
     lab.site.reconfigure(&json!({"tasks": {"attempts": 1}}));
     lab.site.set_failing("pool", "provision", true);
     let _run = lab.start(&["run"]);
-    let failed = tenant.wait("a node that failed", |api| {
+    let failed = tenant.wait("a failed node", |api| {
         let nodes = api.nodes();
         let failed = nodes
             .iter()
@@ -116,8 +119,8 @@ fn failing_playbooks_are_tried_again_until_it_is_enough() {
     assert!(detail.starts_with("provisioning node failed"), "{detail}");
 }
 
-/// Uses all that it gets of nodes, and fails the first time, with words that look like a template.
-const TEMPTED: &str = "\
+/// Uses all data of nodes, and fails the first time with a message that looks like a template.
+const USES_NODE_DATA: &str = "\
 - hosts: localhost
   connection: local
   gather_facts: false
@@ -133,15 +136,15 @@ const TEMPTED: &str = "\
 ";
 
 #[test]
-fn words_of_nodes_and_old_errors_are_no_templates() {
+fn text_of_nodes_and_old_errors_is_not_evaluated() {
     let pool = Pool::new("pool", 0).with(&json!({"fill-level": 1, "mechanism": {"ansible": {
         "extra-vars": {"told": "told.json", "hosts": "{% for node in duffy_in.nodes %}{{ node.data }}{% endfor %}"},
-        "provision": {"playbook": "told.yml"}, "deprovision": {"playbook": "tempted.yml"}}}}));
+        "provision": {"playbook": "told.yml"}, "deprovision": {"playbook": "uses_node_data.yml"}}}}));
     let settings = json!({"ssh": {"timeout": "1s"}, "tasks": {"attempts": 5}});
     let lab = Lab::on_sqlite(&[pool], &settings);
     let topdir = lab.site.scratch().join("playbooks");
-    std::fs::write(topdir.join("told.yml"), TOLD).unwrap();
-    std::fs::write(topdir.join("tempted.yml"), TEMPTED).unwrap();
+    std::fs::write(topdir.join("told.yml"), RESULT_FROM_FILE).unwrap();
+    std::fs::write(topdir.join("uses_node_data.yml"), USES_NODE_DATA).unwrap();
     let evil = "{{ lookup('pipe', 'touch canary') }}{{ undefined }}";
     std::fs::write(topdir.join("evil.txt"), evil).unwrap();
     let result = json!({"nodes": [{"ipaddr": "127.0.0.1", "hostname": "evil.test", "note": [evil], evil: {evil: evil}}]});
@@ -162,7 +165,7 @@ fn words_of_nodes_and_old_errors_are_no_templates() {
 }
 
 #[test]
-fn results_are_taken_node_by_node() {
+fn results_are_matched_node_by_node() {
     let told = json!({"playbook": "told.yml"});
     let pool = Pool::new("pool", 0).with(&json!({"fill-level": 2, "run-parallel": false,
         "mechanism": {"ansible": {"extra-vars": {"told": "{{ name }}.json"},
@@ -171,19 +174,19 @@ fn results_are_taken_node_by_node() {
         "tasks": {"attempts": 30, "backoff-min": "1s", "backoff-max": "1s"}});
     let lab = Lab::on_sqlite(&[pool], &settings);
     let topdir = lab.site.scratch().join("playbooks");
-    std::fs::write(topdir.join("told.yml"), TOLD).unwrap();
-    let tell = |result: &Value| {
-        // Put there in one step, as it is read at any time.
+    std::fs::write(topdir.join("told.yml"), RESULT_FROM_FILE).unwrap();
+    let set_result = |result: &Value| {
+        // A playbook can read the file at any time, so the write is atomic.
         let part = topdir.join("pool.json.part");
         std::fs::write(&part, result.to_string()).unwrap();
         std::fs::rename(part, topdir.join("pool.json")).unwrap();
     };
 
-    // Half a result, without a name: it is looked up.
-    tell(&json!({"nodes": [{"ipaddr": "127.0.0.1"}]}));
+    // A partial result, without a name: Duffy looks the name up.
+    set_result(&json!({"nodes": [{"ipaddr": "127.0.0.1"}]}));
     let _run = lab.start(&["run"]);
     let (tenant, operator) = (lab.tenant(), lab.admin());
-    // Who comes back later comes back alone.
+    // The other node is retried alone.
     let error = wait_for_error(&operator, 2, "provisioning node failed");
     let detail = error["detail"].as_str().unwrap();
     assert!(
@@ -194,20 +197,20 @@ fn results_are_taken_node_by_node() {
     assert_eq!(ready["ipaddr"], "127.0.0.1");
     assert_eq!(ready["hostname"], name_of("127.0.0.1"), "{ready}");
 
-    // Nonsense is said to be that.
-    tell(&json!("nonsense"));
+    // The error names an invalid result.
+    set_result(&json!("nonsense"));
     wait_for_error(&operator, 2, "duffy_out is a string; make it an object");
-    tell(&json!({"nodes": [{"ipaddr": "127.0.0.1"}]}));
-    // The same machine twice is refused, another one is taken.
+    set_result(&json!({"nodes": [{"ipaddr": "127.0.0.1"}]}));
+    // Duffy refuses the machine of another node, and accepts a new one.
     wait_for_error(&operator, 2, "another active node has");
-    tell(&json!({"nodes": [{"ipaddr": "127.77.200.200", "hostname": "named.test"}]}));
+    set_result(&json!({"nodes": [{"ipaddr": "127.77.200.200", "hostname": "named.test"}]}));
     let ready = tenant.wait_state(&json!(2), "ready");
     assert_eq!(ready["hostname"], "named.test");
     assert!(ready["data"].get("error").is_none(), "{ready}");
     tenant.wait_filled("pool", 2);
 }
 
-/// What the system says an address is called; the address itself if it has no name.
+/// Returns the name that the system resolves for an address, or the address itself.
 fn name_of(address: &str) -> String {
     let output = std::process::Command::new("getent")
         .args(["hosts", address])

@@ -1,51 +1,51 @@
-//! Chaos: two of each process, clients, and a seeded schedule of everything that can go wrong. Then all is healed, comes
-//! to rest, and is checked.
+//! Chaos: runs two processes of each kind and clients, and injects faults with a seeded schedule. Then it removes all faults,
+//! waits until Duffy is idle, and checks the guarantees.
 //!
-//! A short run of each engine is part of the tests. `make chaos` runs the same for `MINUTES`, with `SEED`; the seed
-//! makes the schedule, the clients' wishes and the playbooks' mishaps, not the moments at which threads run.
+//! The tests contain a short run on each engine. `make chaos` runs the same for `MINUTES`, with `SEED`. The seed determines the
+//! schedule, the operations of clients and the faults of playbooks, but not the interleaving of threads.
 
-mod base;
 mod checks;
 mod clients;
-mod crew;
-mod crowd;
-mod dice;
+mod database;
+mod environment;
 mod faults;
-mod mishap;
+mod load;
+mod log;
+mod machines;
 mod operator;
-mod record;
+mod playbook_faults;
+mod processes;
 mod report;
-mod room;
-mod stage;
-mod verdict;
+mod rng;
+mod self_check;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
 
-use checks::{Scene, Tables};
+use checks::{Snapshot, Tables};
 use clients::Client;
-use crowd::Crowd;
-use faults::{Director, Schedule};
+use environment::{Environment, Tenant};
+use faults::{FaultInjector, Schedule};
+use load::Load;
+use log::{Finding, Log};
 use operator::Operator;
-use record::{Finding, Record};
 use report::Report;
-use stage::{Stage, Tenant};
 
 use crate::support::{Api, eventually};
 
-/// How long faults last in the short run.
-const SHORT: Duration = Duration::from_secs(25);
-/// How long it may take until nothing is left to be done.
-const REST: Duration = Duration::from_secs(90);
-/// How long it may take until pools are filled at first.
-const SET_UP: Duration = Duration::from_secs(90);
-/// How often Duffy's own checker is asked while all this happens.
-const VERDICTS: Duration = Duration::from_secs(10);
-/// The longest time without a session that is granted.
-const DROUGHT: Duration = Duration::from_mins(1);
-/// The fewest sessions for each ten seconds.
-const FEWEST: u32 = 2;
+/// The length of the short run.
+const SHORT_RUN: Duration = Duration::from_secs(25);
+/// The time limit until Duffy is idle after the faults.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// The time limit until the pools are filled at the start.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(90);
+/// The interval of `duffy admin check` during the run.
+const SELF_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// The longest time without a granted session.
+const GRANT_TIMEOUT: Duration = Duration::from_mins(1);
+/// The minimum number of sessions per ten seconds.
+const MIN_SESSIONS: u32 = 2;
 
 #[test]
 fn on_postgres() {
@@ -57,8 +57,8 @@ fn on_sqlite() {
     run(false);
 }
 
-/// A number from the environment, as `make chaos` gives it.
-fn given<T: std::str::FromStr>(variable: &str) -> Option<T> {
+/// Returns a number from an environment variable that `make chaos` sets.
+fn parse_variable<T: std::str::FromStr>(variable: &str) -> Option<T> {
     let text = std::env::var(variable)
         .ok()
         .filter(|text| !text.is_empty())?;
@@ -69,157 +69,160 @@ fn given<T: std::str::FromStr>(variable: &str) -> Option<T> {
 }
 
 fn run(on_postgres: bool) {
-    let seed = given("DUFFY_CHAOS_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
-    let minutes = given::<f64>("DUFFY_CHAOS_MINUTES");
-    let length = minutes.map_or(SHORT, |minutes| Duration::from_secs_f64(minutes * 60.0));
+    let seed =
+        parse_variable("DUFFY_CHAOS_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+    let minutes = parse_variable::<f64>("DUFFY_CHAOS_MINUTES");
+    let length = minutes.map_or(SHORT_RUN, |minutes| Duration::from_secs_f64(minutes * 60.0));
     let engine = if on_postgres { "postgres" } else { "sqlite" };
     eprintln!("chaos on {engine}: SEED={seed}, {} s", length.as_secs());
 
     let start = Instant::now();
-    let mut stage = Stage::build(on_postgres, seed, start);
-    let record = Record::new(&stage.room_scratch, start);
-    let admin_key = stage.set_up_database();
-    let mut crew = stage.crew();
-    crew.muster(&record);
-    let admin = Api::new(stage.ports[0], "admin", &admin_key);
-    eventually(SET_UP, "the web API", || {
-        admin.call("GET", "pools", None).map(|_| ())
+    let mut environment = Environment::build(on_postgres, seed, start);
+    let log = Log::new(&environment.scratch, start);
+    let admin_key = environment.set_up_database();
+    let mut processes = environment.processes();
+    processes.wait_for_all(&log);
+    let admin = Api::new(environment.ports[0], "admin", &admin_key);
+    eventually(SETUP_TIMEOUT, "the web API", || {
+        admin.call("GET", "pools", None).map(drop)
     });
-    let tenants = stage.populate(&admin);
-    let base = stage.base.clone();
-    eventually(SET_UP, "filled pools", || rest(&base));
+    let tenants = environment.populate(&admin);
+    let database = environment.database.clone();
+    eventually(SETUP_TIMEOUT, "filled pools", || check_idle(&database));
 
-    let schedule = Schedule::roll(seed, length, on_postgres);
-    let ports = stage.ports;
-    record.begin();
-    let duffy = stage.site.duffy();
-    let room = stage.room.clone();
+    let schedule = Schedule::generate(seed, length, on_postgres);
+    let ports = environment.ports;
+    log.start_grant_timer();
+    let duffy = environment.site.duffy();
+    let machines = environment.machines.clone();
     let mut clients: Vec<Client> = tenants
         .iter()
-        .map(|tenant| Client::new(tenant, ports, seed, &record, &room))
+        .map(|tenant| Client::new(tenant, ports, seed, &log, &machines))
         .collect();
-    let mut operator = Operator::new(duffy.clone(), base.clone(), seed, &record);
-    let mut crowd = Crowd::new(ports, seed, &record);
-    let mut director = Director::new(&mut stage, &mut crew, &record);
+    let mut operator = Operator::new(duffy.clone(), database.clone(), seed, &log);
+    let mut load = Load::new(ports, seed, &log);
+    let mut injector = FaultInjector::new(&mut environment, &mut processes, &log);
     std::thread::scope(|scope| {
         for client in &mut clients {
             scope.spawn(|| client.run());
         }
         scope.spawn(|| operator.run());
-        scope.spawn(|| crowd.run());
-        scope.spawn(|| watch(&base, &record, &tenants));
+        scope.spawn(|| load.run());
+        scope.spawn(|| monitor(&database, &log, &tenants));
         scope.spawn(|| {
-            while !record.wait(VERDICTS) {
-                verdict::ask(&duffy, false, &record);
+            while !log.wait(SELF_CHECK_INTERVAL) {
+                self_check::run(&duffy, false, &log);
             }
         });
-        director.play(&schedule, length);
-        record.stop();
-        // Clients may wait for a process that is frozen.
-        record.note("HEAL");
-        director.heal();
+        injector.run(&schedule, length);
+        log.stop();
+        // Clients may wait for a process that is suspended.
+        log.write("UNDO ALL FAULTS");
+        injector.undo_all();
     });
     std::thread::scope(|scope| {
         for client in &mut clients {
-            scope.spawn(|| client.settle());
+            scope.spawn(|| client.finish());
         }
-        scope.spawn(|| operator.settle());
+        scope.spawn(|| operator.finish());
     });
-    record.note("REST");
-    let healed = Instant::now();
-    let rested = await_rest(&base, || crew.tick(&record));
-    if let Err(unrest) = rested {
-        record.find(Finding::new(format!("no rest after {REST:?}: {unrest}")));
+    log.write("WAIT UNTIL IDLE");
+    let undone = Instant::now();
+    let idle = wait_until_idle(&database, || processes.tick(&log));
+    if let Err(pending_work) = idle {
+        log.report(Finding::new(format!(
+            "not idle after {IDLE_TIMEOUT:?}: {pending_work}"
+        )));
     }
-    eprintln!("rest after {} s", healed.elapsed().as_secs());
-    record.note("CHECK");
-    match Tables::read(&base) {
+    eprintln!("idle after {} s", undone.elapsed().as_secs());
+    log.write("CHECK");
+    match Tables::read(&database) {
         Ok(tables) => {
-            let scene = Scene {
+            let snapshot = Snapshot {
                 tables,
-                machines: room.survey(),
+                machines: machines.states(),
                 tenants: &tenants,
-                seen: record.sessions(),
+                known_sessions: log.sessions(),
             };
-            look(&checks::AFTER_REST, &scene, &record);
+            run_checks(&checks::WHEN_IDLE, &snapshot, &log);
         }
-        Err(error) => record.find(Finding::new(format!("the database: {error}"))),
+        Err(error) => log.report(Finding::new(format!("the database: {error}"))),
     }
-    verdict::ask(&duffy, true, &record);
-    let granted = record.sessions().len();
-    let fewest = FEWEST * (length.as_secs() / 10) as u32;
-    if granted < fewest as usize {
-        let what = format!("only {granted} sessions were granted, less than {fewest}");
-        record.find(Finding::new(what));
+    self_check::run(&duffy, true, &log);
+    let granted = log.sessions().len();
+    let minimum = MIN_SESSIONS * (length.as_secs() / 10) as u32;
+    if granted < minimum as usize {
+        let what = format!("only {granted} sessions were granted, less than {minimum}");
+        log.report(Finding::new(what));
     }
-    crew.dismiss();
+    processes.kill_all();
     let report = Report {
         engine,
         seed,
         schedule: &schedule,
-        record: &record,
-        stage: &stage,
+        log: &log,
+        environment: &environment,
     };
     report.print();
 }
 
-/// Runs checks and takes down what they find.
-fn look(checks: &[(&str, checks::Check)], scene: &Scene<'_>, record: &Record) {
+/// Runs checks and reports their findings.
+fn run_checks(checks: &[(&str, checks::Check)], snapshot: &Snapshot<'_>, log: &Log) {
     for (name, check) in checks {
-        for mut finding in check(scene) {
+        for mut finding in check(snapshot) {
             finding.what = format!("{name}: {}", finding.what);
-            record.find(finding);
+            log.report(finding);
         }
     }
 }
 
-/// Looks every second at what holds at any moment, and notices when nothing happens any more.
-fn watch(base: &base::Base, record: &Record, tenants: &[Tenant]) {
-    while !record.wait(Duration::from_secs(1)) {
-        // The database may be away: next time.
-        if let Ok(tables) = Tables::read(base) {
-            let scene = Scene {
+/// Runs the checks that must always pass every second, and reports when no session is granted for too long.
+fn monitor(database: &database::Database, log: &Log, tenants: &[Tenant]) {
+    while !log.wait(Duration::from_secs(1)) {
+        // If the database is unavailable, the next round checks.
+        if let Ok(tables) = Tables::read(database) {
+            let snapshot = Snapshot {
                 tables,
                 machines: Vec::new(),
                 tenants,
-                seen: record.sessions(),
+                known_sessions: log.sessions(),
             };
-            look(&checks::ALWAYS, &scene, record);
+            run_checks(&checks::ALWAYS, &snapshot, log);
         }
-        if record.since_grant() > DROUGHT {
-            let what = format!("no session was granted for {DROUGHT:?}");
-            record.find(Finding::new(what));
+        if log.time_since_grant() > GRANT_TIMEOUT {
+            let what = format!("no session was granted for {GRANT_TIMEOUT:?}");
+            log.report(Finding::new(what));
             return;
         }
     }
 }
 
-fn rest(base: &base::Base) -> Result<(), String> {
-    let unrest = Tables::read(base)?.unrest();
-    if unrest.is_empty() {
+fn check_idle(database: &database::Database) -> Result<(), String> {
+    let pending_work = Tables::read(database)?.pending_work();
+    if pending_work.is_empty() {
         Ok(())
     } else {
-        Err(unrest.join(", "))
+        Err(pending_work.join(", "))
     }
 }
 
-/// Waits until there was nothing to do for a while.
-fn await_rest(base: &base::Base, mut tick: impl FnMut()) -> Result<(), String> {
+/// Waits until there is nothing to do for a while.
+fn wait_until_idle(database: &database::Database, mut tick: impl FnMut()) -> Result<(), String> {
     let (start, mut since) = (Instant::now(), None);
     let mut last = String::new();
-    // Nobody sends: receiving is a wait that ends by its timeout.
+    // Nothing is sent, so `recv_timeout` is a wait.
     let (_sender, pause) = std::sync::mpsc::channel::<()>();
-    while start.elapsed() < REST {
+    while start.elapsed() < IDLE_TIMEOUT {
         tick();
-        match rest(base) {
-            Ok(()) if since.get_or_insert_with(Instant::now).elapsed() > QUIET => return Ok(()),
+        match check_idle(database) {
+            Ok(()) if since.get_or_insert_with(Instant::now).elapsed() > IDLE_TIME => return Ok(()),
             Ok(()) => {}
-            Err(unrest) => (since, last) = (None, unrest),
+            Err(pending_work) => (since, last) = (None, pending_work),
         }
         pause.recv_timeout(Duration::from_millis(300)).ok();
     }
     Err(last)
 }
 
-/// So long nothing must be to do.
-const QUIET: Duration = Duration::from_millis(2500);
+/// How long Duffy must be idle.
+const IDLE_TIME: Duration = Duration::from_millis(2500);

@@ -1,15 +1,15 @@
-//! Processes killed in the middle of their work: what they began is taken up or undone, by whoever runs next.
+//! Killed processes: other processes continue their work or roll it back.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Door, Lab, Pool, eventually, wait_for_log};
+use crate::support::{Lab, Pool, SshEndpoint, eventually, wait_for_log};
 
-/// The lease of these tests, and what a busy machine may need to notice that it lapsed.
+/// The lease, and the time that a busy host may need until a worker notices that it has expired.
 const LEASE: Duration = Duration::from_secs(5 + 15);
 
-/// Waits until nothing of a playbook is left, and says how long it took.
+/// Waits until all processes of playbooks have ended.
 fn wait_for_playbooks_to_end(lab: &Lab) {
     eventually(LEASE, "the end of all playbooks", || {
         let mut left = lab.site.scratch().processes();
@@ -23,27 +23,27 @@ fn wait_for_playbooks_to_end(lab: &Lab) {
 }
 
 #[test]
-fn a_worker_killed_in_a_playbook_is_succeeded_by_the_next() {
+fn the_next_worker_continues_the_work_of_a_killed_one() {
     let pool = Pool::new("pool", 2).with(&json!({"run-parallel": false}));
     let lab = Lab::on_postgres(&[pool], &json!({}));
     let _serve = lab.start(&["serve"]);
     let tenant = lab.tenant();
 
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "provision");
     let worker = lab.start(&["worker"]);
-    lab.site.wait_until_held("pool", "provision");
+    lab.site.wait_until_paused("pool", "provision");
     worker.kill9();
     let killed = Instant::now();
     wait_for_playbooks_to_end(&lab);
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "provision");
     let worker = lab.start(&["worker"]);
     wait_for_log(&worker, "playbook started");
     assert!(killed.elapsed() < LEASE, "{:?}", killed.elapsed());
     tenant.wait_filled("pool", 2);
-    // The same nodes, with the machines that they had already.
+    // The same nodes keep their machines.
     assert_eq!(lab.site.taken("pool"), 2);
     let twice = ["provision 1", "provision 2", "provision 1", "provision 2"];
-    // The killed playbook was held at its first node.
+    // The killed playbook may have waited at its first node.
     let events = lab.site.events("pool");
     assert!(
         events == twice || events == [&twice[..1], &twice[2..]].concat(),
@@ -51,14 +51,14 @@ fn a_worker_killed_in_a_playbook_is_succeeded_by_the_next() {
     );
 
     let session = tenant.request(&[("pool", 2)]);
-    lab.site.hold("pool", "deprovision");
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "deprovision");
+    lab.site.pause("pool", "provision");
     tenant.retire(&session);
-    lab.site.wait_until_held("pool", "deprovision");
+    lab.site.wait_until_paused("pool", "deprovision");
     worker.kill9();
     wait_for_playbooks_to_end(&lab);
-    lab.site.release("pool", "deprovision");
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "deprovision");
+    lab.site.resume("pool", "provision");
     let _worker = lab.start(&["worker"]);
     for node in session["nodes"].as_array().unwrap() {
         tenant.wait_state(&node["id"], "done");
@@ -68,12 +68,12 @@ fn a_worker_killed_in_a_playbook_is_succeeded_by_the_next() {
     assert_eq!(
         lab.sql("SELECT count(*)::text FROM nodes"),
         "4",
-        "two nodes, and two in their places"
+        "two nodes, and two replacements"
     );
     lab.assert_consistent();
 }
 
-/// Two pools of simulated nodes: those of `slow` do not answer on SSH before everybody has given up.
+/// Two pools of simulated nodes. The SSH delay of `slow` exceeds all timeouts.
 fn quick_and_slow() -> [Pool; 2] {
     let slow = json!({"ssh-delay": "1m", "directory": "slow-nodes"});
     [
@@ -82,35 +82,38 @@ fn quick_and_slow() -> [Pool; 2] {
     ]
 }
 
-/// Requests a node of each pool, and kills the server when the quick one has its key. The nodes, and how to get into
-/// the quick one.
-fn kill_while_contextualizing(lab: &Lab, serve: &crate::support::Program) -> (Vec<Value>, Door) {
+/// Requests a node of each pool, and kills the server when the quick node has the key. Returns the nodes, and the SSH server of the quick
+/// one.
+fn kill_while_contextualizing(
+    lab: &Lab,
+    serve: &crate::support::Program,
+) -> (Vec<Value>, SshEndpoint) {
     let tenant = lab.tenant();
     tenant.wait_filled("quick", 1);
     tenant.wait_filled("slow", 1);
     let nodes = tenant.nodes();
     let quick = nodes.iter().find(|node| node["pool"] == "quick").unwrap();
-    let door = Door::of(quick);
+    let endpoint = SshEndpoint::of(quick);
     let scratch = lab.site.scratch().path();
     std::thread::scope(|scope| {
-        let asking = scope.spawn(|| tenant.ask(&[("quick", 1), ("slow", 1)]));
+        let request = scope.spawn(|| tenant.ask(&[("quick", 1), ("slow", 1)]));
         eventually(Duration::from_secs(20), "the key on the quick node", || {
-            let inside = door.lets_in(scratch, lab.site.tenant_key());
-            inside.then_some(()).ok_or_else(|| "locked".to_owned())
+            let logged_in = endpoint.lets_in(scratch, lab.site.tenant_key());
+            logged_in.then_some(()).ok_or_else(|| "no login".to_owned())
         });
         serve.kill9();
-        asking.join().unwrap().unwrap_err();
+        request.join().unwrap().unwrap_err();
     });
-    (nodes, door)
+    (nodes, endpoint)
 }
 
 #[test]
-fn a_session_in_the_making_is_rolled_back_by_any_worker() {
+fn any_worker_rolls_back_an_unfinished_request() {
     let settings = json!({"ssh": {"timeout": "8s", "connect-timeout": "8s"}});
     let lab = Lab::on_postgres(&quick_and_slow(), &settings);
     let serve = lab.start(&["serve"]);
     let _worker = lab.start(&["worker"]);
-    let (nodes, door) = kill_while_contextualizing(&lab, &serve);
+    let (nodes, endpoint) = kill_while_contextualizing(&lab, &serve);
     let killed = Instant::now();
     eventually(LEASE, "the session to be rolled back", || {
         let sessions = lab.sql("SELECT id FROM sessions WHERE retired_at IS NULL");
@@ -127,24 +130,24 @@ fn a_session_in_the_making_is_rolled_back_by_any_worker() {
     for node in &nodes {
         tenant.wait_state(&node["id"], "done");
     }
-    assert!(!door.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
+    assert!(!endpoint.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
     tenant.wait_filled("quick", 1);
     tenant.wait_filled("slow", 1);
     lab.assert_consistent();
 }
 
 #[test]
-fn a_killed_installation_on_sqlite_goes_on_where_it_was() {
+fn a_killed_process_on_sqlite_continues_after_a_restart() {
     let settings = json!({"ssh": {"timeout": "8s", "connect-timeout": "8s"}});
     let lab = Lab::on_sqlite(&quick_and_slow(), &settings);
     let run = lab.start(&["run"]);
-    let (nodes, door) = kill_while_contextualizing(&lab, &run);
+    let (nodes, endpoint) = kill_while_contextualizing(&lab, &run);
     let _run = lab.start(&["run"]);
     let tenant = lab.tenant();
     for node in &nodes {
         tenant.wait_state(&node["id"], "done");
     }
-    assert!(!door.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
+    assert!(!endpoint.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
     assert_eq!(tenant.get("sessions")["sessions"], json!([]));
     tenant.wait_filled("quick", 1);
     tenant.wait_filled("slow", 1);

@@ -1,4 +1,4 @@
-//! The database's functions, each on both engines.
+//! The functions of `db/`, each on both engines.
 
 mod functions;
 mod history;
@@ -17,7 +17,7 @@ use duffy_server::db::{Db, DbError, Deadlines};
 
 use crate::support::{Postgres, Proxy, Scratch, eventually};
 
-/// A database of each engine with the newest schema, and what keeps it.
+/// A database of each engine with the newest schema, and its directory or server.
 struct Engines {
     postgres: Db,
     sqlite: Db,
@@ -26,7 +26,7 @@ struct Engines {
 }
 
 impl Engines {
-    /// Empty databases.
+    /// Creates empty databases.
     async fn empty() -> Self {
         let server = Postgres::start();
         let scratch = Scratch::new("db");
@@ -39,7 +39,7 @@ impl Engines {
         }
     }
 
-    /// With the newest schema.
+    /// Creates databases with the newest schema.
     async fn new() -> Self {
         let this = Self::empty().await;
         for db in this.both() {
@@ -64,7 +64,7 @@ async fn open(url: &str) -> Db {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_that_is_given_up_at_its_begin_leaves_none_open() {
+async fn a_transaction_canceled_at_its_begin_is_not_left_open() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.port());
     let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
@@ -84,7 +84,7 @@ async fn a_transaction_that_is_given_up_at_its_begin_leaves_none_open() {
     });
 }
 
-/// With one connection in each pool, through a proxy.
+/// With one connection per pool, through a proxy.
 async fn open_through(proxy: &Proxy) -> Db {
     let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
     let url = DatabaseUrl::parse(&url).unwrap();
@@ -92,7 +92,7 @@ async fn open_through(proxy: &Proxy) -> Db {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_gone_holds_nobody_up_and_keeps_no_connection() {
+async fn an_unreachable_server_blocks_no_transaction_and_keeps_no_connection() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.port());
     migrate::setup_db(&open(&server.url()).await).await.unwrap();
@@ -102,23 +102,23 @@ async fn a_server_that_is_gone_holds_nobody_up_and_keeps_no_connection() {
         transaction: short,
         ..Deadlines::default()
     });
-    // Between the ping of the pool and the transaction, in the midst of it, at its end.
+    // Between the ping of the pool and the transaction, inside it, and at its end.
     for sent in ["BEGIN", "pg_tables", "COMMIT"] {
         db.ping().await.unwrap();
-        proxy.silence_at(sent);
+        proxy.stall_at(sent);
         let gone = tokio::time::timeout(Duration::from_secs(5), migrate::current(&db));
         let gone = gone.await.unwrap_or_else(|_| panic!("{sent} hangs"));
         assert!(
             matches!(gone, Err(MigrateError::Db(DbError::Unavailable(_)))),
             "{sent}: {gone:?}"
         );
-        // The pool has one connection, and nobody answers on it: there must be another one.
+        // The only connection of the pool gets no response, so the pool must open another one.
         let again = tokio::time::timeout(Duration::from_secs(30), async {
             while db.ping().await.is_err() {}
         });
         assert!(again.await.is_ok(), "the pool is lost after {sent}");
     }
-    // Not even when the server comes back is a connection in a transaction.
+    // No connection is in a transaction when the server responds again.
     proxy.resume();
     for _ in 0..3 {
         db.ping().await.unwrap();
@@ -132,7 +132,7 @@ async fn a_server_that_is_gone_holds_nobody_up_and_keeps_no_connection() {
 }
 
 #[tokio::test]
-async fn files_of_sqlite_are_for_their_owner_alone() {
+async fn only_the_owner_can_read_new_sqlite_files() {
     use nix::sys::stat::{Mode, umask};
     use std::os::unix::fs::PermissionsExt;
 
@@ -150,7 +150,7 @@ async fn files_of_sqlite_are_for_their_owner_alone() {
     let new = open(&url("new.sqlite")).await;
     migrate::setup_db(&new).await.unwrap();
     assert_eq!(modes("new.sqlite"), [0o600; 3]);
-    // One that is there already is its owner's business.
+    // The permissions of an existing file do not change.
     std::fs::write(scratch.join("old.sqlite"), "").unwrap();
     let old = open(&url("old.sqlite")).await;
     migrate::setup_db(&old).await.unwrap();

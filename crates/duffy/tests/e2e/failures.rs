@@ -1,4 +1,4 @@
-//! Nodes that fail for good: no machine is left over, none is tried for ever, and pools say what is the matter.
+//! Nodes that keep failing: Duffy loses no machine, limits retries, and pools show the reason.
 
 use std::time::Duration;
 
@@ -6,11 +6,15 @@ use serde_json::{Value, json};
 
 use crate::support::{Lab, Pool, eventually};
 
-/// A query that has the answer sooner or later.
-fn wait_for_sql(lab: &Lab, query: &'static str, wanted: &str) {
+/// Waits until a query has this result.
+fn wait_for_sql(lab: &Lab, query: &'static str, expected: &str) {
     eventually(Duration::from_mins(1), query, || {
         let found = lab.sql(query);
-        if found == wanted { Ok(()) } else { Err(found) }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(found)
+        }
     });
 }
 
@@ -21,9 +25,9 @@ fn tasks() -> Value {
     }})
 }
 
-fn new_nodes_are_taken_down_and_replaced(mut lab: Lab) {
+fn failed_new_nodes_are_deprovisioned_and_replaced(mut lab: Lab) {
     let run = lab.start(&["run"]);
-    // One fails after the other, until the pool is tried one node at a time.
+    // All nodes fail, until Duffy makes one attempt at a time for the pool.
     wait_for_sql(
         &lab,
         "SELECT cause FROM events WHERE pool = 'pool' AND node_id IS NULL ORDER BY id LIMIT 1",
@@ -31,7 +35,7 @@ fn new_nodes_are_taken_down_and_replaced(mut lab: Lab) {
     );
     let why = lab.sql("SELECT detail FROM pool_states WHERE work = 'provisioning'");
     assert!(why.contains("simulated failure of provisioning"), "{why}");
-    // What failed is gone, and so would be its machine.
+    // The failed node was deprovisioned.
     let first = lab.admin().wait_state(&json!(1), "done");
     assert_eq!(first["active"], false);
     let error = first["data"]["error"]["detail"].as_str().unwrap();
@@ -52,7 +56,7 @@ fn new_nodes_are_taken_down_and_replaced(mut lab: Lab) {
             "deprovisioned done",
         ]
     );
-    // The mechanism works again.
+    // Fix the mechanism.
     run.terminate();
     assert_eq!(run.wait_exit(Duration::from_secs(30)), 0);
     lab.site
@@ -86,17 +90,17 @@ fn failing() -> [Pool; 1] {
 }
 
 #[test]
-fn new_nodes_are_taken_down_and_replaced_on_postgres() {
-    new_nodes_are_taken_down_and_replaced(Lab::on_postgres(&failing(), &tasks()));
+fn failed_new_nodes_are_deprovisioned_and_replaced_on_postgres() {
+    failed_new_nodes_are_deprovisioned_and_replaced(Lab::on_postgres(&failing(), &tasks()));
 }
 
 #[test]
-fn new_nodes_are_taken_down_and_replaced_on_sqlite() {
-    new_nodes_are_taken_down_and_replaced(Lab::on_sqlite(&failing(), &tasks()));
+fn failed_new_nodes_are_deprovisioned_and_replaced_on_sqlite() {
+    failed_new_nodes_are_deprovisioned_and_replaced(Lab::on_sqlite(&failing(), &tasks()));
 }
 
 #[test]
-fn a_reusable_node_is_repaired_until_it_is_enough() {
+fn repairs_of_a_reusable_node_are_limited() {
     let pool = Pool::simulated("metal", 1, &json!({"deprovision-failure-rate": 1}))
         .with(&json!({"reuse-nodes": {"rack": "r1"}}));
     let lab = Lab::on_sqlite(&[pool], &tasks());
@@ -130,11 +134,11 @@ fn a_reusable_node_is_repaired_until_it_is_enough() {
 fn a_pool_that_hangs_leaves_slots_to_others() {
     let pools = [Pool::new("hanging", 4), Pool::new("other", 1)];
     let lab = Lab::on_postgres(&pools, &json!({"tasks": {"concurrency": 4}}));
-    lab.site.hold("hanging", "provision");
+    lab.site.pause("hanging", "provision");
     let _run = lab.start(&["run"]);
     let tenant = lab.tenant();
     tenant.wait_filled("other", 1);
-    // All that may hang does.
+    // The pool uses all the slots that it may use.
     wait_for_sql(
         &lab,
         "SELECT CAST(count(lease) AS TEXT) FROM nodes WHERE pool = 'hanging'",
@@ -144,6 +148,6 @@ fn a_pool_that_hangs_leaves_slots_to_others() {
     tenant.retire(&session);
     tenant.wait_state(&session["nodes"][0]["id"], "done");
     tenant.wait_filled("other", 1);
-    lab.site.release("hanging", "provision");
+    lab.site.resume("hanging", "provision");
     tenant.wait_filled("hanging", 4);
 }

@@ -1,4 +1,4 @@
-//! History: what happened to nodes and sessions, as the API and the command line tell it.
+//! The history of nodes and sessions, through the API and the command line.
 
 use serde_json::{Value, json};
 
@@ -15,8 +15,8 @@ fn causes(events: &[Value]) -> Vec<&str> {
     causes.collect()
 }
 
-/// Lends a node and takes it back, and asks everybody what happened.
-fn tell(lab: &Lab) {
+/// Lends a node, and compares the history for administrators, tenants and operators.
+fn check_history(lab: &Lab) {
     let (tenant, admin) = (lab.tenant(), lab.admin());
     let _run = lab.start(&["run"]);
     tenant.wait_filled("small", 1);
@@ -46,11 +46,14 @@ fn tell(lab: &Lab) {
         ["deprovisioning", "done", "small"]
     );
     let of_session = format!("sessions/{}/events", session["id"]);
-    let told = events(&admin, &of_session);
+    let session_events = events(&admin, &of_session);
     for cause in ["granted", "reserved", "deployed", "retired"] {
-        assert!(causes(&told).contains(&cause), "{cause}: {told:?}");
+        assert!(
+            causes(&session_events).contains(&cause),
+            "{cause}: {session_events:?}"
+        );
     }
-    for event in all.iter().chain(&told) {
+    for event in all.iter().chain(&session_events) {
         let actor = event["actor"].as_str().unwrap();
         let word = if event["session_id"].is_null() {
             "worker "
@@ -61,7 +64,7 @@ fn tell(lab: &Lab) {
         assert!(event["created_at"].as_str().unwrap().ends_with('Z'));
     }
 
-    // Page by page.
+    // Read the history page by page.
     let mut paged = Vec::new();
     let mut after = json!(0);
     loop {
@@ -73,11 +76,11 @@ fn tell(lab: &Lab) {
     }
     assert_eq!(paged, all);
 
-    // The tenant sees what belongs to its session, and not who did it.
+    // The tenant sees the events of its session, without the actor.
     let own = events(&tenant, &of_node);
     assert_eq!(causes(&own), ["reserved", "deployed", "retired"]);
     let own_session = events(&tenant, &of_session);
-    assert_eq!(causes(&own_session), causes(&told));
+    assert_eq!(causes(&own_session), causes(&session_events));
     for event in own.iter().chain(&own_session) {
         assert_eq!(event["tenant_id"], session["tenant"]["id"], "{event}");
         assert!(event.get("actor").is_none(), "{event}");
@@ -96,11 +99,11 @@ fn tell(lab: &Lab) {
         assert_eq!(other.call("GET", path, None).unwrap().status, 404, "{path}");
     }
 
-    // The command line tells operators the same.
+    // The command line shows the same to operators.
     let duffy = lab.site.duffy();
     for (command, id, all) in [
         ("node-events", node, &all),
-        ("session-events", &session["id"], &told),
+        ("session-events", &session["id"], &session_events),
     ] {
         let id = id.to_string();
         let printed = duffy.succeed(&["admin", command, &id, "--json"]);
@@ -119,19 +122,19 @@ fn tell(lab: &Lab) {
 }
 
 #[test]
-fn what_happened_is_told_to_operators_and_in_part_to_tenants() {
+fn operators_see_the_history_and_tenants_their_part() {
     let pool = [Pool::simulated("small", 1, &json!({}))];
-    tell(&Lab::on_postgres(&pool, &json!({})));
+    check_history(&Lab::on_postgres(&pool, &json!({})));
 }
 
 #[test]
-fn what_happened_is_told_on_sqlite_too() {
+fn operators_see_the_history_and_tenants_their_part_on_sqlite() {
     let pool = [Pool::simulated("small", 1, &json!({}))];
-    tell(&Lab::on_sqlite(&pool, &json!({})));
+    check_history(&Lab::on_sqlite(&pool, &json!({})));
 }
 
-/// What changes nothing leaves no trace, and what is granted without nodes leaves one and has a limit.
-fn count_cheap_requests(lab: &Lab) {
+/// Requests without effect write no event. Sessions without nodes write one event and have a limit.
+fn check_cheap_requests(lab: &Lab) {
     let tenant = lab.tenant();
     let _serve = lab.start(&["serve"]);
     let ask = |nodes_specs: Value| {
@@ -144,7 +147,7 @@ fn count_cheap_requests(lab: &Lab) {
     let path = format!("sessions/{}", session["id"]);
     let of_session = format!("{path}/events");
     assert_eq!(causes(&events(&tenant, &of_session)), ["granted"]);
-    // One transaction: a crash leaves no session that nobody was granted. SQLite's time is that of the statement.
+    // One transaction grants the session, so that a crash leaves no part of it. In SQLite, each statement has its own time.
     if lab.postgres.is_some() {
         let granted_at = "SELECT CAST(count(*) AS TEXT) FROM sessions \
             JOIN events ON events.session_id = sessions.id AND events.created_at = sessions.created_at";
@@ -175,23 +178,23 @@ fn count_cheap_requests(lab: &Lab) {
 }
 
 #[test]
-fn cheap_requests_are_counted() {
-    count_cheap_requests(&Lab::on_postgres(
+fn cheap_requests_are_limited() {
+    check_cheap_requests(&Lab::on_postgres(
         &[],
         &json!({"defaults": {"session-quota": 2}}),
     ));
 }
 
 #[test]
-fn cheap_requests_are_counted_on_sqlite() {
-    count_cheap_requests(&Lab::on_sqlite(
+fn cheap_requests_are_limited_on_sqlite() {
+    check_cheap_requests(&Lab::on_sqlite(
         &[],
         &json!({"defaults": {"session-quota": 2}}),
     ));
 }
 
 #[test]
-fn nobody_asks_for_history_without_a_key_or_with_nonsense() {
+fn history_requests_need_a_key_and_valid_parameters() {
     let lab = Lab::on_sqlite(&[Pool::simulated("small", 1, &json!({}))], &json!({}));
     let _serve = lab.start(&["serve"]);
     let tenant = lab.tenant();

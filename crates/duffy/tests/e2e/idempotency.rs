@@ -1,4 +1,4 @@
-//! Requests that are repeated with their key: one session, one answer, whoever gives it.
+//! Requests that are repeated with an Idempotency-Key: one session and one reply, from any server.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -12,7 +12,8 @@ use duffy_server::lifecycle::request::idempotency::Promise;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Api, Duffy, Lab, Pool, Program, Proxy, Reply, SshNode, free_port, together, wait_for_log,
+    Api, Duffy, Lab, Pool, Program, Proxy, Reply, SshNode, free_port, run_concurrently,
+    wait_for_log,
 };
 
 const REPLAYED: &str = "idempotent-replayed";
@@ -27,7 +28,7 @@ fn sessions(lab: &Lab) -> String {
     lab.sql("SELECT CAST(count(*) AS TEXT) FROM sessions")
 }
 
-fn one_answer_to_each_key(lab: &Lab) {
+fn one_reply_per_key(lab: &Lab) {
     let (tenant, admin) = (lab.tenant(), lab.admin());
     tenant.wait_filled("pool", 3);
     let first = granted(&tenant, "key");
@@ -38,7 +39,7 @@ fn one_answer_to_each_key(lab: &Lab) {
     assert_eq!(again.text, first.text);
     assert_eq!(sessions(lab), "1");
 
-    // Another request is not that one, and another tenant's key is another key.
+    // A different request with the key is refused. Keys of different tenants are independent.
     let other = tenant.ask_with_key(&[("pool", 2)], "key").unwrap();
     assert_eq!(other.status, 422, "{}", other.text);
     assert!(other.text.contains("Idempotency-Key"), "{}", other.text);
@@ -51,14 +52,14 @@ fn one_answer_to_each_key(lab: &Lab) {
     }
     assert_eq!(sessions(lab), "2");
 
-    // What was refused is not remembered.
+    // A refused request is not stored.
     let refused = tenant.ask_with_key(&[("pool", 99)], "later").unwrap();
     assert_eq!(refused.status, 422, "{}", refused.text);
     tenant.wait_levels("pool", &json!({"ready": 3, "deployed": 2}));
     let later = granted(&tenant, "later");
     assert_eq!(later.header(REPLAYED), None);
 
-    // A repeat that comes very late makes nothing new.
+    // A late repetition gets the same reply, too.
     tenant.retire(&first.json["session"]);
     assert_eq!(granted(&tenant, "key").text, first.text);
     assert_eq!(sessions(lab), "3");
@@ -66,23 +67,23 @@ fn one_answer_to_each_key(lab: &Lab) {
 }
 
 #[test]
-fn a_repeated_request_gets_the_same_answer_on_postgresql() {
+fn a_repeated_request_gets_the_same_reply_on_postgresql() {
     let pool = Pool::simulated("pool", 3, &json!({}));
     let lab = Lab::on_postgres(&[pool], &json!({}));
     let _run = lab.start(&["run"]);
-    one_answer_to_each_key(&lab);
+    one_reply_per_key(&lab);
 }
 
 #[test]
-fn a_repeated_request_gets_the_same_answer_on_sqlite() {
+fn a_repeated_request_gets_the_same_reply_on_sqlite() {
     let pool = Pool::simulated("pool", 3, &json!({}));
     let lab = Lab::on_sqlite(&[pool], &json!({}));
     let _run = lab.start(&["run"]);
-    one_answer_to_each_key(&lab);
+    one_reply_per_key(&lab);
 }
 
 #[test]
-fn requests_at_once_at_two_servers_are_one() {
+fn concurrent_requests_to_two_servers_get_one_session() {
     let pool = Pool::simulated("pool", 3, &json!({"ssh-delay": "2s"}));
     let lab = Lab::on_postgres(&[pool], &json!({}));
     let other_port = free_port();
@@ -91,7 +92,7 @@ fn requests_at_once_at_two_servers_are_one() {
     let _worker = lab.start(&["worker"]);
     let servers = [lab.tenant(), lab.tenant_at(other_port)];
     servers[0].wait_filled("pool", 3);
-    let replies = together(6, |number| granted(&servers[number % 2], "key"));
+    let replies = run_concurrently(6, |number| granted(&servers[number % 2], "key"));
     let first: Vec<&Reply> = replies
         .iter()
         .filter(|reply| reply.header(REPLAYED).is_none())
@@ -102,7 +103,7 @@ fn requests_at_once_at_two_servers_are_one() {
     lab.assert_consistent();
 }
 
-/// Two machines that are ready, and more to come.
+/// Starts a server and a worker with two ready machines, and four more.
 fn two_machines(settings: &Value) -> (Lab, Program, Program) {
     let pool = Pool::new("pool", 6).with(&json!({"fill-level": 2}));
     let lab = Lab::on_postgres(&[pool], settings);
@@ -124,7 +125,7 @@ fn set_stalling(lab: &mut Lab, stalling: bool) {
     }
 }
 
-/// Sends a request, and hangs up once a node is on its way.
+/// Sends a request, and hangs up when a node is contextualizing.
 fn hang_up(lab: &Lab, key: &str) {
     let body = json!({"nodes_specs": [{"pool": "pool", "quantity": 1}]}).to_string();
     let tenant = lab.tenant();
@@ -138,12 +139,12 @@ fn hang_up(lab: &Lab, key: &str) {
         body.len()
     )
     .unwrap();
-    wait_until_underway(&tenant);
+    wait_until_contextualizing(&tenant);
     client.shutdown(Shutdown::Both).unwrap();
 }
 
-fn wait_until_underway(tenant: &Api) {
-    tenant.wait("a node on its way to its tenant", |api| {
+fn wait_until_contextualizing(tenant: &Api) {
+    tenant.wait("a contextualizing node", |api| {
         let levels = api.get("pools/pool")["pool"]["levels"].clone();
         if levels["contextualizing"] == 1 {
             Ok(())
@@ -154,7 +155,7 @@ fn wait_until_underway(tenant: &Api) {
 }
 
 #[test]
-fn a_repeat_takes_over_from_a_server_that_was_killed() {
+fn a_repeated_request_takes_over_from_a_killed_server() {
     let ssh = json!({"ssh": {"timeout": "40s", "connect-timeout": "40s"}});
     let (mut lab, serve, _worker) = two_machines(&ssh);
     let other_port = free_port();
@@ -163,15 +164,15 @@ fn a_repeat_takes_over_from_a_server_that_was_killed() {
     set_stalling(&mut lab, true);
     let repeated = std::thread::scope(|scope| {
         let first = scope.spawn(|| here.ask_with_key(&[("pool", 1)], "key"));
-        wait_until_underway(&there);
+        wait_until_contextualizing(&there);
         serve.kill9();
         first.join().unwrap().unwrap_err();
-        // Until the lease lapses it looks as if the first one still ran.
+        // Until the lease expires, the first request seems to run.
         let repeated = scope.spawn(|| granted(&there, "key"));
         set_stalling(&mut lab, false);
         repeated.join().unwrap()
     });
-    assert_eq!(repeated.header(REPLAYED), None, "nobody had answered");
+    assert_eq!(repeated.header(REPLAYED), None, "there was no reply before");
     assert_eq!(sessions(&lab), "2");
     let active = lab.sql("SELECT CAST(id AS TEXT) FROM sessions WHERE retired_at IS NULL");
     assert_eq!(active, repeated.json["session"]["id"].to_string());
@@ -180,7 +181,7 @@ fn a_repeat_takes_over_from_a_server_that_was_killed() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_can_come_back() {
+async fn a_client_that_hung_up_can_repeat_its_request() {
     let ssh = json!({"ssh": {"timeout": "40s", "connect-timeout": "40s"}});
     let (mut lab, serve, _worker) = two_machines(&ssh);
     let tenant = lab.tenant();
@@ -191,7 +192,7 @@ async fn a_client_that_hangs_up_can_come_back() {
     let session = granted(&tenant, "key").json["session"].clone();
     assert_eq!(tenant.get("sessions")["sessions"], json!([session]));
 
-    // Somebody came: it stays.
+    // After the repetition, the session stays.
     let config = duffy_config::load_files(&[lab.site.config().to_owned()]).unwrap();
     let ctx = Context::open(Arc::new(config)).await.unwrap();
     let promise = |key: &str, session: &Value| Promise {
@@ -204,7 +205,7 @@ async fn a_client_that_hangs_up_can_come_back() {
     tenant.retire(&session);
     tenant.wait_filled("pool", 2);
 
-    // Nobody comes: it is over, and the key is as good as new.
+    // Without a repetition, the session ends, and the key can be used again.
     set_stalling(&mut lab, true);
     hang_up(&lab, "other");
     set_stalling(&mut lab, false);
@@ -219,9 +220,9 @@ async fn a_client_that_hangs_up_can_come_back() {
     lab.assert_consistent();
 }
 
-/// The command asks again by itself, whatever was lost.
+/// The command repeats its request when a reply is lost.
 #[test]
-fn the_command_survives_a_lost_answer() {
+fn the_command_survives_a_lost_reply() {
     let pool = Pool::simulated("pool", 2, &json!({}));
     let lab = Lab::on_sqlite(&[pool], &json!({}));
     let _run = lab.start(&["run"]);
@@ -231,27 +232,27 @@ fn the_command_survives_a_lost_answer() {
     let url = format!("http://127.0.0.1:{}/api/v1", proxy.port());
     let (name, key) = tenant.credentials();
     let duffy: Duffy = lab.site.duffy().with_env("DUFFY_AUTH_KEY", key);
-    let ask = |arguments: &[&str]| -> Value {
-        let whom = ["client", "--url", &url, "--auth-name", name];
-        proxy.lose_next_answer();
-        let output = duffy.run(&[&whom, arguments].concat());
+    let run = |arguments: &[&str]| -> Value {
+        let options = ["client", "--url", &url, "--auth-name", name];
+        proxy.lose_next_reply();
+        let output = duffy.run(&[&options, arguments].concat());
         assert_eq!(output.code, 0, "{output:?}");
         assert!(output.stderr.contains("asking again"), "{output:?}");
         serde_json::from_str(&output.stdout).unwrap()
     };
-    let granted = ask(&["request-session", "pool=pool,quantity=1"]);
+    let granted = run(&["request-session", "pool=pool,quantity=1"]);
     assert_eq!(granted["action"], "post");
     let session = &granted["session"];
     assert_eq!(tenant.get("sessions")["sessions"], json!([session]));
-    let retired = ask(&["retire-session", &session["id"].to_string()]);
+    let retired = run(&["retire-session", &session["id"].to_string()]);
     assert_eq!(retired["action"], "put");
     assert_eq!(retired["session"]["active"], false);
     assert_eq!(sessions(&lab), "1");
 }
 
-/// A key is worth nothing to who waits for a server that stops.
+/// A repeated request that waits for the first one does not delay a stopping server.
 #[test]
-fn who_waits_is_sent_away_when_the_server_stops() {
+fn a_stopping_server_refuses_waiting_requests() {
     let ssh = json!({"ssh": {"timeout": "40s", "connect-timeout": "40s"}});
     let (mut lab, serve, _worker) = two_machines(&ssh);
     let other_port = free_port();
@@ -260,7 +261,7 @@ fn who_waits_is_sent_away_when_the_server_stops() {
     set_stalling(&mut lab, true);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| granted(&here, "key"));
-        wait_until_underway(&here);
+        wait_until_contextualizing(&here);
         let second = scope.spawn(|| there.ask_with_key(&[("pool", 1)], "key"));
         wait_for_log(&other, "waiting for the answer");
         other.terminate();

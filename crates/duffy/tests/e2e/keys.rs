@@ -1,4 +1,4 @@
-//! API keys: those of the original, those that others change, and those that nobody has.
+//! API keys: keys of the original, changed keys, and wrong keys.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use serde_json::json;
 
 use crate::support::{Api, Lab, Pool, eventually};
 
-/// The digest stored for the tenant; empty without one.
+/// Returns the digest in the tenant's row, or an empty text.
 fn digest(lab: &Lab) -> String {
     lab.sql("SELECT api_key_digest FROM tenants WHERE name = 'tenant'")
 }
 
-/// Each time another key that nobody has.
+/// Returns a new wrong key.
 fn wrong_key() -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -24,7 +24,7 @@ fn status(api: &Api) -> u16 {
 }
 
 #[test]
-fn keys_of_the_original_are_verified_once_and_changes_count_at_once() {
+fn keys_of_the_original_are_verified_once_and_changes_count_immediately() {
     for on_postgres in [true, false] {
         let lab = Lab::of_original(
             on_postgres,
@@ -38,14 +38,14 @@ fn keys_of_the_original_are_verified_once_and_changes_count_at_once() {
         assert_eq!(status(&lab.tenant()), 200);
         let first = digest(&lab);
         assert!(first.starts_with("1:"), "{first:?}");
-        // After a restart, with the digest alone.
+        // After a restart, the digest is sufficient.
         drop(server);
         let _server = lab.start(&["serve"]);
         let wrong = Api::new(lab.port(), "tenant", &wrong_key());
         assert_eq!((status(&lab.tenant()), status(&wrong)), (200, 401));
         assert_eq!(digest(&lab), first);
 
-        // As the original changes it: the hash alone.
+        // The original changes only the hash.
         lab.sql(
             "UPDATE tenants SET api_key = \
              (SELECT api_key FROM tenants WHERE name = 'admin') WHERE name = 'tenant'",
@@ -59,7 +59,7 @@ fn keys_of_the_original_are_verified_once_and_changes_count_at_once() {
         duffy.succeed(&["admin", "retire-tenant", "tenant"]);
         assert_eq!(status(&changed), 403);
 
-        // Back to the original and here again.
+        // Downgrade for the original and upgrade again.
         duffy.succeed(&["admin", "retire-tenant", "--unretire", "tenant"]);
         duffy.succeed(&["migration", "downgrade", "6654d536b836"]);
         duffy.succeed(&["migration", "upgrade"]);
@@ -69,7 +69,7 @@ fn keys_of_the_original_are_verified_once_and_changes_count_at_once() {
 }
 
 #[test]
-fn a_flood_of_wrong_keys_keeps_nobody_out() {
+fn a_flood_of_wrong_keys_blocks_no_correct_key() {
     let lab = Lab::on_postgres(&[Pool::simulated("pool", 1, &json!({}))], &json!({}));
     let _server = lab.start(&["serve"]);
     let (end, tenant) = (AtomicBool::new(false), lab.tenant());
@@ -88,15 +88,15 @@ fn a_flood_of_wrong_keys_keeps_nobody_out() {
                 }
             });
         }
-        // A flood it is when the wrong ones are told to wait.
-        eventually(Duration::from_mins(1), "a flood", || {
+        // Wait until Duffy limits the wrong keys.
+        eventually(Duration::from_mins(1), "a limit", || {
             limited
                 .load(Ordering::Relaxed)
                 .then_some(())
                 .ok_or_else(String::new)
         });
-        let right: Vec<u16> = (0..50).map(|_| status(&tenant)).collect();
+        let correct: Vec<u16> = (0..50).map(|_| status(&tenant)).collect();
         end.store(true, Ordering::Relaxed);
-        assert_eq!(right, [200; 50]);
+        assert_eq!(correct, [200; 50]);
     });
 }

@@ -1,4 +1,4 @@
-//! The old API in its own process and beside the others, with the recordings of the original and with the client of old.
+//! The old API, in its own process and in `duffy run`, with recordings of the original and with a client of the old API.
 
 mod cico;
 mod outages;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Duffy, Postgres, Program, Scratch, SshKey, SshNode, eventually};
 
-/// Key of the tenant `tenant` in the database that the original left.
+/// The API key of the tenant `tenant` in the database of the original.
 const KEY: &str = "a8b9899d-b128-59a1-aa86-754920b7f5ed";
 
-/// The same with the name, as it goes to the web API.
+/// The name and the key, as the proxy sends them to the web API.
 const BASIC: &str = "dGVuYW50OmE4Yjk4OTlkLWIxMjgtNTlhMS1hYTg2LTc1NDkyMGI3ZjVlZA";
 
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +24,8 @@ enum Engine {
     Sqlite,
 }
 
-/// The database that the original left, with the configuration of the recordings. All its nodes, 127.1.0.0 and on at port
-/// 22, are one sshd.
+/// A site with the database of the original and the configuration of the recordings. One sshd serves all nodes: 127.1.0.0 and following,
+/// port 22.
 struct Left {
     duffy: Duffy,
     _node: SshNode,
@@ -92,14 +92,14 @@ impl Left {
         }
     }
 
-    /// Starts the web API, logging as much as can be asked for.
+    /// Starts the web API with the log level `trace`.
     fn serve(&self, port: &str) -> (Program, String) {
         let server = self.duffy.spawn(&["-l", "trace", "serve", "-p", port]);
         let url = served_at(&server, "serving the web API");
         (server, url)
     }
 
-    /// Starts the old API before it, likewise.
+    /// Starts the old API with the log level `trace`.
     fn serve_legacy(&self, dest: &str) -> (Program, String) {
         let args = ["-l", "trace", "serve-legacy", "-p", "0", "-D", dest];
         let server = self.duffy.spawn(&args);
@@ -108,7 +108,7 @@ impl Left {
     }
 }
 
-/// Where a server says that it serves this.
+/// Returns the address in a server's log.
 fn served_at(server: &Program, what: &str) -> String {
     eventually(Duration::from_mins(1), what, || {
         let log = server.log();
@@ -118,13 +118,13 @@ fn served_at(server: &Program, what: &str) -> String {
     })
 }
 
-/// A file of the tests' data.
+/// Returns the path of a test data file.
 fn data(name: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     tests.join(name)
 }
 
-/// How many nodes there are in the web API's list of sessions.
+/// Returns the number of nodes in the web API's list of sessions.
 fn lent(sessions: &Value) -> usize {
     let nodes = |session: &Value| session["nodes"].as_array().unwrap().len();
     sessions["sessions"]

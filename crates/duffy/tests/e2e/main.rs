@@ -1,15 +1,16 @@
-//! End to end: the built binary with real PostgreSQL, sshd and ansible-playbook.
+//! End-to-end tests: the built binary with real PostgreSQL, sshd and ansible-playbook.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "a test fails by panicking"
 )]
-#![expect(clippy::print_stderr, reason = "what failed tests have to say")]
+#![expect(clippy::print_stderr, reason = "failed tests print logs")]
 #![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod bad_nodes;
 mod bad_playbooks;
 mod chaos;
+mod concurrent_requests;
 mod crashes;
 mod db;
 mod failures;
@@ -18,16 +19,15 @@ mod history;
 mod idempotency;
 mod keys;
 mod legacy;
-mod lending;
 mod operators;
+mod original_database;
 mod outages;
 mod quickstart;
 mod reuse;
-mod rig;
-mod rush;
-mod several;
+mod sessions;
+mod several_processes;
 mod start_errors;
 mod stopping;
 mod support;
-mod takeover;
+mod support_tests;
 mod wire;

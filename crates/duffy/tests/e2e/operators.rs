@@ -1,4 +1,4 @@
-//! What operators do by hand: each command through the binary, on a database that is in use.
+//! The commands for operators, through the binary, on a database in use.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Lab, Pool, eventually};
 
-const SOON: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 const SETTINGS: &str = r#"{"tasks": {"repair-min": "1h"}}"#;
 
@@ -18,8 +18,8 @@ fn simulated(fill_level: u16) -> [Pool; 1] {
     [Pool::simulated("small", fill_level, &json!({}))]
 }
 
-/// What a command that is done prints for scripts.
-fn done(lab: &Lab, args: &[&str]) -> Value {
+/// Runs a command, which must succeed. Returns its JSON output.
+fn succeed(lab: &Lab, args: &[&str]) -> Value {
     let printed = lab
         .site
         .duffy()
@@ -27,12 +27,12 @@ fn done(lab: &Lab, args: &[&str]) -> Value {
     serde_json::from_str(&printed).unwrap()
 }
 
-/// The same of one that changes a node, for this reason.
+/// Runs a command that changes a node, with this reason.
 fn change(lab: &Lab, command: &str, id: &Value, reason: &str) -> Value {
-    done(lab, &[command, &id.to_string(), "--reason", reason])
+    succeed(lab, &[command, &id.to_string(), "--reason", reason])
 }
 
-/// What is said when it is refused.
+/// Runs a command, which must be refused. Returns its message.
 fn refused(lab: &Lab, args: &[&str]) -> String {
     let output = lab.site.duffy().run(&[&["admin"], args].concat());
     assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
@@ -43,18 +43,18 @@ fn refused_change(lab: &Lab, command: &str, id: &Value) -> String {
     refused(lab, &[command, &id.to_string(), "--reason", "why not"])
 }
 
-/// The event of a node that has this cause: there must be one.
+/// Returns the event of a node with this cause, which must exist.
 fn event(lab: &Lab, id: &Value, cause: &str) -> Value {
-    let told = done(lab, &["node-events", &id.to_string()]);
-    let found = told["events"]
+    let output = succeed(lab, &["node-events", &id.to_string()]);
+    let found = output["events"]
         .as_array()
         .unwrap()
         .iter()
         .find(|event| event["cause"] == cause);
-    found.unwrap_or_else(|| panic!("{cause}: {told}")).clone()
+    found.unwrap_or_else(|| panic!("{cause}: {output}")).clone()
 }
 
-/// That the history has the reason, and who it was.
+/// Checks the reason and the actor in the history.
 fn assert_reason(lab: &Lab, id: &Value, cause: &str, reason: &str) {
     let event = event(lab, id, cause);
     let detail = event["detail"].as_str().unwrap();
@@ -66,7 +66,7 @@ fn assert_reason(lab: &Lab, id: &Value, cause: &str, reason: &str) {
     );
 }
 
-/// Registers a node; its number.
+/// Registers a node. Returns its id.
 fn register(lab: &Lab, hostname: &str, ipaddr: &str) -> Value {
     let node = json!({"hostname": hostname, "ipaddr": ipaddr, "data": {"a": 1}});
     let reply = lab.admin().call("POST", "nodes", Some(&node)).unwrap();
@@ -75,15 +75,15 @@ fn register(lab: &Lab, hostname: &str, ipaddr: &str) -> Value {
 }
 
 fn node(lab: &Lab, id: &Value) -> Value {
-    done(lab, &["show-node", &id.to_string()])["node"].clone()
+    succeed(lab, &["show-node", &id.to_string()])["node"].clone()
 }
 
 fn nodes(lab: &Lab, args: &[&str]) -> Vec<Value> {
-    let listed = done(lab, &[&["list-nodes"], args].concat());
+    let listed = succeed(lab, &[&["list-nodes"], args].concat());
     listed["nodes"].as_array().unwrap().clone()
 }
 
-/// A ready node and one that is lent are taken out for good.
+/// Retires a ready node and a node in a session.
 fn retire_nodes(lab: &Lab) {
     let _run = lab.start(&["run"]);
     let tenant = lab.tenant();
@@ -126,17 +126,17 @@ fn retire_nodes(lab: &Lab) {
 }
 
 #[test]
-fn nodes_are_taken_out_for_good() {
+fn nodes_are_retired() {
     retire_nodes(&Lab::on_postgres(&simulated(2), &settings()));
 }
 
 #[test]
-fn nodes_are_taken_out_for_good_on_sqlite() {
+fn nodes_are_retired_on_sqlite() {
     retire_nodes(&Lab::on_sqlite(&simulated(2), &settings()));
 }
 
-/// Without a worker nothing moves but what an operator moves.
-fn follow_the_rules(lab: &Lab) {
+/// Checks what each command does in each state, without a worker.
+fn check_commands_by_state(lab: &Lab) {
     let _serve = lab.start(&["serve"]);
     let register = |number: u8| {
         let address = format!("192.0.2.{number}");
@@ -163,7 +163,7 @@ fn follow_the_rules(lab: &Lab) {
          WHERE hostname = 'n7'",
     );
 
-    // Failed ones: to be deprovisioned, to be used, or to be taken out.
+    // Failed nodes are deprovisioned, made unused, or retired.
     let shown = lab
         .site
         .duffy()
@@ -196,7 +196,7 @@ fn follow_the_rules(lab: &Lab) {
     assert_eq!(node(lab, &ids[4])["state"], "done");
     assert_reason(lab, &ids[4], "node-retired", "lost");
 
-    // In a pause: tried now. Being worked on: left alone, but not used again.
+    // A node in its backoff is retried now. A leased node is not repaired, but it can be retired.
     let changed = change(lab, "repair-node", &ids[5], "now");
     assert_eq!(changed["outcome"], "tried-now");
     assert_eq!(changed["node"]["retry_at"], Value::Null);
@@ -207,14 +207,14 @@ fn follow_the_rules(lab: &Lab) {
     assert_eq!(changed["node"]["reusable"], false);
     assert!(changed["node"]["leased_until"].is_string(), "{changed}");
 
-    // While a key is put on it nobody can say what becomes of it.
+    // A contextualizing node can be neither repaired nor retired.
     lab.sql("UPDATE nodes SET state = 'contextualizing' WHERE hostname = 'n10'");
     let words = refused_change(lab, "retire-node", &ids[9]);
     assert!(words.contains("being worked on"), "{words}");
     let words = refused_change(lab, "repair-node", &ids[9]);
     assert!(words.contains("is contextualizing"), "{words}");
 
-    // Unused ones are repaired by nobody, and gone at once.
+    // An unused node cannot be repaired, and is retired immediately.
     let words = refused_change(lab, "repair-node", &ids[7]);
     assert!(words.contains("is unused"), "{words}");
     let changed = change(lab, "retire-node", &ids[7], "sold");
@@ -222,7 +222,7 @@ fn follow_the_rules(lab: &Lab) {
     assert!(changed["node"]["retired_at"].is_string(), "{changed}");
     assert!(refused_change(lab, "retire-node", &json!(99)).contains("there is no node 99"));
 
-    // Another active node has the machine: it is not touched.
+    // If another active node has the machine, it is not touched.
     lab.sql("UPDATE nodes SET ipaddr = '192.0.2.9' WHERE hostname = 'n2'");
     let words = refused_change(lab, "repair-node", &ids[1]);
     assert!(words.contains("admin retire-node"), "{words}");
@@ -232,7 +232,7 @@ fn follow_the_rules(lab: &Lab) {
     assert_eq!(node(lab, &ids[1])["state"], "done");
     assert_eq!(node(lab, &ids[8])["state"], "unused");
 
-    // Held: nobody touches it until it is let go of.
+    // A held node does not change until it is released.
     let id = &ids[2];
     let changed = change(lab, "hold-node", id, "looking");
     assert_eq!(changed["outcome"], "held");
@@ -244,7 +244,7 @@ fn follow_the_rules(lab: &Lab) {
     }
     let number = id.to_string();
     let release = ["hold-node", &number, "--release", "--reason", "seen"];
-    let changed = done(lab, &release);
+    let changed = succeed(lab, &release);
     assert_eq!(changed["outcome"], "released");
     assert_eq!(changed["node"]["held_at"], Value::Null);
     assert_reason(lab, id, "released", "seen");
@@ -260,45 +260,45 @@ fn follow_the_rules(lab: &Lab) {
 }
 
 #[test]
-fn what_can_be_done_depends_on_the_state() {
-    follow_the_rules(&Lab::on_postgres(&simulated(1), &settings()));
+fn commands_depend_on_the_state() {
+    check_commands_by_state(&Lab::on_postgres(&simulated(1), &settings()));
 }
 
 #[test]
-fn what_can_be_done_depends_on_the_state_on_sqlite() {
-    follow_the_rules(&Lab::on_sqlite(&simulated(1), &settings()));
+fn commands_depend_on_the_state_on_sqlite() {
+    check_commands_by_state(&Lab::on_sqlite(&simulated(1), &settings()));
 }
 
 #[test]
-fn a_held_node_is_not_lent_and_another_takes_its_place() {
+fn a_held_node_is_not_lent_and_is_replaced() {
     let lab = Lab::on_postgres(&simulated(1), &settings());
     let tenant = lab.tenant();
     {
         let _run = lab.start(&["run"]);
         tenant.wait_filled("small", 1);
-        // Nothing fills the pool again while there is no worker.
+        // Without a worker, the pool is not filled.
     }
     let _serve = lab.start(&["serve"]);
     let held = nodes(&lab, &["--state", "ready"])[0]["id"].clone();
     change(&lab, "hold-node", &held, "looking");
     assert_eq!(tenant.ask(&[("small", 1)]).unwrap().status, 422);
-    let pools = done(&lab, &["list-pools"]);
+    let pools = succeed(&lab, &["list-pools"]);
     assert_eq!(pools["pools"][0]["held"], 1, "{pools}");
 
-    // Held, it counts for nobody.
+    // A held node is not available.
     tenant.wait_levels("small", &json!({"ready": 0}));
     let _worker = lab.start(&["worker"]);
     tenant.wait_filled("small", 1);
     let session = tenant.request(&[("small", 1)]);
     let lent = session["nodes"][0]["id"].clone();
     assert_ne!(lent, held);
-    // A lent one is kept as it is after its session.
+    // A held node in a session is kept after the session.
     change(&lab, "hold-node", &lent, "looking too");
     tenant.retire(&session);
     let number = lent.to_string();
     let state = |id: &Value| node(&lab, id)["state"].clone();
     assert_eq!(state(&lent), "deprovisioning");
-    // A whole session of others passes it by.
+    // Another session does not get it.
     tenant.wait("another node", |api| {
         let reply = api.ask(&[("small", 1)])?;
         if reply.status == 201 {
@@ -309,15 +309,15 @@ fn a_held_node_is_not_lent_and_another_takes_its_place() {
     });
     assert_eq!(state(&lent), "deprovisioning");
     assert_eq!(state(&held), "ready");
-    done(
+    succeed(
         &lab,
         &["hold-node", &number, "--release", "--reason", "seen"],
     );
     tenant.wait_state(&lent, "done");
 }
 
-/// The session's end is the end of access, also to a node that an operator keeps for a look.
-fn take_the_key_off_a_held_node(mut lab: Lab) {
+/// The end of a session ends the tenant's access, also to a held node.
+fn remove_the_key_from_a_held_node(mut lab: Lab) {
     let tenant = lab.tenant();
     let worker = lab.start(&["worker"]);
     let _serve = lab.start(&["serve"]);
@@ -328,9 +328,9 @@ fn take_the_key_off_a_held_node(mut lab: Lab) {
     let key = lab.site.tenant_key().public().to_owned();
     assert!(lab.site.node(&ip).authorized_keys().contains(&key));
     change(&lab, "hold-node", &id, "looking");
-    let events = |lab: &Lab| done(lab, &["node-events", &id.to_string()]).to_string();
+    let events = |lab: &Lab| succeed(lab, &["node-events", &id.to_string()]).to_string();
     let wait_for_event = |lab: &Lab, text: &str| {
-        eventually(SOON, text, || {
+        eventually(TIMEOUT, text, || {
             let events = events(lab);
             if events.contains(text) {
                 Ok(())
@@ -340,14 +340,14 @@ fn take_the_key_off_a_held_node(mut lab: Lab) {
         });
     };
 
-    // The first who comes for the key does not get in.
+    // The first attempt to remove the key fails.
     lab.site.node(&ip).refuse();
     tenant.retire(&session);
     wait_for_event(&lab, "could not be taken off");
-    // A worker that dies at it leaves it to another one.
+    // When the worker dies, another one continues.
     lab.site.node(&ip).recover();
     lab.site.node(&ip).stall();
-    eventually(SOON, "an attempt to run", || {
+    eventually(TIMEOUT, "an attempt to run", || {
         if node(&lab, &id)["leased_until"].is_null() {
             Err("no lease".to_owned())
         } else {
@@ -368,7 +368,7 @@ fn take_the_key_off_a_held_node(mut lab: Lab) {
     );
 
     let number = id.to_string();
-    done(
+    succeed(
         &lab,
         &["hold-node", &number, "--release", "--reason", "seen"],
     );
@@ -376,18 +376,18 @@ fn take_the_key_off_a_held_node(mut lab: Lab) {
 }
 
 #[test]
-fn a_held_node_is_left_without_its_tenants_key() {
+fn a_held_node_loses_its_tenants_key() {
     let pool = [Pool::new("pool", 1)];
-    take_the_key_off_a_held_node(Lab::on_postgres(&pool, &settings()));
+    remove_the_key_from_a_held_node(Lab::on_postgres(&pool, &settings()));
 }
 
 #[test]
-fn a_held_node_is_left_without_its_tenants_key_on_sqlite() {
+fn a_held_node_loses_its_tenants_key_on_sqlite() {
     let pool = [Pool::new("pool", 1)];
-    take_the_key_off_a_held_node(Lab::on_sqlite(&pool, &settings()));
+    remove_the_key_from_a_held_node(Lab::on_sqlite(&pool, &settings()));
 }
 
-/// A pool is emptied, stays empty, and is filled again.
+/// Drains and resumes a pool.
 fn drain(lab: &Lab) {
     let _run = lab.start(&["run"]);
     let tenant = lab.tenant();
@@ -396,7 +396,7 @@ fn drain(lab: &Lab) {
     tenant.wait_levels("small", &json!({"ready": 2, "deployed": 1}));
     assert!(tenant.get("pools/small")["pool"].get("drained").is_none());
 
-    let drained = done(lab, &["drain-pool", "small", "--reason", "new image"]);
+    let drained = succeed(lab, &["drain-pool", "small", "--reason", "new image"]);
     assert_eq!(drained["outcome"], "drained");
     assert_eq!(drained["pool"]["drained"]["reason"], "new image");
     assert_eq!(tenant.ask(&[("small", 1)]).unwrap().status, 422);
@@ -414,7 +414,7 @@ fn drain(lab: &Lab) {
     tenant.retire(&session);
     tenant.wait_levels("small", &json!({}));
 
-    let resumed = done(lab, &["resume-pool", "small", "--reason", "it is there"]);
+    let resumed = succeed(lab, &["resume-pool", "small", "--reason", "it is there"]);
     assert_eq!(resumed["pool"]["drained"], Value::Null, "{resumed}");
     tenant.wait_filled("small", 2);
     assert_eq!(
@@ -429,15 +429,15 @@ fn drain(lab: &Lab) {
         let words = refused(lab, &[command, "nope", "--reason", "x"]);
         assert!(words.contains("no pool \"nope\", only: small"), "{words}");
     }
-    // One that was taken out of the configuration, and still has a node.
+    // A pool that is no longer in the configuration, but still has a node.
     lab.sql("UPDATE nodes SET pool = 'former' WHERE state = 'done'");
     refused(lab, &["drain-pool", "former", "--reason", "x"]);
     lab.sql(
         "INSERT INTO nodes (pool, state, reusable, data, created_at) \
              SELECT 'former', 'failed', FALSE, '{}', created_at FROM nodes WHERE id = 1",
     );
-    done(lab, &["drain-pool", "former", "--reason", "x"]);
-    let pools = done(lab, &["list-pools"]);
+    succeed(lab, &["drain-pool", "former", "--reason", "x"]);
+    let pools = succeed(lab, &["list-pools"]);
     let former = &pools["pools"][1];
     assert_eq!(
         [&former["name"], &former["fill_level"]],
@@ -447,21 +447,21 @@ fn drain(lab: &Lab) {
         [&former["configured"], &former["levels"]["failed"]],
         [&json!(false), &json!(1)]
     );
-    done(lab, &["resume-pool", "former", "--reason", "x"]);
+    succeed(lab, &["resume-pool", "former", "--reason", "x"]);
 }
 
 #[test]
-fn a_drained_pool_is_emptied_until_it_is_resumed() {
+fn a_drained_pool_stays_empty_until_it_is_resumed() {
     drain(&Lab::on_postgres(&simulated(2), &settings()));
 }
 
 #[test]
-fn a_drained_pool_is_emptied_until_it_is_resumed_on_sqlite() {
+fn a_drained_pool_stays_empty_until_it_is_resumed_on_sqlite() {
     drain(&Lab::on_sqlite(&simulated(2), &settings()));
 }
 
 #[test]
-fn a_pool_that_keeps_failing_says_so_and_can_be_tried_at_once() {
+fn a_pool_shows_that_it_keeps_failing_and_can_be_retried() {
     let pool = Pool::simulated("bad", 5, &json!({"provision-failure-rate": 1.0}));
     let settings = json!({"tasks": {
         "repair-min": "1h", "backoff-min": "1h", "backoff-max": "1h", "pool-backoff-max": "1h"
@@ -480,11 +480,11 @@ fn a_pool_that_keeps_failing_says_so_and_can_be_tried_at_once() {
         assert!(failing[0]["retry_at"].is_string(), "{failing}");
         assert!(failing[0]["failures"].as_u64() >= Some(3), "{failing}");
         assert!(failing[0].get("detail").is_none(), "{failing}");
-        // By its own will: who is killed leaves leases behind.
+        // Without SIGKILL, because a killed process leaves leases.
         run.terminate();
         assert_eq!(run.wait_exit(Duration::from_secs(30)), 0);
     }
-    let pools = done(&lab, &["list-pools"]);
+    let pools = succeed(&lab, &["list-pools"]);
     let failing = &pools["pools"][0]["failing"][0];
     assert!(
         failing["detail"].as_str().unwrap().contains("provisioning"),
@@ -504,7 +504,7 @@ fn a_pool_that_keeps_failing_says_so_and_can_be_tried_at_once() {
     lab.site
         .reconfigure(&json!({"nodepools": {"concrete": {"bad": {"mechanism": {
         "simulated": {"provision-failure-rate": 0.0}}}}}}));
-    done(&lab, &["resume-pool", "bad", "--reason", "mended"]);
+    succeed(&lab, &["resume-pool", "bad", "--reason", "mended"]);
     for node in nodes(&lab, &["--state", "provisioning"]) {
         change(&lab, "repair-node", &node["id"], "mended");
     }
@@ -513,17 +513,17 @@ fn a_pool_that_keeps_failing_says_so_and_can_be_tried_at_once() {
 }
 
 #[test]
-fn a_node_that_is_retired_while_it_is_made_gives_its_machine_back() {
+fn a_node_retired_during_provisioning_is_deprovisioned() {
     let lab = Lab::on_postgres(&[Pool::new("metal", 1)], &settings());
-    lab.site.hold("metal", "provision");
+    lab.site.pause("metal", "provision");
     let _run = lab.start(&["run"]);
-    lab.site.wait_until_held("metal", "provision");
+    lab.site.wait_until_paused("metal", "provision");
     let id = nodes(&lab, &["--pool", "metal"])[0]["id"].clone();
-    done(&lab, &["drain-pool", "metal", "--reason", "no more"]);
+    succeed(&lab, &["drain-pool", "metal", "--reason", "no more"]);
     assert_eq!(node(&lab, &id)["state"], "provisioning", "it is leased");
     let changed = change(&lab, "retire-node", &id, "not this one");
     assert_eq!(changed["outcome"], "deprovisioning");
-    lab.site.release("metal", "provision");
+    lab.site.resume("metal", "provision");
     lab.tenant().wait_state(&id, "done");
     assert_eq!(lab.site.taken("metal"), 0);
     assert_eq!(
@@ -535,14 +535,14 @@ fn a_node_that_is_retired_while_it_is_made_gives_its_machine_back() {
 }
 
 #[test]
-fn old_history_goes_when_it_is_told_to() {
+fn purge_removes_old_history() {
     let lab = Lab::on_postgres(&simulated(1), &settings());
     let _serve = lab.start(&["serve"]);
     let id = register(&lab, "n", "192.0.2.1");
     change(&lab, "hold-node", &id, "kept");
     lab.sql("UPDATE events SET created_at = '2020-01-01' WHERE cause = 'registered'");
     let purge = ["purge", "--older-than", "90d", "--reason", "full"];
-    let dry = done(&lab, &[&purge[..], &["--dry-run"]].concat());
+    let dry = succeed(&lab, &[&purge[..], &["--dry-run"]].concat());
     assert_eq!(dry, json!({"events": 1, "dry_run": true}));
     assert_eq!(lab.sql("SELECT CAST(count(*) AS TEXT) FROM events"), "2");
     let output = lab.site.duffy().run(&[&["admin"], &purge[..]].concat());
@@ -551,12 +551,15 @@ fn old_history_goes_when_it_is_told_to() {
         lab.sql("SELECT cause, detail FROM events ORDER BY id"),
         "held|kept\npurged|1 events older than 7776000 s: full"
     );
-    assert_eq!(done(&lab, &purge), json!({"events": 0, "dry_run": false}));
+    assert_eq!(
+        succeed(&lab, &purge),
+        json!({"events": 0, "dry_run": false})
+    );
     assert_eq!(node(&lab, &id)["state"], "unused", "rows stay");
 }
 
 #[test]
-fn wrong_usage_is_told() {
+fn wrong_usage_is_reported() {
     let lab = Lab::on_sqlite(&simulated(1), &settings());
     for args in [
         &["retire-node", "1"][..],

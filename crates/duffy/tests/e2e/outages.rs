@@ -1,4 +1,4 @@
-//! A database that crashes, restarts, or is cut off: everything goes on by itself.
+//! The database crashes, restarts, or becomes unreachable: Duffy recovers without help.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::Connection;
 
-use crate::support::{Api, Door, Lab, Pool, Proxy, eventually, start, wait_for_log};
+use crate::support::{Api, Lab, Pool, Proxy, SshEndpoint, eventually, start, wait_for_log};
 
-/// Retires a session; the status.
+/// Retires a session. Returns the status of the reply.
 fn retire(tenant: &Api, session: &Value) -> u16 {
     let path = format!("sessions/{}", session["id"]);
     let reply = tenant.call("PUT", &path, Some(&json!({"active": false})));
@@ -16,7 +16,7 @@ fn retire(tenant: &Api, session: &Value) -> u16 {
 }
 
 #[test]
-fn all_goes_on_when_the_database_crashed() {
+fn duffy_recovers_when_the_database_crashes() {
     let pool = Pool::simulated("pool", 6, &json!({"provision-delay": "50ms"}));
     let mut lab = Lab::on_postgres(&[pool], &json!({}));
     let _serve = lab.start(&["serve"]);
@@ -24,10 +24,10 @@ fn all_goes_on_when_the_database_crashed() {
     let tenant = lab.tenant();
     tenant.wait_filled("pool", 6);
     let kept = tenant.request(&[("pool", 1)]);
-    let door = Door::of(&tenant.node(&kept["nodes"][0]["id"]));
+    let endpoint = SshEndpoint::of(&tenant.node(&kept["nodes"][0]["id"]));
     let mut postgres = lab.postgres.take().unwrap();
 
-    // Clients come and go all the time.
+    // Clients request and retire sessions all the time.
     let (end, granted) = (AtomicBool::new(false), AtomicUsize::new(0));
     let lend = || {
         let mut in_doubt = Vec::new();
@@ -35,7 +35,7 @@ fn all_goes_on_when_the_database_crashed() {
             let reply = tenant.ask(&[("pool", 1)]).unwrap();
             match reply.status {
                 201 => granted.fetch_add(1, Ordering::Relaxed),
-                // Nothing is ready, or the database is not there.
+                // No node is ready, or the database is unavailable.
                 422 | 503 => continue,
                 _ => panic!("{reply:?}"),
             };
@@ -72,7 +72,7 @@ fn all_goes_on_when_the_database_crashed() {
             .collect()
     });
     lab.postgres = Some(postgres);
-    // A client that was told 503 does it again.
+    // After a 503, clients retry.
     for session in &in_doubt {
         assert!([200, 422].contains(&retire(&tenant, session)), "{session}");
     }
@@ -81,16 +81,16 @@ fn all_goes_on_when_the_database_crashed() {
     let sessions = tenant.get("sessions")["sessions"].clone();
     assert_eq!(sessions.as_array().unwrap().len(), 1, "{sessions}");
     assert_eq!(sessions[0]["id"], kept["id"]);
-    assert!(door.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
+    assert!(endpoint.lets_in(lab.site.scratch().path(), lab.site.tenant_key()));
 
-    // Wake-ups come again as well: the poll alone would take longer.
+    // Notifications work again, too: polling alone would take longer.
     let session = tenant.request(&[("pool", 2)]);
     tenant.retire(&session);
     tenant.wait_levels("pool", &json!({"ready": 6, "deployed": 1}));
 }
 
 #[test]
-fn who_is_cut_off_from_the_database_stops_its_playbook() {
+fn a_worker_without_the_database_stops_its_playbook() {
     let lab = Lab::on_postgres(&[Pool::new("pool", 1)], &json!({}));
     let proxy = Proxy::start(lab.postgres.as_ref().unwrap().port());
     let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
@@ -99,49 +99,49 @@ fn who_is_cut_off_from_the_database_stops_its_playbook() {
     config["database"] = json!({"sqlalchemy": {"sync_url": url, "async_url": url}});
     let file = lab.site.scratch().join("through-proxy.yaml");
     std::fs::write(&file, config.to_string()).unwrap();
-    lab.site.hold("pool", "provision");
+    lab.site.pause("pool", "provision");
     let cut_off = start(&lab.site.duffy().with_config(&file), &["worker"]);
-    lab.site.wait_until_held("pool", "provision");
+    lab.site.wait_until_paused("pool", "provision");
 
     let other = lab.start(&["worker"]);
     proxy.stall();
-    // Once its lease has lapsed others go on, and by then it has let go.
+    // When the lease expires, the other worker continues. By then this worker has stopped.
     wait_for_log(&other, "playbook started");
     assert!(cut_off.log().contains("lease lapsed"), "{}", cut_off.log());
-    eventually(Duration::from_secs(10), "the end of one playbook", || {
+    eventually(Duration::from_secs(10), "one playbook to end", || {
         let mut running = lab.site.scratch().processes();
         running.retain(|line| line.contains("sh machines.sh"));
         (running.len() == 1)
             .then_some(())
             .ok_or_else(|| running.join("\n"))
     });
-    lab.site.release("pool", "provision");
+    lab.site.resume("pool", "provision");
     let _serve = lab.start(&["serve"]);
     let tenant = lab.tenant();
     tenant.wait_filled("pool", 1);
     assert_eq!(lab.site.taken("pool"), 1);
 
-    // It can be stopped while it waits for the database.
+    // The worker can be stopped while it waits for the database.
     cut_off.terminate();
     wait_for_log(&cut_off, "a second signal stops at once");
     cut_off.terminate();
-    // It has fifteen seconds to hand its lease back, which nobody answers, and five to close connections.
+    // It tries to hand its lease back for fifteen seconds, and to close connections for five.
     assert_eq!(cut_off.wait_exit(Duration::from_secs(30)), 0);
     proxy.resume();
     tenant.request(&[("pool", 1)]);
 }
 
-/// Requests that hold all connections for longer than a lease, while a playbook and the installation of a key run.
+/// Slow requests use all connections for longer than a lease, while a playbook and the installation of a key run.
 #[test]
-fn slow_requests_cost_no_lease() {
+fn slow_requests_do_not_block_lease_renewals() {
     let pools = [Pool::new("ready", 1), Pool::new("slow", 1)];
-    let patient = json!({"ssh": {"connect-timeout": "1m", "timeout": "2m"}});
-    let mut lab = Lab::on_postgres(&pools, &patient);
-    lab.site.hold("slow", "provision");
+    let long_timeouts = json!({"ssh": {"connect-timeout": "1m", "timeout": "2m"}});
+    let mut lab = Lab::on_postgres(&pools, &long_timeouts);
+    lab.site.pause("slow", "provision");
     let run = lab.start(&["run"]);
     let tenant = lab.tenant();
     tenant.wait_filled("ready", 1);
-    lab.site.wait_until_held("slow", "provision");
+    lab.site.wait_until_paused("slow", "provision");
     let ready = tenant
         .nodes()
         .into_iter()
@@ -188,7 +188,7 @@ fn slow_requests_cost_no_lease() {
             let status = reply.join().unwrap().unwrap().status;
             assert!([200, 503].contains(&status), "{status}");
         }
-        lab.site.release("slow", "provision");
+        lab.site.resume("slow", "provision");
         tenant.wait_filled("slow", 1);
         let log = run.log();
         for lost in ["lease lapsed", "lease lost"] {

@@ -1,4 +1,4 @@
-//! `duffy quickstart`, as somebody uses it who reads what it prints.
+//! `duffy quickstart`, with the commands that it prints.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,21 +9,21 @@ use serde_json::Value;
 
 use crate::support::{Duffy, Program, Scratch, eventually};
 
-const SOON: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The commands that it prints, which stand in lines of their own, indented.
+/// The commands that it prints, in separate indented lines.
 struct Guide {
     request: String,
     login: String,
     retire: String,
 }
 
-/// Starts it, in a directory with a space in its name, and reads what to type.
+/// Starts it, in a directory with a space in its name, and reads the commands.
 fn start(duffy: &Duffy, port: u16) -> (Program, Guide) {
     let program = duffy.spawn(&["quickstart", "--dir", "my duffy", "-p", &port.to_string()]);
-    let said = eventually(SOON, "the three commands", || {
+    let said = eventually(TIMEOUT, "the three commands", || {
         let log = program.log();
-        assert!(program.is_running(), "it ended:\n{log}");
+        assert!(program.is_running(), "it exited:\n{log}");
         let said = log.rsplit("Duffy runs at").next().unwrap_or_default();
         said.contains("retire-session")
             .then(|| said.to_owned())
@@ -42,7 +42,7 @@ fn start(duffy: &Duffy, port: u16) -> (Program, Guide) {
     (program, guide)
 }
 
-/// Types a command into a shell; what it prints, when it succeeds.
+/// Runs a command in a shell. Returns its stdout if it succeeds.
 fn shell(scratch: &Scratch, command: &str) -> Result<String, String> {
     let output = Command::new("sh")
         .args(["-c", command])
@@ -67,7 +67,7 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// All that it keeps, and who may look at it.
+/// Checks the permissions of its files.
 fn assert_private(directory: &Path) {
     use std::os::unix::fs::PermissionsExt;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -78,7 +78,7 @@ fn assert_private(directory: &Path) {
 }
 
 #[test]
-fn what_it_prints_works_and_it_goes_on_where_it_was() {
+fn its_commands_work_and_its_data_survive_a_restart() {
     let scratch = Scratch::new("quickstart");
     let duffy = Duffy::new(&scratch);
     let port = crate::support::free_port();
@@ -100,15 +100,15 @@ fn what_it_prints_works_and_it_goes_on_where_it_was() {
             .trim(),
         "1"
     );
-    // With a terminal too, which a shell without any makes up.
+    // The login also works with a terminal.
     let with_terminal = guide.login.replacen("ssh ", "ssh -tt ", 1);
     let command = format!("{with_terminal} 'stty size; tty' </dev/null");
     let seen = shell(&scratch, &command).unwrap();
     assert!(seen.contains("/dev/"), "{seen}");
 
-    // Ctrl-C, and started again: the session is there, and so is what it left on its node.
+    // After Ctrl-C and a restart, the session and the files on its node still exist.
     program.signal(Signal::SIGINT);
-    assert_eq!(program.wait_exit(SOON), 0, "{}", program.log());
+    assert_eq!(program.wait_exit(TIMEOUT), 0, "{}", program.log());
     assert!(login("true").is_err(), "the node is off");
     drop(program);
     let (program, again) = start(&duffy, port);
@@ -123,7 +123,7 @@ fn what_it_prints_works_and_it_goes_on_where_it_was() {
     let sessions = json(&shell(&scratch, &list).unwrap());
     assert_eq!(sessions["sessions"][0]["id"], session["id"], "{sessions}");
 
-    // The same after a sudden death.
+    // The same after SIGKILL.
     program.kill9();
     let (program, _) = start(&duffy, port);
     assert_eq!(login("ls").unwrap(), "mine\n");
@@ -131,16 +131,16 @@ fn what_it_prints_works_and_it_goes_on_where_it_was() {
     let retired = json(&shell(&scratch, &guide.retire).unwrap());
     assert_eq!(retired["session"]["active"], false, "{retired}");
     assert_eq!(retired["session"]["id"], session["id"]);
-    eventually(SOON, "the node to be gone", || match login("true") {
+    eventually(TIMEOUT, "the node to be gone", || match login("true") {
         Err(_) => Ok(()),
         Ok(text) => Err(text),
     });
     program.terminate();
-    assert_eq!(program.wait_exit(SOON), 0, "{}", program.log());
+    assert_eq!(program.wait_exit(TIMEOUT), 0, "{}", program.log());
 }
 
 #[test]
-fn two_of_them_in_one_directory_are_one_too_many() {
+fn a_second_process_in_the_same_directory_is_refused() {
     let scratch = Scratch::new("quickstart");
     let duffy = Duffy::new(&scratch);
     let port = crate::support::free_port();

@@ -1,11 +1,11 @@
-//! Machines that are registered, and used again and again.
+//! Registered machines, which are reused.
 
 use serde_json::{Value, json};
 
 use crate::support::{Lab, Pool, SshNode};
 
 #[test]
-fn registered_machines_are_picked_and_picked_again() {
+fn registered_machines_are_reused() {
     let pool = Pool::new("metal", 2).with(&json!({
         "fill-level": 2, "arch": "x86_64",
         "reuse-nodes": {"architecture": "{{ arch }}", "cpus": 4},
@@ -16,7 +16,7 @@ fn registered_machines_are_picked_and_picked_again() {
     let _worker = lab.start(&["worker"]);
     let (tenant, admin) = (lab.tenant(), lab.admin());
 
-    // The machine room has two machines; of four registered nodes, one fits.
+    // There are two machines. One of four registered nodes fits the pool.
     let ips: Vec<String> = lab.site.nodes().map(SshNode::ip).collect();
     let register = |hostname: &str, ipaddr: &str, data: &Value| {
         let node = json!({"hostname": hostname, "ipaddr": ipaddr, "data": data,
@@ -55,7 +55,7 @@ fn registered_machines_are_picked_and_picked_again() {
     );
     assert_eq!(tenant.get("pools/metal")["pool"]["levels"]["ready"], 1);
 
-    // Lent and given back, it is picked anew.
+    // After a session, the node is reused.
     let key = lab.site.tenant_key().clone();
     let session = tenant.request(&[("metal", 1)]);
     assert_eq!(session["nodes"][0]["id"], id);
@@ -66,18 +66,18 @@ fn registered_machines_are_picked_and_picked_again() {
     assert_eq!(ready["comment"], "in rack 5");
     let mut kept = ready["data"].clone();
     kept.as_object_mut().unwrap().remove("provision");
-    assert_eq!(kept, wanted, "what belonged to one use has gone");
+    assert_eq!(kept, wanted, "the data of one use are removed");
     let number = id.to_string();
     let events: Vec<String> = ["provision", "deprovision", "provision"]
         .map(|action| format!("{action} {number}"))
         .to_vec();
     assert_eq!(lab.site.events("metal"), events);
 
-    // The key cannot be taken off: the node is not lent again before it is.
+    // If the key cannot be removed, the node is not lent before it is.
     let session = tenant.request(&[("metal", 1)]);
     lab.site.node(&ips[1]).refuse();
     tenant.retire(&session);
-    let node = lab.admin().wait("a failure because of the key", |api| {
+    let node = lab.admin().wait("a failure to remove the key", |api| {
         let node = api.node(&id);
         assert_ne!(node["state"], "ready", "{node}");
         match node["data"]["error"]["detail"].as_str() {
@@ -96,7 +96,7 @@ fn registered_machines_are_picked_and_picked_again() {
     assert!(ready["data"].get("error").is_none(), "{ready}");
     assert!(ready["data"].get("stale_keys").is_none(), "{ready}");
 
-    // All the time nobody touched the others.
+    // The other nodes are unchanged.
     for node in tenant.nodes() {
         if node["id"] != id {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! What keeps a server from starting is said in one line, before anything is touched.
+//! Errors at startup: one line, before anything changes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Duffy, Lab, Pool, Site, free_port};
 
-/// Runs a command that must refuse, with this configuration, and says in one line why: all of `words` are in it.
+/// Runs a command, which must fail with a message of one line that contains all of `words`.
 fn refuses(duffy: &Duffy, arguments: &[&str], words: &[&str]) {
     let started = Instant::now();
     let output = duffy.run(arguments);
@@ -27,7 +27,7 @@ fn refuses(duffy: &Duffy, arguments: &[&str], words: &[&str]) {
 
 const SERVERS: [&[&str]; 3] = [&["serve"], &["worker"], &["run"]];
 
-/// A site without a database, with a pool of simulated nodes, that logs nothing but errors.
+/// A site without a database, with a pool of simulated nodes, which logs only errors.
 fn site(settings: &Value) -> Site {
     let mut site = Site::sqlite(
         &[Pool::simulated("pool", 1, &json!({}))],
@@ -43,7 +43,7 @@ fn database(url: &str) -> Value {
 }
 
 #[test]
-fn databases_that_are_not_there() {
+fn missing_databases() {
     let missing = site(&json!({"database": null}));
     let port = free_port();
     let unreachable = site(&database(&format!(
@@ -85,7 +85,7 @@ fn databases_that_are_not_there() {
 }
 
 #[test]
-fn schemas_that_do_not_fit() {
+fn unsuitable_schemas() {
     let settings = json!({"app": {"loglevel": "error"}});
     let lab = Lab::on_postgres(&[Pool::simulated("pool", 1, &json!({}))], &settings);
     let duffy = lab.site.duffy();
@@ -116,11 +116,11 @@ fn schemas_that_do_not_fit() {
     }
     refuses(&duffy, &["admin", "list-tenants"], &["duffy setup-db"]);
     let tables = lab.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'");
-    assert_eq!(tables, "0", "nothing was made");
+    assert_eq!(tables, "0", "it created tables");
 }
 
 #[test]
-fn ports_keys_and_pools_that_cannot_be_used() {
+fn unusable_ports_keys_and_pools() {
     let mut site = site(&json!({}));
     let duffy = site.duffy();
     duffy.succeed(&["setup-db"]);
@@ -166,12 +166,12 @@ fn ports_keys_and_pools_that_cannot_be_used() {
     refuses(&duffy, &["worker"], &["nodepools.concrete"]);
     assert!(
         !site.scratch().join("home/.local").exists(),
-        "something was made"
+        "it created files"
     );
 }
 
 #[test]
-fn playbooks_that_cannot_be_run() {
+fn unusable_playbooks() {
     let settings = json!({"app": {"port": free_port(), "loglevel": "error"},
         "defaults": {"session-lifetime": "1h", "session-lifetime-max": "2h", "node-quota": 5}});
     let mut site = Site::sqlite(&[Pool::new("pool", 0)], &settings);
@@ -224,10 +224,10 @@ fn playbooks_that_cannot_be_run() {
         }
         change(&mut site, key, &before);
     }
-    // The program is looked for where a service has it.
+    // The program is searched in PATH.
     let nowhere = site.duffy().with_env("PATH", "/no/such/bin");
     refuses(&nowhere, &["worker"], &["ansible-playbook", "PATH"]);
-    // The web API does not need any of it.
+    // The web API needs no playbooks.
     change(&mut site, "topdir", &json!("/no/such/topdir"));
     let serve = site.duffy().spawn(&["-l", "info", "serve"]);
     crate::support::wait_for_log(&serve, "serving the web API");

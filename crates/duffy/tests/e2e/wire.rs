@@ -1,4 +1,4 @@
-//! What the Python original answered, and what we answer to the same on a database that it left.
+//! Compares Duffy with recordings of the Python original, on a database of the original.
 
 mod cli;
 mod import;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::support::{Duffy, Postgres, Program, Scratch, SshKey, SshNode, eventually};
 
-/// What the README beside the recordings calls tenants and keys.
+/// The tenants and keys in the README of the recordings.
 const CREDENTIALS: &[(&str, &str, &str)] = &[
     ("admin", "admin", "ae6c10d0-0b13-554c-b976-a05d8a18f0cc"),
     ("tenant", "tenant", "a8b9899d-b128-59a1-aa86-754920b7f5ed"),
@@ -32,7 +32,7 @@ pub enum Engine {
     Sqlite,
 }
 
-/// The original's site: its database, its configuration, and nodes that answer where it says.
+/// The site of the recordings: its database, its configuration, and nodes at its addresses.
 #[derive(Debug)]
 pub struct WireSite {
     duffy: Duffy,
@@ -43,14 +43,14 @@ pub struct WireSite {
 }
 
 impl WireSite {
-    /// Restores the database and brings it up to date, as one does who comes from the original.
+    /// Restores the database and upgrades it.
     pub fn new(engine: Engine) -> Self {
         let site = Self::restored(engine);
         site.duffy.succeed(&["migration", "upgrade"]);
         site
     }
 
-    /// The same with the database as the original left it.
+    /// Restores the database without an upgrade.
     fn restored(engine: Engine) -> Self {
         let scratch = Scratch::new("wire");
         let (url, postgres) = match engine {
@@ -65,7 +65,7 @@ impl WireSite {
                 (format!("sqlite:///{}", file.display()), None)
             }
         };
-        // The nodes of the recordings are 127.1.0.0 and on, port 22.
+        // The nodes of the recordings have the addresses 127.1.0.0 and following, and port 22.
         let key = SshKey::generate(&scratch.join("id_ed25519"), "duffy");
         let node = SshNode::start_everywhere(&[key.public()]);
         let ssh_config = format!(
@@ -83,7 +83,7 @@ impl WireSite {
         fs::create_dir(&config).unwrap();
         let file = config.join("config.yaml");
         fs::copy(data("wire/config.yaml"), &file).unwrap();
-        // It holds keys, and others being able to read them is warned about.
+        // The file contains keys. Duffy warns if other users can read it.
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let database =
             format!("database: {{sqlalchemy: {{sync_url: '{url}', async_url: '{url}'}}}}\n");
@@ -107,12 +107,12 @@ impl WireSite {
         &self.scratch
     }
 
-    /// What `-c` takes.
+    /// The configuration file.
     pub fn config(&self) -> &Path {
         &self.config
     }
 
-    /// Starts the web API and points the configuration's client to it. The server, and where it is.
+    /// Starts the web API and writes its URL to the client's configuration. Returns the server and its URL.
     pub fn serve(&self) -> (Program, String) {
         let ssh = self.scratch.join("ssh.yaml");
         let arguments = ["-c", ssh.to_str().unwrap(), "-l", "info"];
@@ -133,14 +133,14 @@ impl WireSite {
     }
 }
 
-/// A file of the tests' data.
+/// Returns the path of a test data file.
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/data")
         .join(name)
 }
 
-/// The steps of a recording.
+/// Reads the steps of a recording.
 fn steps(name: &str) -> Vec<serde_json::Value> {
     let text = fs::read_to_string(data("wire").join(name)).unwrap();
     let mut recording: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -1,23 +1,23 @@
-//! What must hold after a run, as a list of named checks. `Scene` has all that they look at.
+//! The named checks of a run. They read a `Snapshot`.
 
 use std::collections::BTreeMap;
 
-use super::base::{Base, Rows};
-use super::record::{End, Finding, Seen};
-use super::room::Standing;
-use super::stage::{HASTY, POOLS, PoolPlan, Tenant};
+use super::database::{Database, Rows};
+use super::environment::{EXPIRING, POOLS, PoolPlan, Tenant};
+use super::log::{Finding, KnownSession, Retirement};
+use super::machines::MachineState;
 
-/// Columns of a node: see `Node`.
+/// The columns of `Node`.
 const NODES: &str = "SELECT CAST(id AS TEXT), CAST(state AS TEXT), pool, ipaddr, \
     CASE WHEN reusable THEN 'yes' ELSE '' END, CASE WHEN retired_at IS NULL THEN '' ELSE 'yes' END, \
     CASE WHEN retry_at IS NULL THEN '' ELSE 'yes' END, CAST(data AS TEXT) FROM nodes ORDER BY id";
-/// Session, tenant, whether it is over, node.
-const LENT: &str = "SELECT CAST(sessions.id AS TEXT), tenants.name, \
+/// The session, its tenant, whether it is retired, and a node.
+const SESSIONS: &str = "SELECT CAST(sessions.id AS TEXT), tenants.name, \
     CASE WHEN sessions.retired_at IS NULL THEN '' ELSE 'yes' END, CAST(node_id AS TEXT) \
     FROM sessions JOIN tenants ON tenants.id = sessions.tenant_id \
     LEFT JOIN sessions_nodes ON sessions_nodes.session_id = sessions.id ORDER BY sessions.id";
 
-/// A node's row.
+/// The row of a node.
 #[derive(Debug, Clone)]
 pub struct Node {
     pub id: i64,
@@ -26,16 +26,16 @@ pub struct Node {
     pub ipaddr: String,
     pub reusable: bool,
     pub retired: bool,
-    /// Somebody will do something about it, later.
+    /// It has a time for the next attempt.
     pub waits: bool,
     pub data: serde_json::Value,
 }
 
-/// A session's row, with its nodes.
+/// The row of a session, with its nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Session {
     pub tenant: String,
-    pub over: bool,
+    pub retired: bool,
     pub nodes: Vec<i64>,
 }
 
@@ -47,50 +47,54 @@ pub struct Tables {
 }
 
 impl Tables {
-    pub fn read(base: &Base) -> Result<Self, String> {
-        let nodes = base.ask(NODES)?.iter().map(|row| read_node(row)).collect();
+    pub fn read(database: &Database) -> Result<Self, String> {
+        let nodes = database
+            .query(NODES)?
+            .iter()
+            .map(|row| read_node(row))
+            .collect();
         let mut sessions: BTreeMap<i64, Session> = BTreeMap::new();
-        for row in base.ask(LENT)? {
+        for row in database.query(SESSIONS)? {
             let session = sessions.entry(row[0].parse().unwrap()).or_default();
             session.tenant.clone_from(&row[1]);
-            session.over = !row[2].is_empty();
+            session.retired = !row[2].is_empty();
             session.nodes.extend(row[3].parse::<i64>());
         }
         Ok(Self { nodes, sessions })
     }
 
-    fn running(&self) -> impl Iterator<Item = (i64, &Session)> {
-        let running = self.sessions.iter().filter(|(_, session)| !session.over);
-        running.map(|(id, session)| (*id, session))
+    fn active(&self) -> impl Iterator<Item = (i64, &Session)> {
+        let active = self.sessions.iter().filter(|(_, session)| !session.retired);
+        active.map(|(id, session)| (*id, session))
     }
 
     fn node(&self, id: i64) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == id)
     }
 
-    /// What keeps this from being rest: work that waits, or pools that are not full and could be.
-    pub fn unrest(&self) -> Vec<String> {
-        let mut unrest = Vec::new();
+    /// Lists the work that is not done: nodes in transient states, and pools that can be filled.
+    pub fn pending_work(&self) -> Vec<String> {
+        let mut pending_work = Vec::new();
         for node in self.nodes.iter().filter(|node| !node.retired) {
             let transient = ["provisioning", "contextualizing", "deprovisioning"];
-            // Those that were repaired too often are the operator's.
+            // Nodes that were repaired too often wait for the operator.
             let in_repair = node.state == "failed" && node.waits;
             if transient.contains(&node.state.as_str()) || in_repair {
-                unrest.push(format!("node {} is {}", node.id, node.state));
+                pending_work.push(format!("node {} is {}", node.id, node.state));
             }
         }
-        for (id, session) in self.running() {
-            if session.tenant == HASTY {
-                unrest.push(format!("session {id} has not expired"));
+        for (id, session) in self.active() {
+            if session.tenant == EXPIRING {
+                pending_work.push(format!("session {id} has not expired"));
             }
         }
         for plan in POOLS {
             let ready = self.ready_of(&plan);
             if ready < usize::from(plan.fill_level) && self.can_be_filled(&plan) {
-                unrest.push(format!("pool {} has {ready} ready nodes", plan.name));
+                pending_work.push(format!("pool {} has {ready} ready nodes", plan.name));
             }
         }
-        unrest
+        pending_work
     }
 
     fn ready_of(&self, plan: &PoolPlan) -> usize {
@@ -100,12 +104,12 @@ impl Tables {
             .count()
     }
 
-    /// Pools of new nodes always can; those of registered ones while there are any.
+    /// Whether there are nodes for the pool. Pools without registered nodes create new ones.
     fn can_be_filled(&self, plan: &PoolPlan) -> bool {
         let unused = |node: &&Node| {
             node.state == "unused" && !node.retired && node.data["class"] == plan.name
         };
-        plan.metal == 0 || self.nodes.iter().any(|node| unused(&node))
+        plan.registered == 0 || self.nodes.iter().any(|node| unused(&node))
     }
 }
 
@@ -122,16 +126,16 @@ fn read_node(row: &[String]) -> Node {
     }
 }
 
-/// All that the checks look at.
-pub struct Scene<'a> {
+/// The input of the checks.
+pub struct Snapshot<'a> {
     pub tables: Tables,
-    pub machines: Vec<Standing>,
+    pub machines: Vec<MachineState>,
     pub tenants: &'a [Tenant],
-    pub seen: BTreeMap<i64, Seen>,
+    pub known_sessions: BTreeMap<i64, KnownSession>,
 }
 
-impl Scene<'_> {
-    /// The tenants' keys on the machine with this address, if one lives there.
+impl Snapshot<'_> {
+    /// Returns the tenants' keys on the machine with this address, if there is a working one.
     fn keys_at(&self, ipaddr: &str) -> Option<&Vec<String>> {
         let mut machines = self.machines.iter();
         let machine = machines.find(|machine| machine.ipaddr == ipaddr && !machine.is_dead)?;
@@ -139,31 +143,31 @@ impl Scene<'_> {
     }
 }
 
-pub type Check = fn(&Scene<'_>) -> Vec<Finding>;
+pub type Check = fn(&Snapshot<'_>) -> Vec<Finding>;
 
-/// What holds at any moment of a run.
+/// The checks that must pass at any time.
 pub const ALWAYS: [(&str, Check); 2] = [
-    ("no node is in two running sessions", lent_once),
+    ("no node is in two active sessions", in_one_session),
     ("no tenant has more than its quota", within_quota),
 ];
 
-/// What holds after rest.
-pub const AFTER_REST: [(&str, Check); 7] = [
-    ("no node is in two running sessions", lent_once),
+/// The checks that must pass when Duffy is idle.
+pub const WHEN_IDLE: [(&str, Check); 7] = [
+    ("no node is in two active sessions", in_one_session),
     ("no tenant has more than its quota", within_quota),
-    ("every deployed node has its session", deployed_in_sessions),
+    ("every deployed node has a session", deployed_in_sessions),
     (
-        "ready nodes have no key, deployed ones their tenant's",
+        "ready nodes have no key, deployed ones that of their tenant",
         keys_in_place,
     ),
-    ("what clients were told is so", as_clients_saw),
-    ("every pool is at its level", pools_filled),
-    ("rows and machines are the same", machines_known),
+    ("sessions match the replies to clients", match_replies),
+    ("every pool has its fill level", pools_filled),
+    ("rows and machines match", machines_match),
 ];
 
-fn lent_once(scene: &Scene<'_>) -> Vec<Finding> {
+fn in_one_session(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut holders: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
-    for (id, session) in scene.tables.running() {
+    for (id, session) in snapshot.tables.active() {
         for node in &session.nodes {
             holders.entry(*node).or_default().push(id);
         }
@@ -179,10 +183,10 @@ fn lent_once(scene: &Scene<'_>) -> Vec<Finding> {
     twice.map(finding).collect()
 }
 
-fn within_quota(scene: &Scene<'_>) -> Vec<Finding> {
+fn within_quota(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for tenant in scene.tenants {
-        let own = scene.tables.running();
+    for tenant in snapshot.tenants {
+        let own = snapshot.tables.active();
         let own = own.filter(|(_, session)| session.tenant == tenant.name);
         let (ids, nodes): (Vec<i64>, Vec<usize>) =
             own.map(|(id, session)| (id, session.nodes.len())).unzip();
@@ -198,18 +202,18 @@ fn within_quota(scene: &Scene<'_>) -> Vec<Finding> {
     found
 }
 
-fn deployed_in_sessions(scene: &Scene<'_>) -> Vec<Finding> {
+fn deployed_in_sessions(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    let tables = &scene.tables;
+    let tables = &snapshot.tables;
     for node in tables.nodes.iter().filter(|node| node.state == "deployed") {
-        let holders = tables.running();
+        let holders = tables.active();
         let holders = holders.filter(|(_, session)| session.nodes.contains(&node.id));
         if holders.count() != 1 {
             let what = format!("node {} is deployed without a session", node.id);
             found.push(Finding::new(what).of_node(node.id));
         }
     }
-    for (id, session) in tables.running() {
+    for (id, session) in tables.active() {
         for number in &session.nodes {
             let state = tables.node(*number).map(|node| node.state.as_str());
             if state != Some("deployed") {
@@ -225,23 +229,23 @@ fn deployed_in_sessions(scene: &Scene<'_>) -> Vec<Finding> {
     found
 }
 
-fn keys_in_place(scene: &Scene<'_>) -> Vec<Finding> {
+fn keys_in_place(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    let tables = &scene.tables;
+    let tables = &snapshot.tables;
     for node in tables.nodes.iter().filter(|node| !node.retired) {
-        let Some(keys) = scene.keys_at(&node.ipaddr) else {
+        let Some(keys) = snapshot.keys_at(&node.ipaddr) else {
             continue;
         };
-        let holder = tables.running();
+        let holder = tables.active();
         let holder = holder
             .filter(|(_, session)| session.nodes.contains(&node.id))
             .find_map(|(_, session)| {
-                let mut tenants = scene.tenants.iter();
+                let mut tenants = snapshot.tenants.iter();
                 tenants.find(|tenant| tenant.name == session.tenant)
             });
         let wanted: Vec<String> = match (node.state.as_str(), holder) {
             ("ready", _) => Vec::new(),
-            // Such a node is not lent before its key is off it.
+            // Duffy removes stale keys before the node becomes ready.
             ("unused", _) if node.data.get("stale_keys").is_none() => Vec::new(),
             ("deployed", Some(holder)) => vec![holder.ssh_key.clone()],
             _ => continue,
@@ -257,43 +261,43 @@ fn keys_in_place(scene: &Scene<'_>) -> Vec<Finding> {
     found
 }
 
-fn as_clients_saw(scene: &Scene<'_>) -> Vec<Finding> {
+fn match_replies(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (id, seen) in &scene.seen {
-        let session = scene.tables.sessions.get(id);
-        let running = session.is_some_and(|session| !session.over);
+    for (id, known) in &snapshot.known_sessions {
+        let session = snapshot.tables.sessions.get(id);
+        let active = session.is_some_and(|session| !session.retired);
         let same = session.is_some_and(|session| {
             let mut nodes = session.nodes.clone();
             nodes.sort_unstable();
-            let mut theirs = seen.nodes.clone();
+            let mut theirs = known.nodes.clone();
             theirs.sort_unstable();
-            session.tenant == seen.tenant && nodes == theirs
+            session.tenant == known.tenant && nodes == theirs
         });
         let wrong = if !same {
-            "was granted otherwise"
-        } else if seen.is_held() && !running {
-            "was granted, and is over"
-        } else if seen.end == End::Over && running {
-            "was retired, and runs"
+            "differs from the reply that granted it"
+        } else if known.must_be_active() && !active {
+            "was granted, but is retired"
+        } else if known.retirement == Retirement::Confirmed && active {
+            "was retired, but is active"
         } else {
             continue;
         };
-        let what = format!("session {id} {wrong}: {seen:?}, now {session:?}");
+        let what = format!("session {id} {wrong}: {known:?}, now {session:?}");
         let mut finding = Finding::new(what).of_session(*id);
-        finding.nodes.clone_from(&seen.nodes);
+        finding.nodes.clone_from(&known.nodes);
         found.push(finding);
     }
     found
 }
 
-fn pools_filled(scene: &Scene<'_>) -> Vec<Finding> {
+fn pools_filled(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
     for plan in POOLS {
-        let ready = scene.tables.ready_of(&plan);
+        let ready = snapshot.tables.ready_of(&plan);
         let full = ready == usize::from(plan.fill_level);
-        // A request that failed gives nodes back whose places are taken by then.
+        // A failed request returns nodes that have already been replaced.
         let more = ready > usize::from(plan.fill_level);
-        if !full && !more && scene.tables.can_be_filled(&plan) {
+        if !full && !more && snapshot.tables.can_be_filled(&plan) {
             found.push(Finding::new(format!(
                 "pool {} has {ready} ready nodes, not {}",
                 plan.name, plan.fill_level
@@ -303,29 +307,29 @@ fn pools_filled(scene: &Scene<'_>) -> Vec<Finding> {
     found
 }
 
-fn machines_known(scene: &Scene<'_>) -> Vec<Finding> {
+fn machines_match(snapshot: &Snapshot<'_>) -> Vec<Finding> {
     let mut found = Vec::new();
-    let machines = &scene.machines;
+    let machines = &snapshot.machines;
     let active = |node: &&Node| !node.retired && !node.reusable;
-    // Those that died and are gone are known by name only.
+    // Destroyed machines have only a name.
     for machine in machines.iter().filter(|one| !one.ipaddr.is_empty()) {
-        // Metal has other names, and stays.
+        // Registered machines have other names. They are never removed.
         let Some(id) = machine.name.strip_prefix("node-") else {
             continue;
         };
         let id: i64 = id.parse().unwrap();
-        if !scene.tables.node(id).is_some_and(|node| active(&node)) {
-            let what = format!("machine {} is nobody's", machine.name);
+        if !snapshot.tables.node(id).is_some_and(|node| active(&node)) {
+            let what = format!("machine {} has no node", machine.name);
             found.push(Finding::new(what).of_node(id));
         }
     }
-    for node in scene.tables.nodes.iter().filter(active) {
-        let lives = ["ready", "deployed"].contains(&node.state.as_str());
+    for node in snapshot.tables.nodes.iter().filter(active) {
+        let in_use = ["ready", "deployed"].contains(&node.state.as_str());
         let name = format!("node-{}", node.id);
-        let there = machines.iter().any(|machine| {
+        let exists = machines.iter().any(|machine| {
             machine.name == name && (machine.is_dead || machine.ipaddr == node.ipaddr)
         });
-        if lives && !there {
+        if in_use && !exists {
             let what = format!("node {} is {} without a machine", node.id, node.state);
             found.push(Finding::new(what).of_node(node.id));
         }
@@ -333,8 +337,8 @@ fn machines_known(scene: &Scene<'_>) -> Vec<Finding> {
     found
 }
 
-/// The rows of these nodes and sessions, for a report.
-pub fn rows_of(base: &Base, findings: &[Finding]) -> Vec<String> {
+/// Returns the rows of the nodes and sessions in findings, for a report.
+pub fn rows_of(database: &Database, findings: &[Finding]) -> Vec<String> {
     let named = |ids: fn(&Finding) -> &Vec<i64>| {
         let mut all: Vec<String> = findings
             .iter()
@@ -354,13 +358,20 @@ pub fn rows_of(base: &Base, findings: &[Finding]) -> Vec<String> {
         }
         Err(error) => lines.push(format!("{kind}: {error}")),
     };
-    list("node", &nodes, base.ask(NODE_ROWS));
-    list("session", &sessions, base.ask(SESSION_ROWS));
-    // By node, and by session: who had what.
-    list("lent, by node", &nodes, base.ask(LENT_BY_NODE));
-    list("lent, by session", &sessions, base.ask(LENT_BY_SESSION));
-    list("event, by node", &nodes, base.ask(EVENTS_BY_NODE));
-    list("event, by session", &sessions, base.ask(EVENTS_BY_SESSION));
+    list("node", &nodes, database.query(NODE_ROWS));
+    list("session", &sessions, database.query(SESSION_ROWS));
+    list("session of node", &nodes, database.query(SESSIONS_BY_NODE));
+    list(
+        "node of session",
+        &sessions,
+        database.query(NODES_BY_SESSION),
+    );
+    list("event of node", &nodes, database.query(EVENTS_BY_NODE));
+    list(
+        "event of session",
+        &sessions,
+        database.query(EVENTS_BY_SESSION),
+    );
     lines
 }
 
@@ -370,9 +381,9 @@ const NODE_ROWS: &str = "SELECT CAST(id AS TEXT), CAST(state AS TEXT), pool, ipa
 const SESSION_ROWS: &str = "SELECT CAST(id AS TEXT), CAST(tenant_id AS TEXT), \
     CAST(created_at AS TEXT), CAST(expires_at AS TEXT), CAST(retired_at AS TEXT) \
     FROM sessions ORDER BY sessions.id";
-const LENT_BY_NODE: &str = "SELECT CAST(node_id AS TEXT), CAST(session_id AS TEXT), pool \
+const SESSIONS_BY_NODE: &str = "SELECT CAST(node_id AS TEXT), CAST(session_id AS TEXT), pool \
     FROM sessions_nodes ORDER BY session_id";
-const LENT_BY_SESSION: &str = "SELECT CAST(session_id AS TEXT), CAST(node_id AS TEXT), pool \
+const NODES_BY_SESSION: &str = "SELECT CAST(session_id AS TEXT), CAST(node_id AS TEXT), pool \
     FROM sessions_nodes ORDER BY node_id";
 const EVENTS_BY_NODE: &str = "SELECT CAST(node_id AS TEXT), CAST(created_at AS TEXT), \
     CAST(session_id AS TEXT), cause, from_state, to_state, actor, detail \

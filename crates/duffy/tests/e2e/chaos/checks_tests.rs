@@ -1,4 +1,4 @@
-//! Each check finds what it is there to find, and nothing where all is well.
+//! Each check finds its violation, and nothing in valid data.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::*;
 
-/// One lent, one ready and full pools; and the clients know what they have.
-struct World {
+/// Valid data: full pools, and one deployed node in a session that a client knows.
+struct Fixture {
     tables: Tables,
-    machines: Vec<Standing>,
-    seen: BTreeMap<i64, Seen>,
+    machines: Vec<MachineState>,
+    known_sessions: BTreeMap<i64, KnownSession>,
 }
 
 fn tenants() -> Vec<Tenant> {
@@ -25,46 +25,50 @@ fn tenants() -> Vec<Tenant> {
     vec![tenant("calm", 2), tenant("greedy", 2)]
 }
 
-fn good() -> World {
-    let mut world = World {
+fn valid() -> Fixture {
+    let mut fixture = Fixture {
         tables: Tables {
             nodes: Vec::new(),
             sessions: BTreeMap::new(),
         },
         machines: Vec::new(),
-        seen: BTreeMap::new(),
+        known_sessions: BTreeMap::new(),
     };
     for plan in POOLS {
         for _ in 0..plan.fill_level {
-            world.add("ready", plan.name, plan.metal > 0);
+            fixture.add("ready", plan.name, plan.registered > 0);
         }
     }
-    let lent = world.add("deployed", "cloud", false);
+    let deployed = fixture.add("deployed", "cloud", false);
     let session = Session {
         tenant: "calm".to_owned(),
-        over: false,
-        nodes: vec![lent],
+        retired: false,
+        nodes: vec![deployed],
     };
-    world.tables.sessions.insert(1, session.clone());
-    let over = Session {
-        over: true,
+    fixture.tables.sessions.insert(1, session.clone());
+    let retired = Session {
+        retired: true,
         ..session
     };
-    world.tables.sessions.insert(2, over);
-    let seen = |end| Seen {
+    fixture.tables.sessions.insert(2, retired);
+    let known = |retirement| KnownSession {
         tenant: "calm".to_owned(),
-        nodes: vec![lent],
+        nodes: vec![deployed],
         expires_at: Clock.now() + Duration::from_mins(10),
-        end,
+        retirement,
     };
-    world.seen.insert(1, seen(End::No));
-    world.seen.insert(2, seen(End::Over));
-    let machine = world.machines.last_mut().unwrap();
+    fixture
+        .known_sessions
+        .insert(1, known(Retirement::NotRequested));
+    fixture
+        .known_sessions
+        .insert(2, known(Retirement::Confirmed));
+    let machine = fixture.machines.last_mut().unwrap();
     machine.tenant_keys = vec!["key of calm".to_owned()];
-    world
+    fixture
 }
 
-impl World {
+impl Fixture {
     fn add(&mut self, state: &str, pool: &str, reusable: bool) -> i64 {
         let id = self.tables.nodes.len() as i64 + 1;
         let ipaddr = format!("192.0.2.{id}");
@@ -79,7 +83,7 @@ impl World {
             data: json!({"class": pool}),
         });
         let name = if reusable { "metal" } else { "node" };
-        self.machines.push(Standing {
+        self.machines.push(MachineState {
             name: format!("{name}-{id}"),
             ipaddr,
             is_dead: false,
@@ -88,166 +92,176 @@ impl World {
         id
     }
 
-    fn lent(&mut self) -> &mut Node {
+    fn deployed(&mut self) -> &mut Node {
         self.tables.nodes.last_mut().unwrap()
     }
 
-    /// What all checks find, by the checks' names.
+    /// Runs all checks. Returns the names of those that find something.
     fn found(self) -> Vec<&'static str> {
         let tenants = tenants();
-        let scene = Scene {
+        let snapshot = Snapshot {
             tables: self.tables,
             machines: self.machines,
             tenants: &tenants,
-            seen: self.seen,
+            known_sessions: self.known_sessions,
         };
-        let failing = AFTER_REST
+        let failing = WHEN_IDLE
             .iter()
-            .filter(|(_, check)| !check(&scene).is_empty());
+            .filter(|(_, check)| !check(&snapshot).is_empty());
         failing.map(|(name, _)| *name).collect()
     }
 }
 
-/// What is broken, and a word of the name of the check that finds it.
-type Case = (fn(&mut World), &'static str);
+/// A violation, and a part of the name of the check that finds it.
+type Case = (fn(&mut Fixture), &'static str);
 
 const CASES: [Case; 17] = [
-    (|world| lend_again(world, "greedy"), "two running sessions"),
-    (|world| lend_again(world, "calm"), "what clients were told"),
     (
-        |world| {
-            let mut session = world.tables.sessions[&1].clone();
+        |fixture| add_to_session(fixture, "greedy"),
+        "two active sessions",
+    ),
+    (
+        |fixture| add_to_session(fixture, "calm"),
+        "replies to clients",
+    ),
+    (
+        |fixture| {
+            let mut session = fixture.tables.sessions[&1].clone();
             session.nodes = vec![1, 2];
-            world.tables.sessions.insert(3, session);
+            fixture.tables.sessions.insert(3, session);
         },
         "quota",
     ),
     (
-        |world| world.lent().state = String::from("ready"),
+        |fixture| fixture.deployed().state = String::from("ready"),
         "deployed node",
     ),
-    (|world| end(world, 1), "deployed node"),
-    (|world| end(world, 1), "what clients were told"),
+    (|fixture| retire(fixture, 1), "deployed node"),
+    (|fixture| retire(fixture, 1), "replies to clients"),
     (
-        |world| {
-            world.tables.sessions.insert(3, Session::default());
+        |fixture| {
+            fixture.tables.sessions.insert(3, Session::default());
         },
         "deployed node",
     ),
     (
-        |world| world.machines[0].tenant_keys.push("key of calm".to_owned()),
+        |fixture| {
+            fixture.machines[0]
+                .tenant_keys
+                .push("key of calm".to_owned());
+        },
         "no key",
     ),
     (
-        |world| world.machines.last_mut().unwrap().tenant_keys.clear(),
+        |fixture| fixture.machines.last_mut().unwrap().tenant_keys.clear(),
         "no key",
     ),
     (
-        |world| {
-            let machine = world.machines.last_mut().unwrap();
+        |fixture| {
+            let machine = fixture.machines.last_mut().unwrap();
             machine.tenant_keys.push("key of greedy".to_owned());
         },
         "no key",
     ),
     (
-        |world| {
-            world.add("unused", "metal", true);
-            let machine = world.machines.last_mut().unwrap();
+        |fixture| {
+            fixture.add("unused", "metal", true);
+            let machine = fixture.machines.last_mut().unwrap();
             machine.tenant_keys.push("key of greedy".to_owned());
         },
         "no key",
     ),
     (
-        |world| world.tables.sessions.get_mut(&2).unwrap().over = false,
-        "what clients were told",
+        |fixture| fixture.tables.sessions.get_mut(&2).unwrap().retired = false,
+        "replies to clients",
     ),
     (
-        |world| world.tables.sessions.get_mut(&1).unwrap().nodes = vec![1],
-        "what clients were told",
+        |fixture| fixture.tables.sessions.get_mut(&1).unwrap().nodes = vec![1],
+        "replies to clients",
     ),
     (
-        |world| {
-            world.tables.nodes[0].state = String::from("unused");
+        |fixture| {
+            fixture.tables.nodes[0].state = String::from("unused");
         },
-        "its level",
+        "fill level",
     ),
     (
-        |world| {
-            let id = world.add("failed", "batch", false);
-            world.tables.nodes[id as usize - 1].retired = true;
+        |fixture| {
+            let id = fixture.add("failed", "batch", false);
+            fixture.tables.nodes[id as usize - 1].retired = true;
         },
         "rows and machines",
     ),
-    (|world| drop(world.machines.pop()), "rows and machines"),
+    (|fixture| drop(fixture.machines.pop()), "rows and machines"),
     (
-        |world| world.lent().ipaddr = String::from("192.0.2.1"),
+        |fixture| fixture.deployed().ipaddr = String::from("192.0.2.1"),
         "rows and machines",
     ),
 ];
 
-fn lend_again(world: &mut World, tenant: &str) {
-    let mut session = world.tables.sessions[&1].clone();
+fn add_to_session(fixture: &mut Fixture, tenant: &str) {
+    let mut session = fixture.tables.sessions[&1].clone();
     session.tenant = String::from(tenant);
-    world.tables.sessions.insert(3, session);
+    fixture.tables.sessions.insert(3, session);
     if tenant == "calm" {
-        let other = world.tables.sessions.get_mut(&1).unwrap();
+        let other = fixture.tables.sessions.get_mut(&1).unwrap();
         other.tenant = String::from("greedy");
     }
 }
 
-fn end(world: &mut World, id: i64) {
-    world.tables.sessions.get_mut(&id).unwrap().over = true;
+fn retire(fixture: &mut Fixture, id: i64) {
+    fixture.tables.sessions.get_mut(&id).unwrap().retired = true;
 }
 
 #[test]
-fn nothing_is_found_where_all_is_well() {
-    assert_eq!(good().found(), [""; 0]);
-    // A machine that died is no matter, be it there or gone.
+fn valid_data_has_no_findings() {
+    assert_eq!(valid().found(), [""; 0]);
+    // A machine that died is no finding, whether it still exists or not.
     for gone in [true, false] {
-        let mut world = good();
-        let machine = world.machines.last_mut().unwrap();
+        let mut fixture = valid();
+        let machine = fixture.machines.last_mut().unwrap();
         machine.is_dead = true;
         machine.tenant_keys.clear();
         if gone {
             machine.ipaddr.clear();
         }
-        assert_eq!(world.found(), [""; 0]);
+        assert_eq!(fixture.found(), [""; 0]);
     }
-    assert!(good().tables.unrest().is_empty());
+    assert!(valid().tables.pending_work().is_empty());
 }
 
 #[test]
-fn whatever_is_broken_is_found() {
+fn every_violation_is_found() {
     for (number, (breaks, name)) in CASES.into_iter().enumerate() {
-        let mut world = good();
-        breaks(&mut world);
-        let found = world.found();
+        let mut fixture = valid();
+        breaks(&mut fixture);
+        let found = fixture.found();
         let right = found.iter().any(|check| check.contains(name));
         assert!(right, "case {number}: {found:?} instead of {name}");
     }
 }
 
 #[test]
-fn unrest_is_work_that_waits() {
-    let changes: [fn(&mut World); 4] = [
-        |world| world.lent().state = String::from("deprovisioning"),
-        |world| {
-            world.lent().state = String::from("failed");
-            world.lent().waits = true;
+fn pending_work_is_listed() {
+    let changes: [fn(&mut Fixture); 4] = [
+        |fixture| fixture.deployed().state = String::from("deprovisioning"),
+        |fixture| {
+            fixture.deployed().state = String::from("failed");
+            fixture.deployed().waits = true;
         },
-        |world| {
-            world.tables.sessions.get_mut(&1).unwrap().tenant = String::from(HASTY);
+        |fixture| {
+            fixture.tables.sessions.get_mut(&1).unwrap().tenant = String::from(EXPIRING);
         },
-        |world| world.tables.nodes[0].state = String::from("unused"),
+        |fixture| fixture.tables.nodes[0].state = String::from("unused"),
     ];
     for change in changes {
-        let mut world = good();
-        change(&mut world);
+        let mut fixture = valid();
+        change(&mut fixture);
         assert_eq!(
-            world.tables.unrest().len(),
+            fixture.tables.pending_work().len(),
             1,
             "{:?}",
-            world.tables.unrest()
+            fixture.tables.pending_work()
         );
     }
 }

@@ -1,15 +1,15 @@
-//! The schedule of a run: which fault comes when. It is rolled before the run, from the seed alone.
+//! The schedule of faults, which depends only on the seed, and their injection.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use duffy_sim::{Fault as SshFault, Moment};
 
-use super::crew::Crew;
-use super::dice::Dice;
-use super::mishap::HOSTILE;
-use super::record::Record;
-use super::stage::Stage;
+use super::environment::Environment;
+use super::log::Log;
+use super::playbook_faults::HOSTILE;
+use super::processes::Processes;
+use super::rng::Rng;
 
 macro_rules! terminate {
     ($quantity:literal) => {
@@ -22,70 +22,70 @@ macro_rules! terminate {
     };
 }
 
-/// How many playbooks of a hundred go wrong, and how many in bad times.
-const MISHAPS: (usize, usize) = (12, 70);
+/// The percentage of playbooks that fail: normally, and during `Fault::PlaybookFailures`.
+const PLAYBOOK_FAULT_PERCENT: (usize, usize) = (12, 70);
 
-/// Something that is done to the run.
+/// A fault to inject. Processes and machines are given by number.
 #[derive(Debug, Clone, Copy)]
-enum Deed {
-    /// kill -9 of a process, which is started again after a while.
+enum Fault {
+    /// Kills a process, and restarts it after a while.
     Kill(usize, Duration),
-    /// A process does not run for longer than its leases last.
-    Freeze(usize, Duration),
-    /// A process is told to end, and started again.
+    /// Suspends a process for longer than its leases.
+    Suspend(usize, Duration),
+    /// Terminates a process, and restarts it after a while.
     Restart(usize, Duration),
-    /// So many connections are ended by PostgreSQL.
-    Terminate(usize),
-    /// PostgreSQL crashes, and is started again after a while.
-    Crash(Duration),
-    /// The connections of a process break, or of all.
-    Cut(Option<usize>),
-    /// All that a process and the database tell each other arrives late.
-    Lag(usize, Duration, Duration),
-    /// The database answers all processes slowly.
+    /// Lets PostgreSQL terminate this number of connections.
+    TerminateConnections(usize),
+    /// Crashes PostgreSQL, and restarts it after a while.
+    CrashDatabase(Duration),
+    /// Cuts the database connections of one process or of all.
+    CutConnections(Option<usize>),
+    /// Delays the data between a process and the database.
+    DelayConnections(usize, Duration, Duration),
+    /// Delays the data between all processes and the database.
     SlowDatabase(Duration, Duration),
-    /// Nothing that they tell each other arrives for a while.
-    Stall(usize, Duration),
-    /// A machine's SSH server misbehaves for a while.
+    /// Stops the data between a process and the database for a while.
+    StallConnections(usize, Duration),
+    /// Injects a fault into the SSH server of a machine for a while.
     Ssh(usize, SshFault, Duration),
-    /// One machine in three does.
-    Quake(SshFault, Duration),
-    /// All machines are slow, so that requests are in the middle of it when a process is killed or frozen.
-    Ambush(usize, Option<Duration>),
-    /// A machine dies for good.
-    Die(usize),
-    /// Most playbooks go wrong for a while.
-    BadTimes(Duration),
+    /// Injects a fault into the SSH servers of every third machine.
+    SshManyMachines(SshFault, Duration),
+    /// Slows down all SSH servers, and kills or suspends a process while its requests use them.
+    SlowSshThenStop(usize, Option<Duration>),
+    /// Destroys a machine.
+    DestroyMachine(usize),
+    /// Lets most playbooks fail for a while.
+    PlaybookFailures(Duration),
 }
 
-/// A deed and when it is done.
+/// A fault and its time since the start.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct ScheduledFault {
     at: Duration,
-    deed: Deed,
+    fault: Fault,
 }
 
-impl fmt::Display for Entry {
+impl fmt::Display for ScheduledFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:8.3} {:?}", self.at.as_secs_f64(), self.deed)
+        write!(f, "{:8.3} {:?}", self.at.as_secs_f64(), self.fault)
     }
 }
 
 /// See the module.
 pub struct Schedule {
-    entries: Vec<Entry>,
+    entries: Vec<ScheduledFault>,
 }
 
 impl Schedule {
-    /// Rolls a schedule that is so long.
-    pub fn roll(seed: u64, length: Duration, on_postgres: bool) -> Self {
-        let mut dice = Dice::new(seed, "schedule");
+    /// Generates a schedule of this length.
+    pub fn generate(seed: u64, length: Duration, on_postgres: bool) -> Self {
+        let mut rng = Rng::new(seed, "schedule");
         let mut entries = Vec::new();
-        let mut at = dice.millis(200, 1500);
+        let mut at = rng.millis(200, 1500);
         while at < length {
-            let deed = roll_deed(&mut dice, on_postgres);
-            entries.push(Entry { at, deed });
-            at += dice.millis(150, 1800);
+            let fault = random_fault(&mut rng, on_postgres);
+            entries.push(ScheduledFault { at, fault });
+            at += rng.millis(150, 1800);
         }
         Self { entries }
     }
@@ -95,14 +95,14 @@ impl Schedule {
     }
 }
 
-/// Here new deeds are put in.
-fn roll_deed(dice: &mut Dice, on_postgres: bool) -> Deed {
-    let post = dice.below(4);
-    let long = dice.millis(6000, 9000);
-    let down = dice.millis(0, 3000);
-    let some = dice.millis(1000, 6000);
-    let machine = dice.below(1000);
-    let fault = dice.weigh(&[
+/// Chooses a fault. Add new faults here.
+fn random_fault(rng: &mut Rng, on_postgres: bool) -> Fault {
+    let process = rng.below(4);
+    let long = rng.millis(6000, 9000);
+    let down = rng.millis(0, 3000);
+    let some = rng.millis(1000, 6000);
+    let machine = rng.below(1000);
+    let ssh_fault = rng.choose_weighted(&[
         (3, SshFault::Refuse),
         (3, SshFault::Stall),
         (4, SshFault::DropDuringCommand),
@@ -118,210 +118,222 @@ fn roll_deed(dice: &mut Dice, on_postgres: bool) -> Deed {
         (2, SshFault::Die(Moment::DuringCommand)),
         (1, SshFault::Die(Moment::AfterCommand)),
     ]);
-    let mut deeds = vec![
-        (5, Deed::Kill(post, down)),
-        (3, Deed::Restart(post, down)),
-        (10, Deed::Ssh(machine, fault, some)),
-        (1, Deed::Quake(fault, some)),
-        (3, Deed::Freeze(post, long)),
-        (2, Deed::Ambush(post, None)),
-        (2, Deed::Ambush(post, Some(long))),
-        (1, Deed::Die(machine)),
-        (2, Deed::BadTimes(some)),
+    let mut faults = vec![
+        (5, Fault::Kill(process, down)),
+        (3, Fault::Restart(process, down)),
+        (10, Fault::Ssh(machine, ssh_fault, some)),
+        (1, Fault::SshManyMachines(ssh_fault, some)),
+        (3, Fault::Suspend(process, long)),
+        (2, Fault::SlowSshThenStop(process, None)),
+        (2, Fault::SlowSshThenStop(process, Some(long))),
+        (1, Fault::DestroyMachine(machine)),
+        (2, Fault::PlaybookFailures(some)),
     ];
     if on_postgres {
-        let lag = dice.millis(20, 400);
-        let all = dice.happens(40);
-        deeds.extend([
-            (3, Deed::Terminate(1 + machine % 5)),
-            (1, Deed::Crash(down / 2)),
-            (2, Deed::Cut((!all).then_some(post))),
-            (2, Deed::Lag(post, lag, some)),
-            (2, Deed::SlowDatabase(lag, some)),
-            (2, Deed::Stall(post, some)),
+        let lag = rng.millis(20, 400);
+        let all = rng.chance(40);
+        faults.extend([
+            (3, Fault::TerminateConnections(1 + machine % 5)),
+            (1, Fault::CrashDatabase(down / 2)),
+            (2, Fault::CutConnections((!all).then_some(process))),
+            (2, Fault::DelayConnections(process, lag, some)),
+            (2, Fault::SlowDatabase(lag, some)),
+            (2, Fault::StallConnections(process, some)),
         ]);
     }
-    dice.weigh(&deeds)
+    rng.choose_weighted(&faults)
 }
 
-/// What ends by itself.
+/// How to undo a fault.
 enum Undo {
     Ssh(String),
-    Lag(usize),
+    Delay(usize),
     Stall(usize),
-    BadTimes,
-    Start,
-    /// Not to be undone, but done, if it is time for that.
-    Strike(Deed),
+    PlaybookFailures,
+    StartDatabase,
+    /// Injects the second part of a fault.
+    Inject(Fault),
 }
 
-/// Does what the schedule says, and undoes it.
-pub struct Director<'a> {
-    stage: &'a mut Stage,
-    crew: &'a mut Crew,
-    record: &'a Record,
+/// Injects the faults of a schedule, and undoes them.
+pub struct FaultInjector<'a> {
+    environment: &'a mut Environment,
+    processes: &'a mut Processes,
+    log: &'a Log,
     undo: Vec<(Instant, Undo)>,
     crashed: bool,
 }
 
-impl<'a> Director<'a> {
-    pub fn new(stage: &'a mut Stage, crew: &'a mut Crew, record: &'a Record) -> Self {
+impl<'a> FaultInjector<'a> {
+    pub fn new(
+        environment: &'a mut Environment,
+        processes: &'a mut Processes,
+        log: &'a Log,
+    ) -> Self {
         Self {
-            stage,
-            crew,
-            record,
+            environment,
+            processes,
+            log,
             undo: Vec::new(),
             crashed: false,
         }
     }
 
-    /// Plays the schedule to its end, or until something is found.
-    pub fn play(&mut self, schedule: &Schedule, length: Duration) {
+    /// Runs the schedule to its end, or until there is a finding.
+    pub fn run(&mut self, schedule: &Schedule, length: Duration) {
         let start = Instant::now();
-        self.stage.room.set_mishaps(MISHAPS.0);
+        self.environment
+            .machines
+            .set_playbook_fault_rate(PLAYBOOK_FAULT_PERCENT.0);
         let mut entries = schedule.entries.iter().peekable();
-        while start.elapsed() < length && self.record.findings().is_empty() {
+        while start.elapsed() < length && self.log.findings().is_empty() {
             while let Some(entry) = entries.next_if(|entry| entry.at <= start.elapsed()) {
-                self.act(entry.deed);
+                self.inject(entry.fault);
             }
-            self.relent(false);
-            self.crew.tick(self.record);
-            if self.record.wait(Duration::from_millis(40)) {
+            self.undo_due(false);
+            self.processes.tick(self.log);
+            if self.log.wait(Duration::from_millis(40)) {
                 break;
             }
         }
     }
 
-    /// Ends all faults and waits until all processes run.
-    pub fn heal(&mut self) {
-        self.stage.room.set_mishaps(0);
-        self.relent(true);
-        self.crew.muster(self.record);
-        // Machines may have come to be since.
-        for machine in self.stage.room.machines() {
-            self.stage.room.set_fault(&machine.name, None);
+    /// Undoes all faults and waits until all processes run.
+    pub fn undo_all(&mut self) {
+        self.environment.machines.set_playbook_fault_rate(0);
+        self.undo_due(true);
+        self.processes.wait_for_all(self.log);
+        // There may be new machines in the meantime.
+        for machine in self.environment.machines.list() {
+            self.environment.machines.set_fault(&machine.name, None);
         }
     }
 
-    fn act(&mut self, deed: Deed) {
-        let done = self.try_act(deed);
-        self.record.note(&format!(
-            "{} {deed:?}",
-            if done { "DID" } else { "passed over" }
+    fn inject(&mut self, fault: Fault) {
+        let done = self.try_inject(fault);
+        self.log.write(&format!(
+            "{} {fault:?}",
+            if done { "INJECTED" } else { "skipped" }
         ));
         if done {
-            let kind = format!("{deed:?}");
+            let kind = format!("{fault:?}");
             let kind = kind.split('(').next().unwrap_or_default();
-            let more = match deed {
-                Deed::Kill(post, _) | Deed::Freeze(post, _) | Deed::Restart(post, _) => {
-                    let name = self.crew.posts[post].name;
+            let more = match fault {
+                Fault::Kill(process, _)
+                | Fault::Suspend(process, _)
+                | Fault::Restart(process, _) => {
+                    let name = self.processes.list[process].name;
                     format!(" {}", name.split('-').next().unwrap_or_default())
                 }
-                Deed::Ssh(_, fault, _) => format!(" {fault:?}"),
+                Fault::Ssh(_, ssh_fault, _) => format!(" {ssh_fault:?}"),
                 _ => String::new(),
             };
-            self.record.count(&format!("fault {kind}{more}"));
+            self.log.count(&format!("fault {kind}{more}"));
         }
     }
 
-    /// False when it cannot be done now: what it would be done to is down already, say.
-    fn try_act(&mut self, deed: Deed) -> bool {
+    /// Returns false if the fault is not possible now, for example because the process is down.
+    fn try_inject(&mut self, fault: Fault) -> bool {
         let later = |time: Duration| Instant::now() + time;
-        match deed {
-            Deed::Kill(post, down) => self.crew.posts[post].kill(down),
-            Deed::Freeze(post, time) => self.crew.posts[post].freeze(time),
-            Deed::Restart(post, down) => self.crew.posts[post].terminate(down),
-            Deed::Terminate(quantity) => self.terminate_backends(quantity),
-            Deed::Crash(down) => {
-                let Some(postgres) = self.stage.postgres.as_mut().filter(|_| !self.crashed) else {
+        match fault {
+            Fault::Kill(process, down) => self.processes.list[process].kill(down),
+            Fault::Suspend(process, time) => self.processes.list[process].suspend(time),
+            Fault::Restart(process, down) => self.processes.list[process].terminate(down),
+            Fault::TerminateConnections(quantity) => self.terminate_backends(quantity),
+            Fault::CrashDatabase(down) => {
+                let Some(postgres) = self.environment.postgres.as_mut().filter(|_| !self.crashed)
+                else {
                     return false;
                 };
                 postgres.stop_immediately();
                 self.crashed = true;
-                self.undo.push((later(down), Undo::Start));
+                self.undo.push((later(down), Undo::StartDatabase));
                 true
             }
-            Deed::Cut(post) => {
-                for (number, each) in self.crew.posts.iter().enumerate() {
+            Fault::CutConnections(process) => {
+                for (number, each) in self.processes.list.iter().enumerate() {
                     if let Some(proxy) = &each.proxy
-                        && post.is_none_or(|post| post == number)
+                        && process.is_none_or(|process| process == number)
                     {
                         proxy.cut();
                     }
                 }
                 true
             }
-            Deed::Lag(post, by, time) => {
-                self.slow_down(post, by, time);
+            Fault::DelayConnections(process, by, time) => {
+                self.delay_connections(process, by, time);
                 true
             }
-            Deed::SlowDatabase(by, time) => {
-                for post in 0..self.crew.posts.len() {
-                    self.slow_down(post, by, time);
+            Fault::SlowDatabase(by, time) => {
+                for process in 0..self.processes.list.len() {
+                    self.delay_connections(process, by, time);
                 }
                 true
             }
-            Deed::Stall(post, time) => {
-                if let Some(proxy) = &self.crew.posts[post].proxy {
+            Fault::StallConnections(process, time) => {
+                if let Some(proxy) = &self.processes.list[process].proxy {
                     proxy.stall();
-                    self.undo.push((later(time), Undo::Stall(post)));
+                    self.undo.push((later(time), Undo::Stall(process)));
                 }
                 true
             }
-            Deed::Ssh(number, fault, time) => {
-                let machines = self.stage.room.machines();
+            Fault::Ssh(number, ssh_fault, time) => {
+                let machines = self.environment.machines.list();
                 if machines.is_empty() {
                     return false;
                 }
                 let name = &machines[number % machines.len()].name;
-                self.disturb(name, fault, time)
+                self.set_ssh_fault(name, ssh_fault, time)
             }
-            Deed::Quake(fault, time) => {
-                let machines = self.stage.room.machines();
+            Fault::SshManyMachines(ssh_fault, time) => {
+                let machines = self.environment.machines.list();
                 for machine in machines.iter().step_by(3) {
-                    self.disturb(&machine.name, fault, time);
+                    self.set_ssh_fault(&machine.name, ssh_fault, time);
                 }
                 true
             }
-            Deed::Ambush(post, freeze) => {
+            Fault::SlowSshThenStop(process, suspend_for) => {
                 let slow = SshFault::Delay(Duration::from_millis(1200));
-                for machine in self.stage.room.machines() {
-                    self.disturb(&machine.name, slow, Duration::from_secs(3));
+                for machine in self.environment.machines.list() {
+                    self.set_ssh_fault(&machine.name, slow, Duration::from_secs(3));
                 }
-                let strike = match freeze {
-                    Some(time) => Deed::Freeze(post, time),
-                    None => Deed::Kill(post, Duration::from_millis(200)),
+                let stop = match suspend_for {
+                    Some(time) => Fault::Suspend(process, time),
+                    None => Fault::Kill(process, Duration::from_millis(200)),
                 };
-                let soon = Duration::from_millis(900 + (post as u64) * 300);
-                self.undo.push((later(soon), Undo::Strike(strike)));
+                let soon = Duration::from_millis(900 + (process as u64) * 300);
+                self.undo.push((later(soon), Undo::Inject(stop)));
                 true
             }
-            Deed::Die(number) => {
-                let machines = self.stage.room.machines();
+            Fault::DestroyMachine(number) => {
+                let machines = self.environment.machines.list();
                 !machines.is_empty()
                     && self
-                        .stage
-                        .room
+                        .environment
+                        .machines
                         .kill(&machines[number % machines.len()].name)
             }
-            Deed::BadTimes(time) => {
-                self.stage.room.set_mishaps(MISHAPS.1);
-                self.undo.push((later(time), Undo::BadTimes));
+            Fault::PlaybookFailures(time) => {
+                self.environment
+                    .machines
+                    .set_playbook_fault_rate(PLAYBOOK_FAULT_PERCENT.1);
+                self.undo.push((later(time), Undo::PlaybookFailures));
                 true
             }
         }
     }
 
-    fn slow_down(&mut self, post: usize, by: Duration, time: Duration) {
-        if let Some(proxy) = &self.crew.posts[post].proxy {
-            proxy.lag(by);
-            self.undo.push((Instant::now() + time, Undo::Lag(post)));
+    fn delay_connections(&mut self, process: usize, by: Duration, time: Duration) {
+        if let Some(proxy) = &self.processes.list[process].proxy {
+            proxy.delay(by);
+            self.undo
+                .push((Instant::now() + time, Undo::Delay(process)));
         }
     }
 
-    fn disturb(&mut self, name: &str, fault: SshFault, time: Duration) -> bool {
-        let done = self.stage.room.set_fault(name, Some(fault));
-        if done && !matches!(fault, SshFault::Die(_)) {
+    fn set_ssh_fault(&mut self, name: &str, ssh_fault: SshFault, time: Duration) -> bool {
+        let done = self.environment.machines.set_fault(name, Some(ssh_fault));
+        if done && !matches!(ssh_fault, SshFault::Die(_)) {
             let undo = Undo::Ssh(name.to_owned());
             self.undo.push((Instant::now() + time, undo));
         }
@@ -336,34 +348,37 @@ impl<'a> Director<'a> {
             terminate!(4),
             terminate!(5),
         ];
-        let ended = self.stage.base.ask(TERMINATE[quantity - 1]);
+        let ended = self.environment.database.query(TERMINATE[quantity - 1]);
         ended.is_ok_and(|rows| !rows.is_empty())
     }
 
-    /// Undoes what has lasted long enough, or all of it.
-    fn relent(&mut self, all: bool) {
+    /// Undoes the faults whose time is over, or all.
+    fn undo_due(&mut self, all: bool) {
         let now = Instant::now();
         let due = self.undo.extract_if(.., |(until, _)| all || *until <= now);
         for (_, undo) in due.collect::<Vec<_>>() {
             match undo {
                 Undo::Ssh(name) => {
-                    self.stage.room.set_fault(&name, None);
+                    self.environment.machines.set_fault(&name, None);
                 }
-                Undo::Strike(deed) if !all => self.act(deed),
-                Undo::Strike(_) => {}
-                Undo::Lag(post) => {
-                    if let Some(proxy) = &self.crew.posts[post].proxy {
-                        proxy.lag(Duration::ZERO);
+                Undo::Inject(fault) if !all => self.inject(fault),
+                Undo::Inject(_) => {}
+                Undo::Delay(process) => {
+                    if let Some(proxy) = &self.processes.list[process].proxy {
+                        proxy.delay(Duration::ZERO);
                     }
                 }
-                Undo::Stall(post) => {
-                    if let Some(proxy) = &self.crew.posts[post].proxy {
+                Undo::Stall(process) => {
+                    if let Some(proxy) = &self.processes.list[process].proxy {
                         proxy.resume();
                     }
                 }
-                Undo::BadTimes => self.stage.room.set_mishaps(if all { 0 } else { MISHAPS.0 }),
-                Undo::Start => {
-                    if let Some(postgres) = &mut self.stage.postgres {
+                Undo::PlaybookFailures => self
+                    .environment
+                    .machines
+                    .set_playbook_fault_rate(if all { 0 } else { PLAYBOOK_FAULT_PERCENT.0 }),
+                Undo::StartDatabase => {
+                    if let Some(postgres) = &mut self.environment.postgres {
                         postgres.start_again();
                     }
                     self.crashed = false;

@@ -1,16 +1,16 @@
-//! What a run says at its end: what happened in it, and, where something was found, all that helps to find out why.
+//! The report of a run: counters, and for findings the schedule, the rows and the logs.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checks::rows_of;
+use super::environment::Environment;
 use super::faults::Schedule;
-use super::mishap::CANARY;
-use super::record::{Finding, Record};
-use super::stage::Stage;
+use super::log::{Finding, Log};
+use super::playbook_faults::CANARY;
 
-/// How many lines of logs about the nodes and sessions of findings are printed.
+/// The maximum number of log lines about findings.
 const LINES: usize = 150;
 
 /// See the module.
@@ -18,43 +18,43 @@ pub struct Report<'a> {
     pub engine: &'a str,
     pub seed: u64,
     pub schedule: &'a Schedule,
-    pub record: &'a Record,
-    pub stage: &'a Stage,
+    pub log: &'a Log,
+    pub environment: &'a Environment,
 }
 
 impl Report<'_> {
-    /// Prints it, and fails when something was found.
+    /// Prints the report. Panics if there are findings.
     pub fn print(&self) {
-        self.look_into_logs();
-        self.look_for_hostile_text();
-        let findings = self.record.findings();
+        self.find_panics();
+        self.find_hostile_text();
+        let findings = self.log.findings();
         eprintln!(
-            "---- chaos on {}, SEED={}: what happened",
+            "---- chaos on {}, SEED={}: counters",
             self.engine, self.seed
         );
-        let mut counts = self.record.counts();
-        counts.extend(self.stage.room.counts());
+        let mut counts = self.log.counts();
+        counts.extend(self.environment.machines.counts());
         for (what, count) in &counts {
             eprintln!("{count:6} {what}");
         }
         if findings.is_empty() {
             return;
         }
-        eprintln!("---- the schedule");
+        eprintln!("---- schedule");
         for line in self.schedule.lines() {
             eprintln!("{line}");
         }
         eprintln!("---- rows");
-        for line in rows_of(&self.stage.base, &findings) {
+        for line in rows_of(&self.environment.database, &findings) {
             eprintln!("{line}");
         }
         let kept = self.keep_logs();
-        eprintln!("---- logs about these, of {}", kept.display());
+        eprintln!("---- lines of the logs in {}", kept.display());
         let lines = self.lines_about(&findings);
         for line in &lines[lines.len().saturating_sub(LINES)..] {
             eprintln!("{line}");
         }
-        eprintln!("---- found");
+        eprintln!("---- findings");
         for finding in &findings {
             eprintln!("* {}", finding.what);
         }
@@ -68,7 +68,7 @@ impl Report<'_> {
     }
 
     fn logs(&self) -> Vec<PathBuf> {
-        let directories = [self.stage.site.scratch(), &self.stage.room_scratch];
+        let directories = [self.environment.site.scratch(), &self.environment.scratch];
         let mut logs: Vec<PathBuf> = directories
             .iter()
             .flat_map(|scratch| fs::read_dir(scratch.path()).unwrap().flatten())
@@ -79,21 +79,21 @@ impl Report<'_> {
         logs
     }
 
-    /// A panic of a process is found whatever it did not break.
-    fn look_into_logs(&self) {
+    /// Reports the panics in the logs of processes.
+    fn find_panics(&self) {
         for log in self.logs() {
             let text = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
             let panics = text.lines().filter(|line| line.contains("panicked at"));
             let panics: BTreeSet<&str> = panics.collect();
             for line in panics {
                 let what = format!("{}: {line}", log.display());
-                self.record.find(Finding::new(what));
+                self.log.report(Finding::new(what));
             }
         }
     }
 
-    /// What nodes, playbooks and clients say reaches no terminal, and is never run.
-    fn look_for_hostile_text(&self) {
+    /// Reports control characters in logs, and templates of nodes that were evaluated.
+    fn find_hostile_text(&self) {
         let of_duffy = |log: &&PathBuf| {
             let name = log.file_name().unwrap().to_string_lossy();
             name.starts_with("serve-") || name.starts_with("worker-")
@@ -103,19 +103,25 @@ impl Report<'_> {
             let control = |char: char| char.is_control() && char != '\n';
             if let Some(line) = text.lines().find(|line| line.contains(control)) {
                 let what = format!("{}: control characters: {line:?}", log.display());
-                self.record.find(Finding::new(what));
+                self.log.report(Finding::new(what));
             }
         }
-        let directories = [self.stage.site.scratch().path(), &self.stage.playbooks()];
+        let directories = [
+            self.environment.site.scratch().path(),
+            &self.environment.playbooks(),
+        ];
         for directory in directories {
             if directory.join(CANARY).exists() {
-                let what = format!("a template of a node was run in {}", directory.display());
-                self.record.find(Finding::new(what));
+                let what = format!(
+                    "a template of a node was evaluated in {}",
+                    directory.display()
+                );
+                self.log.report(Finding::new(what));
             }
         }
     }
 
-    /// Copies the logs to where they outlive the test.
+    /// Copies the logs to a directory that outlives the test.
     fn keep_logs(&self) -> PathBuf {
         let name = format!("chaos-{}-{}", self.engine, self.seed);
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -128,7 +134,7 @@ impl Report<'_> {
         kept
     }
 
-    /// What processes logged of the nodes and sessions of findings, in the order of time.
+    /// Returns the log lines about the nodes and sessions of findings, sorted by time.
     fn lines_about(&self, findings: &[Finding]) -> Vec<String> {
         let mut words: BTreeSet<String> = BTreeSet::new();
         for finding in findings {
@@ -146,7 +152,7 @@ impl Report<'_> {
             let own = text.lines().filter(|line| named(line));
             lines.extend(own.map(|line| (line.to_owned(), name.clone())));
         }
-        // They begin with the time.
+        // Lines start with the time.
         lines.sort();
         lines
             .into_iter()

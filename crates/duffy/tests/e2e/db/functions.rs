@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::Engines;
 
-/// Runs one function in a transaction of its own.
+/// Runs a function in its own transaction.
 macro_rules! tx {
     ($db:expr, |$tx:ident| $call:expr) => {
         $db.transaction(async |mut $tx| $call.await).await.unwrap()
@@ -61,7 +61,7 @@ async fn state(db: &Db, id: i64) -> NodeState {
     tx!(db, |tx| nodes::find_node(&mut tx, id)).unwrap().state.0
 }
 
-/// A tenant, a session of an hour and a node that it has reserved.
+/// Creates a tenant, a session of one hour, and a node that the session has reserved.
 async fn reserve(db: &Db) -> (TenantRow, SessionRow, NodeRow) {
     let tenant = tx!(db, |tx| tenants::insert_tenant(&mut tx, &new_tenant("t")));
     insert(db, new_node(1, Some("p"), true)).await;
@@ -94,7 +94,7 @@ async fn reserve_under(
     apply(db, Transition::Reserve, node.id, change).await;
 }
 
-/// Applies a transition to a node, and says whether it is allowed.
+/// Applies a transition to a node. Returns whether it is allowed.
 async fn apply(db: &Db, transition: Transition, id: i64, change: Change<'_>) -> bool {
     let moved = tx!(db, |tx| transitions::apply(
         &mut tx,
@@ -105,7 +105,7 @@ async fn apply(db: &Db, transition: Transition, id: i64, change: Change<'_>) -> 
     !moved.is_empty()
 }
 
-/// The same under a lease.
+/// Applies a transition with a lease.
 async fn work(db: &Db, transition: Transition, node: &NodeRow, lease: &str) -> bool {
     let change = Change {
         lease: Some(lease),
@@ -114,7 +114,7 @@ async fn work(db: &Db, transition: Transition, node: &NodeRow, lease: &str) -> b
     apply(db, transition, node.id, change).await
 }
 
-/// The same by an operator.
+/// Applies a transition for an operator.
 async fn by_hand(db: &Db, transition: Transition, id: i64) {
     let change = Change {
         detail: Some("why"),
@@ -123,7 +123,7 @@ async fn by_hand(db: &Db, transition: Transition, id: i64) {
     assert!(apply(db, transition, id, change).await, "{transition:?}");
 }
 
-/// Ends a session as the program does.
+/// Ends a session like the program.
 async fn retire(db: &Db, session: &SessionRow) -> Option<SessionRow> {
     let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id));
     if retired.is_some() {
@@ -142,7 +142,7 @@ async fn retire(db: &Db, session: &SessionRow) -> Option<SessionRow> {
     retired
 }
 
-/// Makes a node ready under this name and address, as the program does.
+/// Makes a node ready with this name and address, like the program.
 async fn make_ready(
     db: &Db,
     node: &NodeRow,
@@ -175,7 +175,7 @@ async fn lend(db: &Db, session: &SessionRow, node: &NodeRow) {
     ));
 }
 
-/// What the history has of a node: cause, state before and after.
+/// Returns the events of a node: cause, old state and new state.
 async fn history(db: &Db, id: i64) -> Vec<(String, Option<String>, Option<String>)> {
     let rows = tx!(db, |tx| events::list_of_node(&mut tx, id, 0, None, 100));
     let brief = rows.into_iter();
@@ -190,7 +190,7 @@ fn happened(cause: &str, from: &str, to: &str) -> (String, Option<String>, Optio
 }
 
 #[tokio::test]
-async fn tenants_come_and_go() {
+async fn tenants_are_added_changed_and_retired() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let tenant = tx!(db, |tx| tenants::insert_tenant(&mut tx, &new_tenant("ci")));
@@ -256,7 +256,7 @@ async fn nodes_are_added_counted_and_picked() {
     for db in engines.both() {
         let unused = insert(db, new_node(1, None, false)).await;
         assert_eq!(unused.state.0, NodeState::Unused);
-        // Members keep their order, whatever the engine.
+        // Members keep their order in both engines.
         let text = serde_json::to_string(&unused.data.0).unwrap();
         assert_eq!(text, r#"{"z":1,"a":{"nested":[1,2.5,null]}}"#);
         for (node, unique) in [
@@ -437,18 +437,18 @@ async fn sessions_are_granted_changed_and_retired() {
 }
 
 #[tokio::test]
-async fn what_a_dead_request_left_is_found() {
+async fn unfinished_requests_are_found() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let (_, session, node) = reserve(db).await;
         assert!(tx!(db, |tx| sessions::list_abandoned_sessions(&mut tx)).is_empty());
-        // Its lease lapses.
+        // The lease expires.
         assert_eq!(tx!(db, |tx| leases::renew_lease(&mut tx, "lease", -1.0)), 1);
         assert_eq!(
             tx!(db, |tx| sessions::list_abandoned_sessions(&mut tx)),
             [session.id]
         );
-        // Its session runs: that is no orphan.
+        // Its session is active, so the node is no orphan.
         assert!(tx!(db, |tx| sessions::list_orphans(&mut tx)).is_empty());
         let orphan = insert(db, new_node(2, Some("p"), true)).await;
         reserve_under(db, &session, &orphan, "dead", Duration::ZERO).await;
@@ -486,7 +486,7 @@ async fn claim(
 }
 
 #[tokio::test]
-async fn a_lease_is_one_owners_until_it_ends() {
+async fn a_lease_has_one_owner_until_it_ends() {
     let engines = Engines::new().await;
     for db in engines.both() {
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 4));
@@ -550,7 +550,7 @@ async fn a_lease_is_one_owners_until_it_ends() {
                 .is_empty()
         );
 
-        // Handed back: free at once, the attempt forgotten.
+        // Handed back: free immediately, and the attempt does not count.
         assert_eq!(tx!(db, |tx| leases::hand_back_lease(&mut tx, "rest")), 2);
         let again = claim(
             db,
@@ -564,10 +564,10 @@ async fn a_lease_is_one_owners_until_it_ends() {
             again.iter().map(|node| node.attempts).collect::<Vec<_>>(),
             [1, 1]
         );
-        // Milliseconds since 1970: later than this was written.
+        // Milliseconds since 1970, which are later than the date of this test.
         assert!(rest[0].fence > 1_790_000_000_000, "{}", rest[0].fence);
         assert!(again[0].fence > rest[0].fence);
-        // Lapsed: free, the attempt counted.
+        // Expired: free, and the attempt counts.
         assert_eq!(tx!(db, |tx| leases::renew_lease(&mut tx, "rest", -1.0)), 2);
         let stolen = claim(
             db,
@@ -582,7 +582,7 @@ async fn a_lease_is_one_owners_until_it_ends() {
             [2, 2]
         );
 
-        // A lease that is lost changes nothing.
+        // A write with a lost lease changes nothing.
         let node = &stolen[0];
         let finish =
             async |lease: &str, name: &str| make_ready(db, node, lease, name, name).await.unwrap();
@@ -597,7 +597,7 @@ async fn a_lease_is_one_owners_until_it_ends() {
         );
         assert_eq!(node.attempts, 0);
 
-        // Postponed: not before its time.
+        // Postponed: not claimed before its time.
         let other = &stolen[1];
         let data = object(&json!({"x": 1}));
         let fail = async |transition, node: &NodeRow, lease: &str, pause| {
@@ -663,7 +663,7 @@ async fn a_deprovisioned_node_is_unused_or_done() {
         lend(db, &session, &third).await;
         retire(db, &session).await;
         assert_eq!(state(db, third.id).await, NodeState::Deprovisioning);
-        // Whoever was putting keys on them holds them until it hands them back.
+        // The process that installs keys on them keeps its lease until it hands them back.
         assert!(
             claim(
                 db,
@@ -725,7 +725,7 @@ async fn a_deprovisioned_node_is_unused_or_done() {
 }
 
 #[tokio::test]
-async fn what_an_operator_takes_out_is_not_used_again() {
+async fn retired_nodes_are_not_reused() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let (_, session, lent) = reserve(db).await;
@@ -747,7 +747,7 @@ async fn what_an_operator_takes_out_is_not_used_again() {
         let levels = tx!(db, |tx| operators::list_levels(&mut tx));
         assert_eq!(levels.iter().map(|level| level.quantity).sum::<i64>(), 2);
 
-        // Its deprovisioning is under way when it is taken out.
+        // The node is retired during its deprovisioning.
         by_hand(db, Transition::TakeDown, ready.id).await;
         retire(db, &session).await;
         tx!(db, |tx| leases::hand_back_lease(&mut tx, "lease"));
@@ -776,7 +776,7 @@ async fn what_an_operator_takes_out_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn what_an_operator_holds_or_repairs() {
+async fn operators_hold_and_repair_nodes() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let node = insert(db, new_node(1, Some("p"), true)).await;
@@ -800,7 +800,7 @@ async fn what_an_operator_holds_or_repairs() {
     }
 }
 
-/// Makes a ready node fail.
+/// Lets a ready node fail.
 async fn fail(db: &Db, node: &NodeRow) {
     let change = Change {
         lease: Some("failing"),
@@ -811,9 +811,9 @@ async fn fail(db: &Db, node: &NodeRow) {
     assert!(apply(db, Transition::Fail, node.id, change).await);
 }
 
-/// A worker only takes the key off a held node, and does so once, also when another worker died or stopped at it.
+/// For a held node, a worker only removes the key, once, also if another worker died or stopped during this.
 #[tokio::test]
-async fn a_held_node_waits_until_its_key_is_off() {
+async fn a_held_node_waits_until_its_key_is_removed() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let node = insert(db, new_node(1, Some("p"), true)).await;
@@ -836,12 +836,12 @@ async fn a_held_node_waits_until_its_key_is_off() {
             &mut tx, "p", kind, "x", 1, 0.0
         ));
         tx!(db, |tx| pools::set_retry(&mut tx, "p", kind, 600.0));
-        // The first one dies at it, the second one stops.
+        // The first worker dies, the second one stops.
         claim("dead", Duration::ZERO).await;
         claim("stopped", MINUTE).await;
         assert_eq!(waiting().await, []);
         tx!(db, |tx| leases::hand_back_lease(&mut tx, "stopped"));
-        // The checker counts from here, not from when the node came into this state.
+        // `admin check` measures the time from here, not from the change of the state.
         let row = tx!(db, |tx| nodes::find_node(&mut tx, node.id)).unwrap();
         assert!(row.retry_at >= row.state_since && row.retry_at.is_some());
         let nodes = claim("failing", MINUTE).await;
@@ -865,7 +865,7 @@ async fn a_held_node_waits_until_its_key_is_off() {
     }
 }
 
-/// Two transactions that take the same rows at the same time never get the same one.
+/// Concurrent transactions never take the same row.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_do_not_overlap() {
     let engines = Engines::new().await;
@@ -906,7 +906,7 @@ async fn claims_do_not_overlap() {
 }
 
 #[tokio::test]
-async fn an_error_rolls_all_back_and_wake_ups_come_after_the_commit() {
+async fn errors_roll_back_and_wake_ups_follow_the_commit() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let mut wake_ups = db.wake_ups();
@@ -937,9 +937,9 @@ async fn an_error_rolls_all_back_and_wake_ups_come_after_the_commit() {
     }
 }
 
-/// What a playbook says of a node may be wrong, and name a machine that is registered.
+/// A playbook's result can wrongly name a registered machine.
 #[tokio::test]
-async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
+async fn a_registered_nodes_name_and_address_are_unique_in_every_state() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let registered = insert(db, new_node(1, None, false)).await;
@@ -972,7 +972,7 @@ async fn a_registered_nodes_name_and_address_are_its_own_in_every_state() {
         assert!(work(db, Transition::Fail, &theirs[0], "its").await);
         refused("failed").await;
 
-        // Registered again, it is provisioned where the failed one is.
+        // The machine is registered again, and provisioned beside the failed node.
         let again = insert(db, new_node(1, None, false)).await;
         assert!(apply(db, Transition::Fill, again.id, fill).await);
         let again = claim(

@@ -1,4 +1,4 @@
-//! A long history: which indexes its statements use, and how it is removed.
+//! A long history: the indexes of its statements, and its removal.
 
 use duffy_server::db::old_events::{self, Place};
 use duffy_server::db::{Db, DbError, Timestamp};
@@ -9,7 +9,7 @@ use super::statements::plans;
 
 const OLD: u64 = 100_000;
 
-/// As many old events, ten in each second, and some of today.
+/// Adds this many old events, ten per second, and some of today.
 async fn fill(engines: &Engines) {
     engines.server.psql(
         "INSERT INTO events (created_at, node_id, session_id, cause, actor) \
@@ -86,7 +86,7 @@ async fn a_long_history_is_counted_and_removed_in_slices() {
             .read(async |mut tx| old_events::long_ago(&mut tx, day).await)
             .await
             .unwrap();
-        // Slices begin and end among events of the same time.
+        // Slices begin and end between events with the same time.
         let counted = slices(db, before, 30_003, false).await;
         assert_eq!(counted, [30_003, 30_003, 30_003, 9_991]);
         let removed = slices(db, before, 33_337, true).await;
@@ -98,7 +98,7 @@ async fn a_long_history_is_counted_and_removed_in_slices() {
     }
 }
 
-/// The sizes of the slices, which are removed or only counted.
+/// Removes or counts events in slices. Returns the sizes of the slices.
 async fn slices(db: &Db, before: Timestamp, limit: u32, remove: bool) -> Vec<u64> {
     let (mut sizes, mut place) = (Vec::new(), Some(Place::START));
     while let Some(after) = place {

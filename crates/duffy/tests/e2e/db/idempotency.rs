@@ -1,4 +1,4 @@
-//! Keys of requests.
+//! Idempotency keys.
 
 use chrono::TimeDelta;
 use duffy_server::db::idempotency::{self, NewKey};
@@ -35,7 +35,7 @@ async fn new_session(db: &Db, tenant_id: i64) -> i64 {
 }
 
 #[tokio::test]
-async fn keys_are_claimed_answered_and_forgotten() {
+async fn keys_are_claimed_fulfilled_and_forgotten() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let tenant_id = new_tenant(db).await;
@@ -61,7 +61,7 @@ async fn keys_are_claimed_answered_and_forgotten() {
         assert_eq!(find(tenant_id).await, unanswered);
         assert_eq!(find(tenant_id + 1).await, None);
 
-        // Its first session came to nothing; only one request takes it over.
+        // The first session failed. Only one request takes the key over.
         for (from, to, taken) in [(first, second, true), (first, second, false)] {
             let took = tx!(db, |tx| idempotency::take_key_over(&mut tx, &key, from, to));
             assert_eq!(took, taken);
@@ -90,7 +90,7 @@ async fn keys_are_claimed_answered_and_forgotten() {
         assert!(mark(second).await);
         assert!(!forget().await);
 
-        // Neither young ones nor those of running sessions are old.
+        // Young keys and those of active sessions are kept.
         let prune = async |age| tx!(db, |tx| idempotency::delete_old_keys(&mut tx, age, 10));
         assert_eq!(prune(-60.0).await, 0);
         tx!(db, |tx| sessions::retire_session(&mut tx, second));

@@ -1,4 +1,4 @@
-//! Schemas: made, taken over, up and down.
+//! Schemas: created, migrated, upgraded and downgraded.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ pub(super) fn data(name: &str) -> std::path::PathBuf {
 }
 
 #[tokio::test]
-async fn a_schema_is_made_once() {
+async fn a_schema_is_created_once() {
     let engines = Engines::empty().await;
     for db in engines.both() {
         assert!(matches!(
@@ -90,7 +90,7 @@ async fn every_step_goes_down_and_up_again() {
 }
 
 #[tokio::test]
-async fn a_schema_of_a_newer_program_is_left_alone() {
+async fn a_schema_of_a_newer_program_is_unchanged() {
     let engines = Engines::new().await;
     engines
         .server
@@ -110,7 +110,7 @@ async fn a_schema_of_a_newer_program_is_left_alone() {
 }
 
 #[tokio::test]
-async fn databases_of_the_original_are_taken_over() {
+async fn databases_of_the_original_are_migrated() {
     let server = Postgres::start();
     server.load_file(&data("duffy-3.4.0-postgresql.sql"));
     let scratch = Scratch::new("db");
@@ -152,7 +152,7 @@ async fn databases_of_the_original_are_taken_over() {
     }
 }
 
-/// What a database holds in columns that each revision has, as text.
+/// Returns the content of the columns that all revisions have, as text.
 fn contents(server: &Postgres, lifetimes: bool) -> String {
     let lifetimes = if lifetimes {
         ", session_lifetime, session_lifetime_max"
@@ -183,7 +183,7 @@ async fn each_revision_of_the_original_goes_up_and_down_with_its_rows() {
         let db = open(&server.url()).await;
         let found = migrate::current(&db).await.unwrap();
         assert_eq!(found.id(), id, "{fixture}");
-        // The base knows no lifetimes of tenants.
+        // The base has no lifetimes of tenants.
         let before = contents(&server, id.is_some());
         assert!(before.contains("node1.lab.test"), "{fixture}");
         while migrate::current(&db).await.unwrap() != Revision::HEAD {
@@ -207,7 +207,7 @@ async fn each_revision_of_the_original_goes_up_and_down_with_its_rows() {
     }
 }
 
-/// What PostgreSQL knows of the schema: columns, their types and defaults, indexes, constraints.
+/// Returns the schema from PostgreSQL's catalogs: columns, their types and defaults, indexes, constraints.
 fn schema(server: &Postgres) -> String {
     server.psql(
         "SELECT table_name, column_name, data_type, is_nullable, column_default \
@@ -219,7 +219,7 @@ fn schema(server: &Postgres) -> String {
 }
 
 #[tokio::test]
-async fn a_new_schema_is_the_same_as_one_taken_over() {
+async fn a_new_schema_equals_a_migrated_one() {
     let taken_over = Postgres::start();
     taken_over.load_file(&data("duffy-3.4.0-postgresql.sql"));
     let db = open(&taken_over.url()).await;
@@ -238,7 +238,7 @@ async fn a_new_schema_is_the_same_as_one_taken_over() {
     );
 }
 
-/// The same of SQLite, as the texts that stand in the file.
+/// Returns the content of an SQLite file, as the texts in it.
 async fn contents_of_file(path: &Path) -> Vec<String> {
     use sqlx::Row;
     let mut file = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display()))
@@ -288,7 +288,7 @@ async fn a_file_of_the_original_goes_up_and_down_with_its_rows() {
 }
 
 #[tokio::test]
-async fn a_migration_waits_for_locks_only_so_long_and_says_what_to_do() {
+async fn a_migration_times_out_on_locks_and_says_what_to_do() {
     let engines = Engines::new().await;
     let db = engines.postgres.clone().with_deadlines(Deadlines {
         migration_lock: Duration::from_millis(300),
@@ -318,7 +318,7 @@ async fn a_migration_waits_for_locks_only_so_long_and_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_may_take_longer_than_other_transactions_and_says_what_it_does() {
+async fn a_long_migration_reports_its_progress() {
     let server = Postgres::start();
     let proxy = Proxy::start(server.port());
     let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
@@ -331,13 +331,13 @@ async fn a_migration_may_take_longer_than_other_transactions_and_says_what_it_do
     migrate::downgrade(&db, "6654d536b836", &in_silence)
         .await
         .unwrap();
-    // A network that makes every statement slow: a step of nine takes longer than a moment.
-    proxy.lag(Duration::from_millis(150));
+    // A slow network: a step of nine statements takes longer than the limit for progress messages.
+    proxy.delay(Duration::from_millis(150));
     let (begun, said) = (std::time::Instant::now(), Mutex::new(Vec::new()));
     let report = |text: &str| said.lock().unwrap().push(text.to_owned());
     migrate::upgrade(&db, "head", &report).await.unwrap();
     assert!(begun.elapsed() > deadline * 2, "{:?}", begun.elapsed());
-    proxy.lag(Duration::ZERO);
+    proxy.delay(Duration::ZERO);
     migrate::check(&db).await.unwrap();
     let said = said.into_inner().unwrap();
     assert!(

@@ -1,5 +1,4 @@
-//! The original's own models on a database that was taken over: they read what was there, and what they write
-//! is read here.
+//! Reads and writes a migrated database with the models of the original.
 
 use std::path::Path;
 use std::process::Command;
@@ -26,7 +25,7 @@ fn run_models(url: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_originals_models_go_on_working() {
+async fn the_models_of_the_original_still_work() {
     let server = Postgres::start();
     server.load_file(&data("duffy-3.4.0-postgresql.sql"));
     let scratch = Scratch::new("db");
@@ -119,7 +118,7 @@ async fn the_originals_models_go_on_working() {
     }
 }
 
-/// Whether a hash that Python's bcrypt made is the key's.
+/// Whether a hash of Python's bcrypt matches the key.
 fn bcrypt_verifies(hash: &str) -> bool {
     bcrypt::verify("11111111-2222-4333-8444-555555555555", hash).unwrap()
 }

@@ -1,6 +1,6 @@
 """Reads and writes a database through the models of the Python original. Argument: an asynchronous SQLAlchemy URL.
 
-Prints what it read as JSON; then adds a tenant, a node and a session, retires session 1, and sets node 28 to ready.
+Prints the data as JSON. Then it adds a tenant, a node and a session, retires session 1, and sets node 28 to ready.
 """
 
 import asyncio

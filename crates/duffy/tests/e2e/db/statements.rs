@@ -1,4 +1,4 @@
-//! Each statement of the sources, in the words of each engine.
+//! Each SQL statement of the sources, for each engine.
 
 use std::path::Path;
 use std::{fs, mem};
@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 
 use super::Engines;
 
-/// A statement as it stands in the sources.
+/// A statement in the sources.
 pub struct Statement {
     /// The function that runs it.
     pub function: String,
@@ -49,7 +49,7 @@ impl<'ast> Visit<'ast> for Statements {
     }
 }
 
-/// All statements of functions in `db/`.
+/// Returns all statements of functions in `db/`.
 pub fn statements() -> Vec<Statement> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../duffy-server/src/db");
     let mut statements = Statements::default();
@@ -64,7 +64,7 @@ pub fn statements() -> Vec<Statement> {
 }
 
 #[tokio::test]
-async fn each_engine_understands_each_statement() {
+async fn each_engine_prepares_each_statement() {
     let engines = Engines::new().await;
     let url = engines.server.url();
     let mut postgres = sqlx::PgConnection::connect(&url).await.unwrap();
@@ -84,7 +84,7 @@ async fn each_engine_understands_each_statement() {
     assert!(count > 50, "only {count} statements were found");
 }
 
-/// Only transitions write the state of a node; others add nodes, extend leases, or find the pool of an original's node.
+/// Only transitions write the state of a node. Other statements add nodes, extend leases, or find the pool of a node of the original.
 #[test]
 fn only_transitions_write_nodes() {
     let writers = |verb: &str| {
@@ -105,7 +105,7 @@ fn only_transitions_write_nodes() {
     assert!(writers("DELETE FROM nodes ").is_empty());
 }
 
-/// How each engine means to run the statement of a function, with these values.
+/// Returns the query plans of both engines for the statement of a function, with these values.
 pub async fn plans(engines: &Engines, function: &str, values: &str) -> (String, String) {
     let statements = statements();
     let statement = statements.iter().find(|each| each.function == function);

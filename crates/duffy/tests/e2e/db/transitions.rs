@@ -1,4 +1,4 @@
-//! Random sequences of transitions, crashes and lapsed leases: each writes what its rule says, and nothing else.
+//! Random sequences of transitions, crashes and expired leases: each transition writes what its rule says, and nothing else.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -22,22 +22,22 @@ use serde_json::json;
 
 use super::Engines;
 
-/// One step of a sequence. Numbers are taken modulo what there is.
+/// One step of a sequence. Numbers count modulo the number of items.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Any transition of any node, by the lease of any process.
+    /// Any transition of any node, with the lease of any process.
     Apply {
         transition: usize,
         node: usize,
         process: usize,
     },
-    /// A session takes what is ready.
+    /// A session takes the ready nodes.
     Request { process: usize },
     /// A session ends.
     End { end: usize, session: usize },
     /// A process stops renewing its lease.
     Lapse { process: usize },
-    /// A worker looks for what others left behind.
+    /// A worker reclaims the work of others.
     Reclaim,
 }
 
@@ -58,14 +58,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 20..120)
 }
 
-/// What ends a session.
+/// The transitions that end a session.
 const ENDS: [Transition; 4] = [
     Transition::Retire,
     Transition::Expire,
     Transition::Refuse,
     Transition::Abandon,
 ];
-/// What happens only with a session, or to one that is lost.
+/// The transitions of nodes in sessions, and of orphans.
 const OTHERS: [Transition; 7] = [
     Transition::Retire,
     Transition::Expire,
@@ -78,18 +78,18 @@ const OTHERS: [Transition; 7] = [
 const PROCESSES: [&str; 3] = ["one", "two", "three"];
 const NODES: usize = 5;
 
-struct World<'a> {
+struct Fixture<'a> {
     db: &'a Db,
     nodes: Vec<i64>,
     sessions: Vec<SessionRow>,
-    /// Who has the lease on a node.
+    /// The process with the lease on a node.
     owners: HashMap<i64, String>,
     tenant_id: i64,
-    /// How many transitions were allowed.
+    /// The number of allowed transitions.
     moved: usize,
 }
 
-impl<'a> World<'a> {
+impl<'a> Fixture<'a> {
     async fn new(db: &'a Db, name: &str) -> Self {
         let tenant = NewTenant {
             name: name.into(),
@@ -144,7 +144,7 @@ impl<'a> World<'a> {
             } => {
                 let id = self.nodes[node % NODES];
                 let state = self.row(id).await.state.0;
-                // Most steps are those that the state allows, by the lease's owner. Operators take nodes out rarely.
+                // Most steps are allowed in the state, with the lease of the owner. Operators rarely retire nodes.
                 let likely = transition % 8 != 0;
                 let rare = [Transition::Forget, Transition::TakeDown, Transition::UseUp];
                 let fits = |each: &Transition| {
@@ -180,7 +180,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Applies a transition, and compares the row and the history with what the rule says.
+    /// Applies a transition, and compares the row and the history with its rule.
     async fn apply(&mut self, transition: Transition, id: i64, process: &str) {
         let rule = transition.rule();
         let (before, owner) = (self.row(id).await, self.owners.get(&id).cloned());
@@ -315,7 +315,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Reserves what is ready; half of the sessions are granted.
+    /// Reserves the ready nodes. Half of the sessions are granted.
     async fn request(&mut self, lease: &str) {
         let tenant_id = self.tenant_id;
         let session = self.db.transaction(async |mut tx| -> Result<_, DbError> {
@@ -387,7 +387,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What holds after every step.
+    /// Checks the invariants after a step.
     async fn check(&self) {
         let in_sessions = self
             .db
@@ -428,25 +428,25 @@ fn transitions_write_what_their_rules_say() {
         let held = runner.run(&steps(), |steps| {
             number.set(number.get() + 1);
             runtime.block_on(async {
-                let mut world = World::new(db, &format!("w{}", number.get())).await;
+                let mut fixture = Fixture::new(db, &format!("w{}", number.get())).await;
                 for step in &steps {
-                    world.take(step).await;
-                    world.check().await;
+                    fixture.take(step).await;
+                    fixture.check().await;
                 }
-                // Nothing of this case may be taken by the next one.
-                for session in world.sessions.drain(..).collect::<Vec<_>>() {
-                    world.end(&session, Transition::Retire).await;
+                // The next case must not take nodes of this one.
+                for session in fixture.sessions.drain(..).collect::<Vec<_>>() {
+                    fixture.end(&session, Transition::Retire).await;
                 }
-                for id in world.nodes.clone() {
+                for id in fixture.nodes.clone() {
                     for transition in [
                         Transition::LetGo,
                         Transition::LetGoReturned,
                         Transition::TakeDown,
                     ] {
-                        world.apply(transition, id, "one").await;
+                        fixture.apply(transition, id, "one").await;
                     }
                 }
-                moved.set(moved.get() + world.moved);
+                moved.set(moved.get() + fixture.moved);
             });
             Ok(())
         });

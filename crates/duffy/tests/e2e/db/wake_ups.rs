@@ -1,4 +1,4 @@
-//! Hints that there is work.
+//! Wake-ups: hints that there is work.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn wake(db: &Db) {
     .unwrap();
 }
 
-/// Waits again and again, each time for so short that the wait ends before it has gathered what comes together.
+/// Waits repeatedly, each time for less than the time in which wake-ups are collected.
 async fn wait_with_interruptions(wake_ups: &mut WakeUps) -> bool {
     let told = async {
         loop {
@@ -30,7 +30,7 @@ async fn wait_with_interruptions(wake_ups: &mut WakeUps) -> bool {
 }
 
 #[tokio::test]
-async fn a_hint_outlives_the_wait_that_saw_it() {
+async fn a_wake_up_outlives_an_interrupted_wait() {
     let engines = Engines::new().await;
     let mut of_sqlite = engines.sqlite.wake_ups();
     wake(&engines.sqlite).await;
@@ -38,10 +38,10 @@ async fn a_hint_outlives_the_wait_that_saw_it() {
 
     let mut of_postgres = engines.postgres.wake_ups();
     assert!(of_postgres.wait(Duration::from_mins(1)).await, "it listens");
-    // Another process.
+    // A wake-up from another process.
     wake(&open(&engines.server.url()).await).await;
     assert!(wait_with_interruptions(&mut of_postgres).await, "NOTIFY");
-    // Once is enough.
+    // One wake-up is sufficient.
     assert!(!of_postgres.wait(Duration::from_millis(100)).await);
     assert!(!of_sqlite.wait(Duration::from_millis(100)).await);
 }

@@ -1,11 +1,11 @@
-//! Headers and bodies that are too large, too slow, or never end.
+//! Headers and bodies that are too large, too slow, or endless.
 
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::{assert_bounded, serve};
-use crate::support::{Wire, eventually, together};
+use crate::support::{RawConnection, eventually, run_concurrently};
 
 const POST: &str =
     "POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
@@ -13,38 +13,42 @@ const POST: &str =
 const MIB: usize = 1024 * 1024;
 
 #[test]
-fn a_body_over_the_limit_is_refused_and_its_client_sees_why() {
+fn a_client_with_too_large_a_body_gets_the_error() {
     let (lab, serve, before) = serve();
     let refused = (413, json!("The body is larger than 1 MiB"));
-    // Announced, and sent all the same: simple clients read only when they have sent all.
-    let mut wire = Wire::connect(lab.port()).unwrap();
-    wire.send(format!("{POST}Content-Length: {}\r\n\r\n", 8 * MIB))
+    // With a Content-Length. Simple clients send everything before they read.
+    let mut connection = RawConnection::connect(lab.port()).unwrap();
+    connection
+        .send(format!("{POST}Content-Length: {}\r\n\r\n", 8 * MIB))
         .unwrap();
-    wire.pour(&vec![b' '; MIB], 8);
-    assert_eq!(wire.refusal(), refused);
-    // Announced as more than there can be.
-    let mut wire = Wire::connect(lab.port()).unwrap();
-    wire.send(format!("{POST}Content-Length: {}\r\n\r\n", 10_u64.pow(15)))
+    connection.send_repeatedly(&vec![b' '; MIB], 8);
+    assert_eq!(connection.refusal(), refused);
+    // With an impossible Content-Length.
+    let mut connection = RawConnection::connect(lab.port()).unwrap();
+    connection
+        .send(format!("{POST}Content-Length: {}\r\n\r\n", 10_u64.pow(15)))
         .unwrap();
-    assert_eq!(wire.refusal(), refused);
-    // Not announced: 8 MiB in chunks, and nobody says when it is over.
+    assert_eq!(connection.refusal(), refused);
+    // Without a Content-Length: 8 MiB in chunks, without an end.
     let chunk = [
         format!("{MIB:x}\r\n").into_bytes(),
         vec![b' '; MIB],
         b"\r\n".to_vec(),
     ]
     .concat();
-    let mut wire = Wire::connect(lab.port()).unwrap();
-    wire.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"))
+    let mut connection = RawConnection::connect(lab.port()).unwrap();
+    connection
+        .send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"))
         .unwrap();
-    wire.pour(&chunk, 8);
-    assert_eq!(wire.refusal(), refused);
-    // One that goes on for ever is cut off.
-    let mut wire = Wire::connect(lab.port()).unwrap();
-    wire.send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"))
+    connection.send_repeatedly(&chunk, 8);
+    assert_eq!(connection.refusal(), refused);
+    // An endless body is cut off.
+    let mut connection = RawConnection::connect(lab.port()).unwrap();
+    connection
+        .send(format!("{POST}Transfer-Encoding: chunked\r\n\r\n"))
         .unwrap();
     let begun = Instant::now();
-    while wire.send(&chunk).is_ok() {
+    while connection.send(&chunk).is_ok() {
         assert!(
             begun.elapsed() < Duration::from_secs(30),
             "it is still read"
@@ -54,19 +58,19 @@ fn a_body_over_the_limit_is_refused_and_its_client_sees_why() {
 }
 
 #[test]
-fn large_bodies_all_at_once_need_little_memory() {
+fn concurrent_large_bodies_need_little_memory() {
     let (lab, serve, before) = serve();
-    // Each is within the limit, and would take many times its size when read: 300,000 lists.
+    // Each body is within the limit, but needs many times its size when parsed: 300,000 lists.
     let body = format!("{{\"nodes_specs\": [{}[]]}}", "[],".repeat(300_000));
-    let replies = together(100, |_| {
-        let mut wire = Wire::connect(lab.port()).unwrap();
+    let replies = run_concurrently(100, |_| {
+        let mut connection = RawConnection::connect(lab.port()).unwrap();
         let head = format!(
             "{POST}Connection: close\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
-        wire.send(head).unwrap();
-        wire.send(&body).unwrap();
-        wire.refusal()
+        connection.send(head).unwrap();
+        connection.send(&body).unwrap();
+        connection.refusal()
     });
     for reply in replies {
         assert_eq!(reply, (401, json!("Not authenticated")));
@@ -78,17 +82,17 @@ fn large_bodies_all_at_once_need_little_memory() {
 fn slow_headers_and_slow_bodies_are_cut_off() {
     let (lab, _serve, _) = serve();
     let begun = Instant::now();
-    let drip = |mut wire: Wire| {
-        // A byte each second, or so: the pauses between the looks grow that long.
+    let drip = |mut connection: RawConnection| {
+        // About one byte per second, because the interval of `eventually` grows.
         let mut sent = Instant::now();
         eventually(Duration::from_mins(1), "an end", || {
             if sent.elapsed() > Duration::from_millis(500) {
                 sent = Instant::now();
-                if wire.send("1").is_err() {
+                if connection.send("1").is_err() {
                     return Ok(());
                 }
             }
-            if wire.is_closed() {
+            if connection.is_closed() {
                 Ok(())
             } else {
                 Err("it is still open".to_owned())
@@ -98,21 +102,25 @@ fn slow_headers_and_slow_bodies_are_cut_off() {
     };
     std::thread::scope(|scope| {
         let header = scope.spawn(|| {
-            let mut wire = Wire::connect(lab.port()).unwrap();
-            wire.send("GET /api/v1/pools HTTP/1.1\r\nX-Slow: ").unwrap();
-            drip(wire)
+            let mut connection = RawConnection::connect(lab.port()).unwrap();
+            connection
+                .send("GET /api/v1/pools HTTP/1.1\r\nX-Slow: ")
+                .unwrap();
+            drip(connection)
         });
         let body = scope.spawn(|| {
-            let mut wire = Wire::connect(lab.port()).unwrap();
-            wire.send(format!("{POST}Content-Length: 1000\r\n\r\n"))
+            let mut connection = RawConnection::connect(lab.port()).unwrap();
+            connection
+                .send(format!("{POST}Content-Length: 1000\r\n\r\n"))
                 .unwrap();
-            drip(wire)
+            drip(connection)
         });
         let silent = scope.spawn(|| {
-            let mut wire = Wire::connect(lab.port()).unwrap();
-            wire.send(format!("{POST}Content-Length: 1000\r\n\r\n{{"))
+            let mut connection = RawConnection::connect(lab.port()).unwrap();
+            connection
+                .send(format!("{POST}Content-Length: 1000\r\n\r\n{{"))
                 .unwrap();
-            wire.refusal()
+            connection.refusal()
         });
         assert!(header.join().unwrap() < Duration::from_secs(20));
         assert!(body.join().unwrap() < Duration::from_secs(45));
@@ -137,15 +145,15 @@ fn headers_beyond_the_limit_are_refused() {
         ("large credentials", format!("{get}{basic}\r\n")),
         ("a long path", format!("{path}\r\n")),
     ] {
-        let mut wire = Wire::connect(lab.port()).unwrap();
-        wire.send(request).ok();
-        let (status, _) = wire.reply();
+        let mut connection = RawConnection::connect(lab.port()).unwrap();
+        connection.send(request).ok();
+        let (status, _) = connection.reply();
         assert!([414, 431].contains(&status), "{what}: {status}");
     }
-    // One that never ends.
-    let mut wire = Wire::connect(lab.port()).unwrap();
-    wire.send(get).unwrap();
-    wire.pour(line.as_bytes(), 10_000);
-    assert_eq!(wire.reply().0, 431);
+    // An endless header.
+    let mut connection = RawConnection::connect(lab.port()).unwrap();
+    connection.send(get).unwrap();
+    connection.send_repeatedly(line.as_bytes(), 10_000);
+    assert_eq!(connection.reply().0, 431);
     assert_bounded(&serve, before);
 }

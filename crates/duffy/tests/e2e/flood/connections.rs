@@ -1,4 +1,4 @@
-//! Thousands of connections that do nothing, or next to nothing.
+//! Thousands of connections that are idle or nearly idle.
 
 use std::time::{Duration, Instant};
 
@@ -6,32 +6,32 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::{assert_bounded, memory, serve};
-use crate::support::{Lab, Wire, eventually};
+use crate::support::{Lab, RawConnection, eventually};
 
-/// Far beyond the 1024 that a server has by default.
+/// Far more than the default limit of 1024.
 const CONNECTIONS: usize = 3000;
 
-/// How soon a proper client is answered meanwhile; twelve seconds are what a client that says nothing has.
+/// The time limit for the reply to a normal client. A silent client has twelve seconds.
 const PROMPT: Duration = Duration::from_secs(5);
 
-/// Opens so many connections that begin in one of these ways, and are kept.
-fn flood(port: u16, beginnings: &[&str]) -> Vec<Wire> {
+/// Opens connections that start with one of these texts, and keeps them open.
+fn flood(port: u16, beginnings: &[&str]) -> Vec<RawConnection> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let connect = |number| {
-        // Those that wait to be accepted are not endless: a connection that is not taken is tried again.
+        // The queue of the listener is limited, so a failed connection is retried.
         eventually(Duration::from_mins(1), "a connection", || {
-            let mut wire = Wire::connect(port).map_err(|error| error.to_string())?;
-            // It may be closed again by now.
-            wire.send(beginnings[number % beginnings.len()]).ok();
-            Ok(wire)
+            let mut connection = RawConnection::connect(port).map_err(|error| error.to_string())?;
+            // The server may have closed the connection.
+            connection.send(beginnings[number % beginnings.len()]).ok();
+            Ok(connection)
         })
     };
     (0..CONNECTIONS).map(connect).collect()
 }
 
 #[test]
-fn idle_connections_keep_nobody_out() {
+fn idle_connections_do_not_block_clients() {
     let (lab, serve, before) = serve();
     let tenant = lab.tenant();
     let mut idle = flood(
@@ -50,15 +50,15 @@ fn idle_connections_keep_nobody_out() {
         assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
     }
     assert_bounded(&serve, before);
-    // The limit was reached: those that came first had to go, the last ones are there.
+    // The limit was reached: the server has closed the first connections and kept the last ones.
     assert!(idle[0].is_closed());
     assert!(!idle[CONNECTIONS - 5].is_closed());
     let open = idle
         .iter_mut()
-        .filter_map(|wire| (!wire.is_closed()).then_some(()));
+        .filter_map(|connection| (!connection.is_closed()).then_some(()));
     assert!(open.count() <= 1024);
     drop(idle);
-    eventually(Duration::from_mins(1), "all connections to be gone", || {
+    eventually(Duration::from_mins(1), "all connections to close", || {
         let files = std::fs::read_dir(format!("/proc/{}/fd", serve.pid()))
             .unwrap()
             .count();
@@ -72,7 +72,7 @@ fn idle_connections_keep_nobody_out() {
 }
 
 #[test]
-fn idle_connections_keep_nobody_out_of_the_old_api() {
+fn idle_connections_do_not_block_clients_of_the_old_api() {
     let lab = Lab::on_postgres(
         &[],
         &json!({"metaclient": {"usermap": {}, "poolmap": [], "strict-permissions": false}}),

@@ -1,4 +1,4 @@
-//! Values that no database column and no parser takes.
+//! Values that no database column and no parser accepts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,7 @@ fn ask_as(pair: &str, method: &str, url: &str, body: Option<&str>) -> Reply {
 }
 
 #[test]
-fn no_text_and_no_number_is_an_error_of_the_server() {
+fn no_value_causes_a_server_error() {
     let (lab, serve, before) = serve();
     let admin = lab.admin();
     let base = format!("http://127.0.0.1:{}/api/v1", lab.port());
@@ -55,7 +55,7 @@ fn no_text_and_no_number_is_an_error_of_the_server() {
         for id in odd {
             refused("GET", &format!("{resource}/{id}"), None);
         }
-        // Leading zeros are a number like any other, here and in the original; no row has it.
+        // Leading zeros are valid, here and in the original. No row has this id.
         refused(
             "GET",
             &format!("{resource}/0000000000000000000000099999"),
@@ -176,12 +176,12 @@ fn no_text_and_no_number_is_an_error_of_the_server() {
     }
     refused("PUT", "sessions/1", Some(r#"{"expires_at": "+1\u0000h"}"#));
 
-    // Who asks: names and keys that cannot be.
+    // Invalid names and keys.
     for pair in ["\0:key", "tenant:\0", "\0", "a\0b:c\0d"] {
         let reply = ask_as(pair, "GET", &format!("{base}/tenants"), None);
         assert!([401, 429].contains(&reply.status), "{pair:?}: {reply:?}");
     }
-    // What nobody asked for is not looked at.
+    // Unknown members are ignored.
     let reply = ask(
         &admin,
         "GET",

@@ -1,4 +1,4 @@
-//! Clients that ask for large replies and do not read them.
+//! Clients that request large replies and do not read them.
 
 use std::time::{Duration, Instant};
 
@@ -12,26 +12,26 @@ use tokio::runtime::Runtime;
 use super::memory;
 use crate::support::{Lab, Pool, Program, free_port, http, wait_for_log};
 
-/// Most KiB of resident memory, whatever clients do.
-const MOST_MEMORY: u64 = 100_000;
+/// The maximum resident memory in KiB.
+const MAX_MEMORY: u64 = 100_000;
 
-/// Connections of an attack over HTTP/1.
+/// The number of connections of an attack over HTTP/1.
 const HTTP1_CONNECTIONS: usize = 100;
 
-/// Requests on each of them, sent one after the other without a look at the replies.
+/// The number of requests per connection, sent without reading the replies.
 const PIPELINED: usize = 8;
 
-/// Connections of an attack over HTTP/2, with as many streams as a server allows.
+/// The number of connections of an attack over HTTP/2, with the maximum number of streams.
 const HTTP2_CONNECTIONS: usize = 30;
 const STREAMS: usize = 32;
 
-/// How soon other clients are answered meanwhile. A debug build on a busy machine takes its time for 10,000 nodes.
+/// The time limit for replies to other clients. A debug build on a busy host is slow with 10,000 nodes.
 const PROMPT: Duration = Duration::from_secs(20);
 
-/// How long the server may take until all requests of an attack are answered, refused or cut off.
+/// The time limit until all requests of an attack are answered, refused or cut off.
 const ATTACK: Duration = Duration::from_mins(1);
 
-/// A connection that takes few bytes, so that most of a reply stays at the server.
+/// Opens a connection with a small receive buffer, so that most of a reply stays in the server.
 async fn connect(port: u16) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -39,12 +39,12 @@ async fn connect(port: u16) -> TcpStream {
     socket.connect(address).await.unwrap()
 }
 
-/// Sends requests over HTTP/1 and waits until each connection has the beginning of its first reply.
+/// Sends requests over HTTP/1 and waits until each connection has received the beginning of its first reply.
 async fn ask_by_http1(port: u16, path: &'static str) -> Vec<TcpStream> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(PIPELINED);
     let ask = async || {
         let mut stream = connect(port).await;
-        // What is cut off is answered, too.
+        // A reply that is cut off counts, too.
         stream.write_all(request.as_bytes()).await.ok();
         stream.read_exact(&mut [0; 1]).await.ok();
         stream
@@ -52,7 +52,7 @@ async fn ask_by_http1(port: u16, path: &'static str) -> Vec<TcpStream> {
     join_all((0..HTTP1_CONNECTIONS).map(|_| ask())).await
 }
 
-/// Sends requests over HTTP/2 that allow no byte of a body, and waits for the heads of the replies.
+/// Sends requests over HTTP/2 with a window of zero, and waits for the headers of the replies.
 async fn ask_by_http2(
     port: u16,
     path: &'static str,
@@ -79,8 +79,8 @@ async fn ask_by_http2(
     join_all((0..HTTP2_CONNECTIONS).map(|_| ask())).await
 }
 
-/// Makes an attack and keeps it up while others ask for these paths. The server's memory is watched from its beginning,
-/// so that a server without a limit does not take all of the machine's.
+/// Runs an attack while other clients request these paths. It checks the server's memory from the beginning, so that a server without
+/// a limit does not use all memory of the host.
 fn attack<T: Send + 'static>(
     runtime: &Runtime,
     server: &Program,
@@ -91,7 +91,7 @@ fn attack<T: Send + 'static>(
     let attack = runtime.spawn(what);
     let over = |done: bool| {
         let most = memory(server, "VmHWM:");
-        assert!(most < MOST_MEMORY, "it took {most} KiB");
+        assert!(most < MAX_MEMORY, "it used {most} KiB");
         assert!(begun.elapsed() < ATTACK, "requests are not answered");
         done
     };
@@ -121,7 +121,7 @@ fn runtime() -> Runtime {
 }
 
 #[test]
-fn replies_that_nobody_reads_need_little_memory() {
+fn unread_replies_need_little_memory() {
     let pool = Pool::simulated("pool", 1, &serde_json::json!({}));
     let lab = Lab::on_postgres(&[pool], &serde_json::json!({}));
     lab.sql(
@@ -147,7 +147,7 @@ fn replies_that_nobody_reads_need_little_memory() {
 }
 
 #[test]
-fn pages_of_the_old_api_that_nobody_reads_need_little_memory() {
+fn unread_pages_of_the_old_api_need_little_memory() {
     let settings = serde_json::json!({"metaclient": {"usermap": {}, "poolmap": []}});
     let lab = Lab::on_sqlite(&[], &settings);
     let port = free_port();

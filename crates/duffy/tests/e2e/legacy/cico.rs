@@ -1,4 +1,4 @@
-//! python-cicoclient, the client of old, with real nodes.
+//! python-cicoclient, a client of the old API, with real nodes.
 
 use std::process::Command;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::support::{Pool, Postgres, Site, SshNode, eventually, free_port};
 
-const SOON: Duration = Duration::from_mins(2);
+const TIMEOUT: Duration = Duration::from_mins(2);
 const POOL: &str = "physical-centos8stream-x86_64";
 
-/// Runs `cico` with its output as JSON: a list of hosts, and what else it says.
+/// Runs `cico` with JSON output. Returns a list of hosts, or its messages.
 fn cico(site: &Site, url: &str, key: &str, args: &[&str]) -> Result<Vec<Value>, String> {
     let python = std::env::var("DUFFY_TEST_PYTHON").expect("run `make test`");
-    // By its module: a program of a virtual environment knows the place where that was made.
+    // Runs the module: the program contains the path of the virtual environment in which it was installed.
     let main = "import sys; from cicoclient.shell import main; sys.exit(main())";
     let output = Command::new(python)
         .args([
@@ -37,7 +37,7 @@ fn cico(site: &Site, url: &str, key: &str, args: &[&str]) -> Result<Vec<Value>, 
 }
 
 #[test]
-fn the_client_of_old_gets_nodes_and_gives_them_back() {
+fn the_old_client_gets_and_returns_nodes() {
     let postgres = Postgres::start();
     let pools = [
         Pool::new(POOL, 3),
@@ -54,7 +54,7 @@ fn the_client_of_old_gets_nodes_and_gives_them_back() {
     let created = duffy.succeed(&["admin", "create-tenant", "ci", tenant_key.public()]);
     let key = created.trim().rsplit(' ').next().unwrap().to_owned();
     let port = free_port();
-    // Without `dest`: its own web API is asked.
+    // Without `dest`, `run` uses its own web API.
     let service_key = site.service_key().path().to_owned();
     site.reconfigure(&json!({
         "ssh": {"identity-files": [service_key]},
@@ -72,7 +72,7 @@ fn the_client_of_old_gets_nodes_and_gives_them_back() {
     let url = super::served_at(&server, "serving the old API");
     assert_eq!(url, format!("http://127.0.0.1:{port}"));
 
-    // Until the pool is filled there are no nodes, which the client takes for an error.
+    // Until the pool is filled, there are no nodes, and the client fails.
     let get = [
         "node",
         "get",
@@ -83,7 +83,7 @@ fn the_client_of_old_gets_nodes_and_gives_them_back() {
         "--count",
         "2",
     ];
-    let hosts = eventually(SOON, "two nodes", || cico(&site, &url, &key, &get));
+    let hosts = eventually(TIMEOUT, "two nodes", || cico(&site, &url, &key, &get));
     assert_eq!(hosts.len(), 2, "{hosts:?}");
     for host in &hosts {
         let (name, ip) = (text(&host["hostname"]), text(&host["ip_address"]));
@@ -127,7 +127,7 @@ fn the_client_of_old_gets_nodes_and_gives_them_back() {
         "--flavor",
         "tiny",
     ];
-    let more = eventually(SOON, "another node", || cico(&site, &url, &key, &get));
+    let more = eventually(TIMEOUT, "another node", || cico(&site, &url, &key, &get));
     assert_eq!(more.len(), 1, "{more:?}");
     let get = ["node", "get", "--arch", "ppc64le", "--release", "9-stream"];
     let refused = cico(&site, &url, &key, &get).unwrap_err();
@@ -138,7 +138,7 @@ fn the_client_of_old_gets_nodes_and_gives_them_back() {
     for host in &hosts {
         let node: &mut SshNode = site.node(text(&host["ip_address"]));
         let public = tenant_key.public();
-        eventually(SOON, "the node without the key", || {
+        eventually(TIMEOUT, "the node without the key", || {
             let keys = node.authorized_keys();
             if keys.contains(public) {
                 Err(keys)
@@ -150,7 +150,7 @@ fn the_client_of_old_gets_nodes_and_gives_them_back() {
     let left = cico(&site, &url, &key, &["inventory"]).unwrap();
     assert_eq!(left, more);
     server.terminate();
-    assert_eq!(server.wait_exit(SOON), 0);
+    assert_eq!(server.wait_exit(TIMEOUT), 0);
     let log = server.log();
     assert!(!log.contains(&key), "{log}");
 }

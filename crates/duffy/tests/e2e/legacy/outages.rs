@@ -1,4 +1,4 @@
-//! The old API while the web API goes and comes back.
+//! The old API while the web API is down.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 use super::{Engine, KEY, Left};
 use crate::support::{eventually, free_port, http};
 
-const SOON: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[test]
-fn the_old_api_outlasts_the_web_api() {
+fn the_old_api_survives_outages_of_the_web_api() {
     let left = Left::new(Engine::Sqlite);
     let port = free_port().to_string();
     let (web, web_url) = left.serve(&port);
@@ -41,16 +41,16 @@ fn the_old_api_outlasts_the_web_api() {
     assert_eq!(get("/healthz").status, 200);
     assert_eq!(get(&inventory).json, before);
 
-    // A request for nodes is answered although the old API is told to stop.
+    // A stopping old API completes its session request.
     let path = format!("/Node/get?key={KEY}&ver=8-stream");
     let url = format!("{old_url}{path}");
     let asking = std::thread::spawn(move || http("GET", &url, None, None));
-    eventually(SOON, "the request", || {
+    eventually(TIMEOUT, "the request", || {
         let log = old.log();
         log.contains("session granted").then_some(()).ok_or(log)
     });
     old.terminate();
     let reply = asking.join().unwrap().unwrap();
     assert!(reply.json["ssid"].is_u64(), "{}", reply.text);
-    assert_eq!(old.wait_exit(SOON), 0);
+    assert_eq!(old.wait_exit(TIMEOUT), 0);
 }

@@ -1,4 +1,4 @@
-//! What the original's old API answered, and what ours answers to the same on a database that the original left.
+//! Compares the old API with recordings of the original, on a database of the original.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,12 +9,12 @@ use super::{BASIC, Engine, KEY, Left, data, lent};
 use crate::support::http;
 
 #[test]
-fn the_old_api_answers_as_recorded_on_postgresql() {
+fn the_old_api_matches_the_recordings_on_postgresql() {
     replay(Engine::Postgres);
 }
 
 #[test]
-fn the_old_api_answers_as_recorded_on_sqlite() {
+fn the_old_api_matches_the_recordings_on_sqlite() {
     replay(Engine::Sqlite);
 }
 
@@ -43,7 +43,7 @@ fn replay(engine: Engine) {
         if reply.header("x-request-id").is_none() {
             why.push("no request id".to_owned());
         }
-        // The recording goes on where others end, which leave sessions too: how many nodes are lent is asked instead.
+        // The recording starts after others that leave sessions. So the test asks the web API for the number of nodes.
         let rows = path.starts_with("/Inventory").then(|| {
             let who = path.contains("key=").then_some(("tenant", KEY));
             let sessions = http("GET", &format!("{web_url}/api/v1/sessions"), who, None);
@@ -76,7 +76,7 @@ fn replay(engine: Engine) {
             assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
         }
     }
-    // The same id is in both logs, and beside it in ours that of the web API.
+    // Both logs contain the same request id.
     let log = old.log();
     let refused = log
         .lines()
@@ -99,12 +99,11 @@ fn replay(engine: Engine) {
     );
 }
 
-/// Whether a body is the recorded one but for what is free. Of an inventory each row has to fit the form, and `rows` says
-/// how many there are.
+/// Whether a body matches the recorded one. Each row of an inventory must match a recorded row; `rows` is their number.
 fn fits(recorded: &Value, body: &Value, rows: Option<usize>) -> bool {
     match (recorded, body) {
         (Value::Array(recorded), Value::Array(body)) if rows.is_some() => {
-            // Pools have inventories of the same form: any recorded row will do.
+            // All pools have rows of the same form, so any recorded row matches.
             let fit = |row: &Value| recorded.iter().any(|recorded| fits(recorded, row, None));
             Some(body.len()) == rows && !body.is_empty() && body.iter().all(fit)
         }
@@ -112,7 +111,7 @@ fn fits(recorded: &Value, body: &Value, rows: Option<usize>) -> bool {
             let mut both = recorded.iter().zip(body);
             recorded.len() == body.len() && both.all(|(recorded, body)| fits(recorded, body, None))
         }
-        // Of a problem the recording has place and kind.
+        // The recording contains location and type of an error.
         (Value::Object(recorded), Value::Object(body)) => recorded.iter().all(|(key, recorded)| {
             let value = body.get(key);
             value.is_some_and(|value| fits(recorded, value, None))

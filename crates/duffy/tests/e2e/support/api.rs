@@ -1,4 +1,4 @@
-//! The web API as a tenant sees it.
+//! The web API.
 
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::http::{Reply, http, send};
 use super::wait::eventually;
 
-/// How long anything may take that the tests wait for: many of them run at the same time.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The timeout of all waits. It is long, because many tests run at the same time.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A server's API and somebody's credentials.
+/// The API of a server, and the credentials of a tenant.
 #[derive(Debug, Clone)]
 pub struct Api {
     base: String,
@@ -22,7 +22,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API of a server on this port of 127.0.0.1.
+    /// Returns the API of a server on this port of 127.0.0.1.
     pub fn new(port: u16, name: &str, key: &str) -> Self {
         Self {
             base: format!("http://127.0.0.1:{port}"),
@@ -36,31 +36,31 @@ impl Api {
         (&self.name, &self.key)
     }
 
-    /// Sends a request; `Err` when there was no answer.
+    /// Sends a request. Fails if there is no reply.
     pub fn call(&self, method: &str, path: &str, json: Option<&Value>) -> Result<Reply, String> {
         let url = format!("{}/api/v1/{path}", self.base);
         http(method, &url, Some((&self.name, &self.key)), json)
     }
 
-    /// What `GET path` shows, which must work.
+    /// Returns the reply to `GET path`, which must succeed.
     pub fn get(&self, path: &str) -> Value {
         let reply = self.call("GET", path, None).unwrap();
         assert_eq!(reply.status, 200, "GET {path}: {}", reply.text);
         reply.json
     }
 
-    /// Asks for a session with so many nodes of these pools; whatever the answer is.
+    /// Requests a session with these numbers of nodes of pools. Returns any reply.
     pub fn ask(&self, specs: &[(&str, u32)]) -> Result<Reply, String> {
         let body = json!({"nodes_specs": nodes_specs(specs)});
         self.call("POST", "sessions", Some(&body))
     }
 
-    /// The same with an `Idempotency-Key`.
+    /// Like [`Api::ask`], with an `Idempotency-Key`.
     pub fn ask_with_key(&self, specs: &[(&str, u32)], key: &str) -> Result<Reply, String> {
         self.post_with_key(&json!({"nodes_specs": nodes_specs(specs)}), key)
     }
 
-    /// Sends this request for a session with an `Idempotency-Key`.
+    /// Sends this session request with an `Idempotency-Key`.
     pub fn post_with_key(&self, body: &Value, key: &str) -> Result<Reply, String> {
         let url = format!("{}/api/v1/sessions", self.base);
         let pair = STANDARD.encode(format!("{}:{}", self.name, self.key));
@@ -73,14 +73,14 @@ impl Api {
         send("POST", &url, &headers, Some(&body.to_string()))
     }
 
-    /// The session with these nodes, which must be granted.
+    /// Requests a session, which must be granted.
     pub fn request(&self, specs: &[(&str, u32)]) -> Value {
         let reply = self.ask(specs).unwrap();
         assert_eq!(reply.status, 201, "{specs:?}: {}", reply.text);
         reply.json["session"].clone()
     }
 
-    /// Retires a session, which must work.
+    /// Retires a session, which must succeed.
     pub fn retire(&self, session: &Value) {
         let path = format!("sessions/{}", session["id"]);
         let reply = self
@@ -90,22 +90,22 @@ impl Api {
         assert_eq!(reply.json["session"]["active"], false, "{}", reply.text);
     }
 
-    /// All nodes that are not retired.
+    /// Returns all nodes that are not retired.
     pub fn nodes(&self) -> Vec<Value> {
         self.get("nodes")["nodes"].as_array().unwrap().clone()
     }
 
-    /// The node of this number.
+    /// Returns the node with this id.
     pub fn node(&self, id: &Value) -> Value {
         self.get(&format!("nodes/{id}"))["node"].clone()
     }
 
-    /// Waits for what `probe` sees, through failing requests too.
+    /// Waits until `probe` returns `Ok`. Its requests may fail.
     pub fn wait<T>(&self, what: &str, probe: impl Fn(&Self) -> Result<T, String>) -> T {
-        eventually(PATIENCE, what, || probe(self))
+        eventually(TIMEOUT, what, || probe(self))
     }
 
-    /// Waits until a node is in a state; the node then.
+    /// Waits until a node is in a state. Returns the node.
     pub fn wait_state(&self, id: &Value, state: &str) -> Value {
         self.wait(&format!("node {id} to be {state}"), |api| {
             let reply = api.call("GET", &format!("nodes/{id}"), None)?;
@@ -118,12 +118,12 @@ impl Api {
         })
     }
 
-    /// Waits until so many nodes of a pool are ready and none is on its way, in or out.
+    /// Waits until this number of nodes of a pool is ready, and none is in another state.
     pub fn wait_filled(&self, pool: &str, ready: u64) {
         self.wait_levels(pool, &json!({"ready": ready}));
     }
 
-    /// Waits until a pool has these numbers of nodes, and none in other states.
+    /// Waits until a pool has these numbers of nodes by state, and none in other states.
     pub fn wait_levels(&self, pool: &str, levels: &Value) {
         let mut wanted = json!({"provisioning": 0, "ready": 0, "contextualizing": 0,
             "deployed": 0, "deprovisioning": 0});
@@ -146,8 +146,8 @@ fn nodes_specs(specs: &[(&str, u32)]) -> Vec<Value> {
     specs.iter().map(spec).collect()
 }
 
-/// Runs `work` so many times at the same moment, each in a thread of its own; what came of each.
-pub fn together<T: Send>(times: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+/// Runs `work` this many times at the same time, each in its own thread. Returns the results.
+pub fn run_concurrently<T: Send>(times: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let start = Arc::new(Barrier::new(times));
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..times)

@@ -12,10 +12,10 @@ use nix::sys::signal::Signal;
 use super::program::Program;
 use super::scratch::Scratch;
 
-/// How long a command may take that is not a server.
+/// The time limit of a command that is not a server.
 const COMMAND_DEADLINE: Duration = Duration::from_mins(2);
 
-/// Runs the binary in a scratch directory, with a home of its own and nothing of the developer's settings.
+/// Runs the binary in a scratch directory, with its own home directory and without the developer's settings.
 #[derive(Debug, Clone)]
 pub struct Duffy {
     scratch: Scratch,
@@ -23,19 +23,19 @@ pub struct Duffy {
     env: Vec<(OsString, OsString)>,
 }
 
-/// What a command that has ended left.
+/// The output of a command.
 #[derive(Debug)]
 pub struct Output {
-    /// What it printed as data.
+    /// Its stdout.
     pub stdout: String,
-    /// What it said.
+    /// Its stderr.
     pub stderr: String,
-    /// Its exit code; 128 + n when signal n ended it.
+    /// Its exit code; 128 + n if signal n killed it.
     pub code: i32,
 }
 
 impl Duffy {
-    /// The command without a configuration; `HOME` is `home` in the scratch directory.
+    /// Creates the command without a configuration. `HOME` is `home` in the scratch directory.
     pub fn new(scratch: &Scratch) -> Self {
         fs::create_dir_all(scratch.join("home")).unwrap();
         Self {
@@ -45,19 +45,19 @@ impl Duffy {
         }
     }
 
-    /// The same with `-c PATH` before the arguments of every run.
+    /// Adds `-c PATH` before the arguments of every run.
     pub fn with_config(mut self, path: &Path) -> Self {
         self.config = Some(path.to_owned());
         self
     }
 
-    /// The same with a variable in its environment.
+    /// Adds an environment variable.
     pub fn with_env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
         self
     }
 
-    /// Runs it to its end, two minutes at most.
+    /// Runs the command to its end, for at most two minutes.
     pub fn run(&self, args: &[&str]) -> Output {
         let name = Self::next_name("run", args);
         let stdout = self.scratch.join(&format!("{name}.stdout"));
@@ -77,14 +77,14 @@ impl Duffy {
         }
     }
 
-    /// Runs it to its end, which must be a good one; its standard output.
+    /// Runs the command, which must succeed. Returns its stdout.
     pub fn succeed(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(output.code, 0, "duffy {args:?}: {output:?}");
         output.stdout
     }
 
-    /// Starts it as a server or worker; it ends with the value that this returns.
+    /// Starts a server or worker. It ends when the returned value is dropped.
     pub fn spawn(&self, args: &[&str]) -> Program {
         Program::start(
             &self.scratch,
@@ -93,12 +93,12 @@ impl Duffy {
         )
     }
 
-    /// The same with a log of this name, which goes on when it is started again.
+    /// Like [`Duffy::spawn`], with a log of this name. A restart appends to it.
     pub fn spawn_named(&self, name: &str, args: &[&str]) -> Program {
         Program::start(&self.scratch, name, self.command(args))
     }
 
-    /// A name for the logs that tells this run from others.
+    /// Returns a unique name for the logs of this run.
     fn next_name(kind: &str, args: &[&str]) -> String {
         static RUNS: AtomicU32 = AtomicU32::new(1);
         let number = RUNS.fetch_add(1, Ordering::Relaxed);

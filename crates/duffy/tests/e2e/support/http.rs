@@ -1,4 +1,4 @@
-//! Requests to a server under test.
+//! Sends HTTP requests to a server.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use ureq::http::Request;
 /// A tenant's name and API key.
 pub type Credentials<'a> = Option<(&'a str, &'a str)>;
 
-/// A server's answer.
+/// The reply of a server.
 #[derive(Debug)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
-    /// Names (in lower case) and values, in the order in which they came.
+    /// Names (in lower case) and values of the headers, in the order of the reply.
     pub headers: Vec<(String, String)>,
-    /// The body as JSON; null when it is something else.
+    /// The body as JSON; null if it is not JSON.
     pub json: Value,
-    /// The body as it came.
+    /// The body as text.
     pub text: String,
 }
 
 impl Reply {
-    /// The first header of this name (in lower case).
+    /// Returns the first header with this name (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
@@ -33,8 +33,8 @@ impl Reply {
     }
 }
 
-/// Sends a request, with a body when `json` is given. Every status is an answer; an `Err` says why there was none
-/// (refused, broken off, nothing for 60 s). Connections are not kept, so that no request depends on one before.
+/// Sends a request, with `json` as its body. Returns `Ok` for every status, and `Err` if there is no reply (connection refused or
+/// broken, timeout of 60 s). Each request has its own connection.
 pub fn http(
     method: &str,
     url: &str,
@@ -53,7 +53,7 @@ pub fn http(
     send(method, url, &headers, body.as_deref())
 }
 
-/// The same with headers and a body of any kind.
+/// Like [`http`], with any headers and body.
 pub fn send(
     method: &str,
     url: &str,
@@ -74,7 +74,7 @@ pub fn send(
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    let answer = match body {
+    let reply = match body {
         Some(body) => agent.run(
             request
                 .body(body.to_owned())
@@ -82,14 +82,14 @@ pub fn send(
         ),
         None => agent.run(request.body(()).map_err(|error| error.to_string())?),
     };
-    let mut answer = answer.map_err(|error| format!("{method} {url}: {error}"))?;
-    let text = answer
+    let mut reply = reply.map_err(|error| format!("{method} {url}: {error}"))?;
+    let text = reply
         .body_mut()
         .read_to_string()
         .map_err(|error| error.to_string())?;
     Ok(Reply {
-        status: answer.status().as_u16(),
-        headers: answer
+        status: reply.status().as_u16(),
+        headers: reply
             .headers()
             .iter()
             .map(|(name, value)| {

@@ -1,4 +1,4 @@
-//! SSH keys for the tests.
+//! SSH keys for tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::tools;
 
-/// A key pair in files.
+/// The files of a key pair.
 #[derive(Debug, Clone)]
 pub struct SshKey {
     path: PathBuf,
@@ -14,7 +14,7 @@ pub struct SshKey {
 }
 
 impl SshKey {
-    /// Makes an ed25519 key without a passphrase: `path` and `path.pub`.
+    /// Creates an ed25519 key without a passphrase: `path` and `path.pub`.
     pub fn generate(path: &Path, comment: &str) -> Self {
         let status = Command::new(tools::openssh("ssh-keygen"))
             .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
@@ -30,12 +30,12 @@ impl SshKey {
         }
     }
 
-    /// The private key's file.
+    /// The file of the private key.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The public key as one line, as authorized_keys has it, without a line end.
+    /// The public key as a line for authorized_keys, without the line break.
     pub fn public(&self) -> &str {
         &self.public
     }

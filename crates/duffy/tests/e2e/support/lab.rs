@@ -1,4 +1,4 @@
-//! A site ready to work: database made, a tenant and an administrator in it.
+//! A site with a database, a tenant and an administrator.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use sqlx::{Connection, Row};
 
 use super::{Api, Duffy, Pool, Postgres, Program, Site, eventually, free_port};
 
-/// A site with a database of its own. Nothing of Duffy runs before a test says so.
+/// A site with its own database. It starts no process of Duffy.
 #[derive(Debug)]
 pub struct Lab {
     /// The site.
     pub site: Site,
-    /// Its database server; none on SQLite.
+    /// Its database server; `None` for SQLite.
     pub postgres: Option<Postgres>,
     port: u16,
     tenant_key: String,
@@ -21,7 +21,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// On PostgreSQL.
+    /// Creates a site on PostgreSQL.
     pub fn on_postgres(pools: &[Pool], settings: &Value) -> Self {
         let postgres = Postgres::start();
         let port = free_port();
@@ -29,14 +29,14 @@ impl Lab {
         Self::set_up(site, Some(postgres), port, settings)
     }
 
-    /// On SQLite.
+    /// Creates a site on SQLite.
     pub fn on_sqlite(pools: &[Pool], settings: &Value) -> Self {
         let port = free_port();
         let site = Site::sqlite(pools, &Self::settings(port));
         Self::set_up(site, None, port, settings)
     }
 
-    /// On a database of the original, in which its tenants are; on PostgreSQL or on SQLite. Not upgraded yet.
+    /// Creates a site with a database of the original and its tenants, which is not upgraded yet.
     pub fn of_original(on_postgres: bool, pools: &[Pool], settings: &Value) -> Self {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
         let port = free_port();
@@ -81,7 +81,7 @@ impl Lab {
         }
     }
 
-    /// Everything is done in a hurry, but nothing is timed so short that a busy machine would miss it.
+    /// Short times, but long enough for a busy host.
     fn settings(port: u16) -> Value {
         json!({
             "app": {"host": "127.0.0.1", "port": port},
@@ -93,27 +93,27 @@ impl Lab {
         })
     }
 
-    /// Starts `serve`, `serve-legacy`, `run` or `worker`, and waits until it is at work.
+    /// Starts `serve`, `serve-legacy`, `run` or `worker`, and waits until it is ready.
     pub fn start(&self, arguments: &[&str]) -> Program {
         start(&self.site.duffy(), arguments)
     }
 
-    /// The API as the tenant sees it.
+    /// The API with the tenant's credentials.
     pub fn tenant(&self) -> Api {
         Api::new(self.port, "tenant", &self.tenant_key)
     }
 
-    /// The API as the administrator sees it.
+    /// The API with the administrator's credentials.
     pub fn admin(&self) -> Api {
         self.admin_at(self.port)
     }
 
-    /// The same of another server.
+    /// The API of another server with the administrator's credentials.
     pub fn admin_at(&self, port: u16) -> Api {
         Api::new(port, "admin", &self.admin_key)
     }
 
-    /// The tenant's view of another server.
+    /// The API of another server with the tenant's credentials.
     pub fn tenant_at(&self, port: u16) -> Api {
         Api::new(port, "tenant", &self.tenant_key)
     }
@@ -123,7 +123,7 @@ impl Lab {
         self.port
     }
 
-    /// Runs a query in the database. Columns must be texts; they are parted by `|`, rows by line breaks.
+    /// Runs a query whose columns are texts. Separates columns by `|` and rows by line breaks.
     pub fn sql(&self, query: &'static str) -> String {
         if let Some(postgres) = &self.postgres {
             return postgres.psql(query);
@@ -149,8 +149,7 @@ impl Lab {
         lines.join("\n")
     }
 
-    /// What is wrong in the database, whatever happened to it: nodes in two running sessions, and nodes that a
-    /// retired session left in use.
+    /// Checks that no node is in two active sessions, and that no node of a retired session is still in use.
     pub fn assert_consistent(&self) {
         let twice = self.sql(
             "SELECT CAST(node_id AS TEXT) FROM sessions_nodes \
@@ -158,7 +157,7 @@ impl Lab {
              WHERE sessions.retired_at IS NULL AND nodes.state IN ('contextualizing', 'deployed') \
              GROUP BY node_id HAVING count(*) > 1",
         );
-        assert_eq!(twice, "", "nodes lent twice");
+        assert_eq!(twice, "", "nodes in two sessions");
         let orphans = self.sql(
             "SELECT CAST(id AS TEXT) FROM nodes WHERE retired_at IS NULL \
              AND state IN ('contextualizing', 'deployed') AND NOT EXISTS (SELECT 1 \
@@ -169,7 +168,7 @@ impl Lab {
     }
 }
 
-/// Starts `serve`, `run` or `worker` of any `duffy`, and waits until it is at work.
+/// Starts `serve`, `serve-legacy`, `run` or `worker`, and waits until it is ready.
 pub fn start(duffy: &Duffy, arguments: &[&str]) -> Program {
     let program = duffy.spawn(arguments);
     let sign = match arguments[0] {
@@ -181,7 +180,7 @@ pub fn start(duffy: &Duffy, arguments: &[&str]) -> Program {
     program
 }
 
-/// Waits until a program has logged this.
+/// Waits until the log of a program contains a text.
 pub fn wait_for_log(program: &Program, text: &str) {
     eventually(
         Duration::from_mins(1),
@@ -193,7 +192,7 @@ pub fn wait_for_log(program: &Program, text: &str) {
             } else if program.is_running() {
                 Err(log)
             } else {
-                panic!("it ended instead of logging {text:?}:\n{log}")
+                panic!("the program exited without logging {text:?}:\n{log}")
             }
         },
     );

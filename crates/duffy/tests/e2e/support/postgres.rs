@@ -1,4 +1,4 @@
-//! A PostgreSQL cluster of a test's own.
+//! A PostgreSQL cluster for one test.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -15,10 +15,10 @@ use super::program::Program;
 use super::scratch::Scratch;
 use super::{eventually, free_port, tools};
 
-/// A running cluster with an empty database `duffy`; stopped and removed when dropped.
+/// A running cluster with an empty database `duffy`. It is stopped and removed when dropped.
 ///
-/// Made by copying a template that is kept under `target/tmp`: 0.1 s where initdb takes half a second. It
-/// commits what it says it has, but syncs nothing: its data survive its own crash, not the machine's.
+/// It is a copy of a template in `target/tmp`: this takes 0.1 s, and initdb half a second. It does not sync its files: its data
+/// survive a crash of the server, but not of the host.
 #[derive(Debug)]
 pub struct Postgres {
     scratch: Scratch,
@@ -41,7 +41,7 @@ impl Postgres {
             port: 0,
             server: None,
         };
-        // Another process may take the port between the look and the start.
+        // Another process may take the port before the start.
         for _ in 0..5 {
             postgres.port = free_port();
             if postgres.try_start() {
@@ -51,12 +51,12 @@ impl Postgres {
         panic!("PostgreSQL does not start:\n{}", postgres.log())
     }
 
-    /// The URL of the database `duffy`, as the configuration takes it.
+    /// The URL of the database `duffy`, for the configuration.
     pub fn url(&self) -> String {
         self.url_of("duffy")
     }
 
-    /// The port that it listens on, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -71,28 +71,28 @@ impl Postgres {
         self.scratch.join("socket")
     }
 
-    /// What the server has logged.
+    /// The log of the server.
     pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.join("postgres.log")).unwrap_or_default()
     }
 
-    /// Makes another empty database and returns its URL.
+    /// Creates another empty database and returns its URL.
     pub fn create_database(&self, name: &str) -> String {
         self.psql(&format!("CREATE DATABASE \"{name}\""));
         self.url_of(name)
     }
 
-    /// Runs SQL in the database `duffy`; rows come as lines, columns parted by `|`. Fails when the SQL does.
+    /// Runs SQL in the database `duffy`. Returns rows as lines, with columns separated by `|`. Panics if the SQL fails.
     pub fn psql(&self, sql: &str) -> String {
         self.run_psql(|psql| psql.arg("-c").arg(sql))
     }
 
-    /// Runs a file of SQL, a dump for instance, in the database `duffy`.
+    /// Runs an SQL file, for example a dump, in the database `duffy`.
     pub fn load_file(&self, path: &Path) {
         self.run_psql(|psql| psql.arg("-f").arg(path));
     }
 
-    /// Stops the server as a crash would: connections break, and the next start recovers.
+    /// Stops the server like a crash: connections break, and the next start recovers.
     pub fn stop_immediately(&mut self) {
         self.stop(Signal::SIGQUIT);
     }
@@ -107,7 +107,7 @@ impl Postgres {
         );
     }
 
-    /// Stops the server in an orderly way, breaking all connections, and starts it again.
+    /// Shuts the server down, which closes all connections, and starts it again.
     pub fn restart(&mut self) {
         self.stop(Signal::SIGINT);
         self.start_again();
@@ -119,7 +119,7 @@ impl Postgres {
         server.wait_exit(Duration::from_secs(20));
     }
 
-    /// Starts the server and waits until it takes connections; false when it ends instead.
+    /// Starts the server and waits until it accepts connections. Returns false if it ends instead.
     fn try_start(&mut self) -> bool {
         let mut command = Command::new(tools::postgres_bin().join("postgres"));
         command.arg("-D").arg(self.scratch.join("data"));
@@ -129,7 +129,7 @@ impl Postgres {
             "listen_addresses=127.0.0.1",
             "max_connections=200",
             "shared_buffers=16MB",
-            // Shared memory in files of the data directory leaves nothing behind on the machine.
+            // With files in the data directory, no shared memory remains on the host.
             "dynamic_shared_memory_type=mmap",
             "fsync=off",
             "full_page_writes=off",
@@ -183,7 +183,7 @@ impl Postgres {
     }
 }
 
-/// Whom the server runs as: ourselves, or, as PostgreSQL does not run as root, its own user or `nobody`.
+/// The user of the server. PostgreSQL does not run as root: then it is the user `postgres` or `nobody`.
 #[derive(Debug)]
 struct Account(Option<(Uid, Gid)>);
 
@@ -203,7 +203,7 @@ impl Account {
         if let Some((uid, gid)) = self.0 {
             command.uid(uid.as_raw()).gid(gid.as_raw());
         }
-        // The current directory may be closed to that user, the locale unknown to the server.
+        // The user may have no access to the current directory, and the server may not know the locale.
         command
             .current_dir(directory)
             .env("LC_ALL", "C")
@@ -226,7 +226,7 @@ impl Account {
     }
 }
 
-/// The data directory to copy, made when this version of PostgreSQL has none yet.
+/// Returns the data directory to copy. Creates it if this version of PostgreSQL has none yet.
 fn template(account: &Account) -> PathBuf {
     let bin = tools::postgres_bin();
     let version = output_of(Command::new(bin.join("postgres")).arg("--version"));
@@ -236,7 +236,7 @@ fn template(account: &Account) -> PathBuf {
     fs::create_dir_all(kept).unwrap();
     let template = kept.join(format!("postgres-{version}-{}", account.label()));
 
-    // Tests run in processes of their own at the same time: one makes the template, the others wait for it.
+    // Tests run concurrently in separate processes: one creates the template, the others wait for it.
     let lock = File::create(template.with_added_extension("lock")).unwrap();
     lock.lock().unwrap();
     if !template.is_dir() {
@@ -244,7 +244,7 @@ fn template(account: &Account) -> PathBuf {
         let home = scratch.join("home");
         account.make_directory(&home);
         initialize(account, &bin, &home.join("data"));
-        // A rename is all or nothing: a template that exists is complete.
+        // A rename is atomic: a template that exists is complete.
         let incoming = template.with_added_extension("incoming");
         fs::remove_dir_all(&incoming).ok();
         copy_tree(&home.join("data"), &incoming);
@@ -288,10 +288,10 @@ fn initialize(account: &Account, bin: &Path, data: &Path) {
         .write_all(b"CREATE DATABASE duffy;\n")
         .unwrap();
     let output = child.wait_with_output().unwrap();
-    let words = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
-        "PostgreSQL could not make the database `duffy`: {words}"
+        "PostgreSQL cannot create the database `duffy`: {stderr}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! A running program that a test started: its log, its signals, its end.
+//! A program that a test started: its log, its signals, its exit.
 
 use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -13,8 +13,8 @@ use nix::unistd::Pid;
 
 use super::scratch::{MARK, Scratch, WeakScratch};
 
-/// A program in a process group of its own, with its output in a file. Killed when dropped and when the
-/// test's process dies; when the test fails, the end of the log is printed.
+/// A program in its own process group, with its output in a file. It is killed when dropped and when the process of the test dies. If the
+/// test fails, the end of the log is printed.
 #[derive(Debug)]
 pub struct Program {
     name: String,
@@ -22,7 +22,7 @@ pub struct Program {
     log: PathBuf,
     last_signal: Signal,
     state: Arc<State>,
-    /// Keeps the directory and the janitor for as long as the program may run.
+    /// Keeps the directory and the cleanup process while the program can run.
     _scratch: Scratch,
 }
 
@@ -33,12 +33,12 @@ struct State {
 }
 
 impl Program {
-    /// Starts `command`; its output goes to `NAME.log` in the scratch directory, after what is already there.
+    /// Starts `command`. Appends its output to `NAME.log` in the scratch directory.
     pub fn start(scratch: &Scratch, name: &str, command: Command) -> Self {
         Self::start_ended_by(scratch, name, command, Signal::SIGKILL)
     }
 
-    /// The same for a program that needs a gentler `signal` than KILL to clean up after itself.
+    /// Like [`Program::start`], for a program that needs a `signal` other than KILL to clean up.
     pub fn start_ended_by(
         scratch: &Scratch,
         name: &str,
@@ -55,7 +55,7 @@ impl Program {
         Self::launch(scratch, name, log, command, signal)
     }
 
-    /// Starts a command whose output streams are the caller's business.
+    /// Starts a command. The caller sets its output streams.
     pub(super) fn launch(
         scratch: &Scratch,
         name: &str,
@@ -73,8 +73,8 @@ impl Program {
         scratch.watch(pid, signal.as_str().trim_start_matches("SIG"));
         let state = Arc::new(State::default());
         let theirs = Arc::clone(&state);
-        let janitor = scratch.downgrade();
-        std::thread::spawn(move || wait_for(child, pid, &janitor, &theirs));
+        let cleanup = scratch.downgrade();
+        std::thread::spawn(move || wait_for(child, pid, &cleanup, &theirs));
         Self {
             name: name.to_owned(),
             pid: Pid::from_raw(pid),
@@ -85,42 +85,42 @@ impl Program {
         }
     }
 
-    /// Its process number, also that of its group.
+    /// Its process id, which is also the id of its group.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// All that it has printed so far, on both streams.
+    /// Its output so far, of both streams.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Whether it has not ended yet.
+    /// Whether it still runs.
     pub fn is_running(&self) -> bool {
         self.state.status.lock().unwrap().is_none()
     }
 
-    /// Sends a signal to the program alone, unless it has ended.
+    /// Sends a signal to the program only, unless it has exited.
     pub fn signal(&self, signal: Signal) {
-        // Its number is its own while the lock is held: see `wait_for`.
+        // The system does not reuse the process id while the lock is held: see `wait_for`.
         let status = self.state.status.lock().unwrap();
         if status.is_none() {
             signal::kill(self.pid, signal).unwrap();
         }
     }
 
-    /// Asks it to end.
+    /// Sends TERM.
     pub fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }
 
-    /// Kills it, and nothing that it has started, and waits until it is gone.
+    /// Kills the program, but not its children, and waits for its exit.
     pub fn kill9(&self) {
         self.signal(Signal::SIGKILL);
         self.wait_exit(Duration::from_secs(10));
     }
 
-    /// Waits for its end; the exit code, 128 + n for signal n, as a shell says it. Fails when it runs on.
+    /// Waits for its exit. Returns the exit code, or 128 + n for signal n, like a shell. Panics after the timeout.
     pub fn wait_exit(&self, within: Duration) -> i32 {
         let Some(status) = self.end(within) else {
             panic!(
@@ -151,7 +151,7 @@ impl Program {
     }
 }
 
-/// Reaps the program. Until it is reaped its number stays its own, so that is done under the lock that signals take.
+/// Reaps the program. The system can reuse its process id afterwards, so this holds the lock that `signal` takes.
 fn wait_for(mut child: Child, pid: i32, scratch: &WeakScratch, state: &State) {
     waitid(
         Id::Pid(Pid::from_raw(pid)),
@@ -176,7 +176,7 @@ impl Drop for Program {
         }
         for signal in [self.last_signal, Signal::SIGKILL] {
             if self.is_running() {
-                // A stopped program takes no signal but KILL.
+                // A stopped program receives only KILL.
                 self.signal(Signal::SIGCONT);
                 self.signal(signal);
                 self.end(Duration::from_secs(5));

@@ -1,4 +1,4 @@
-//! A way to a server that can be cut off without a word, broken, made slow, as a network does it, or lose an answer.
+//! A TCP proxy that can stall, cut and delay connections, and lose a reply.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -7,67 +7,69 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Passes connections on to a server, until it is told otherwise. Its threads end with the test's process.
+/// Forwards connections to a server. Its threads end with the process of the test.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
-struct Gate {
-    road: Mutex<Road>,
-    opened: Condvar,
-    loses: AtomicBool,
+struct Shared {
+    state: Mutex<State>,
+    resumed: Condvar,
+    lose_next_reply: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct Road {
+struct State {
     stalled: bool,
-    /// The connection that sends this next falls silent, in both directions.
-    silencer: Option<&'static str>,
-    silent: BTreeSet<u64>,
-    lag: Duration,
-    /// Both ends of each connection, by its number.
+    /// The next connection that sends this text stalls, in both directions.
+    stall_trigger: Option<&'static str>,
+    stalled_connections: BTreeSet<u64>,
+    delay: Duration,
+    /// Both ends of each connection, by number.
     open: BTreeMap<u64, [TcpStream; 2]>,
     next: u64,
 }
 
-impl Gate {
-    fn road(&self) -> MutexGuard<'_, Road> {
-        self.road.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when nothing is in the way of this connection.
-    fn pass(&self, number: u64, sent: &[u8]) {
-        let mut road = self.road();
-        if let Some(word) = road.silencer
-            && sent.windows(word.len()).any(|part| part == word.as_bytes())
+    /// Waits until this connection may send data.
+    fn wait(&self, number: u64, sent: &[u8]) {
+        let mut state = self.state();
+        if let Some(trigger) = state.stall_trigger
+            && sent
+                .windows(trigger.len())
+                .any(|part| part == trigger.as_bytes())
         {
-            road.silencer = None;
-            road.silent.insert(number);
+            state.stall_trigger = None;
+            state.stalled_connections.insert(number);
         }
-        let lag = road.lag;
-        let road = if lag.is_zero() {
-            road
+        let delay = state.delay;
+        let state = if delay.is_zero() {
+            state
         } else {
-            // Longer only if a stall ends meanwhile: a lag is no exact thing.
-            let waited = self.opened.wait_timeout(road, lag);
+            // The delay is shorter if a stall ends in the meantime.
+            let waited = self.resumed.wait_timeout(state, delay);
             waited.unwrap_or_else(PoisonError::into_inner).0
         };
-        let _open = self
-            .opened
-            .wait_while(road, |road| road.stalled || road.silent.contains(&number));
+        let _open = self.resumed.wait_while(state, |state| {
+            state.stalled || state.stalled_connections.contains(&number)
+        });
     }
 }
 
 impl Proxy {
-    /// Starts to pass on connections to this port of 127.0.0.1.
+    /// Starts a proxy for this port of 127.0.0.1.
     pub fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let gate = Arc::new(Gate::default());
-        let theirs = Arc::clone(&gate);
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let address = SocketAddr::from(([127, 0, 0, 1], to));
@@ -77,83 +79,83 @@ impl Proxy {
                 connect(&theirs, client, server);
             }
         });
-        Self { port, gate }
+        Self { port, shared }
     }
 
-    /// Where it listens, on 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// From now on nothing gets through, in either direction; connections stay open.
+    /// Stops all data, in both directions. Connections stay open.
     pub fn stall(&self) {
-        self.gate.road().stalled = true;
+        self.shared.state().stalled = true;
     }
 
-    /// The connection that sends this next falls silent from then on, as if its server were gone. Others go on.
-    pub fn silence_at(&self, sent: &'static str) {
-        self.gate.road().silencer = Some(sent);
+    /// Stalls the next connection that sends this text, as if its server were unreachable. Others continue.
+    pub fn stall_at(&self, sent: &'static str) {
+        self.shared.state().stall_trigger = Some(sent);
     }
 
-    /// The next answer is taken from the server and thrown away, and its connection broken off.
-    pub fn lose_next_answer(&self) {
-        self.gate.loses.store(true, Ordering::SeqCst);
+    /// Drops the next reply of the server, and closes its connection.
+    pub fn lose_next_reply(&self) {
+        self.shared.lose_next_reply.store(true, Ordering::SeqCst);
     }
 
-    /// Lets everything through that has waited.
+    /// Ends all stalls.
     pub fn resume(&self) {
-        let mut road = self.gate.road();
-        road.stalled = false;
-        road.silent.clear();
-        drop(road);
-        self.gate.opened.notify_all();
+        let mut state = self.shared.state();
+        state.stalled = false;
+        state.stalled_connections.clear();
+        drop(state);
+        self.shared.resumed.notify_all();
     }
 
-    /// From now on whatever is sent arrives so much later.
-    pub fn lag(&self, by: Duration) {
-        self.gate.road().lag = by;
+    /// Delays all data by this time.
+    pub fn delay(&self, by: Duration) {
+        self.shared.state().delay = by;
     }
 
-    /// Breaks all connections. New ones get through.
+    /// Close_next_reply all connections. New ones work.
     pub fn cut(&self) {
-        for stream in self.gate.road().open.values().flatten() {
+        for stream in self.shared.state().open.values().flatten() {
             stream.shutdown(Shutdown::Both).ok();
         }
     }
 }
 
-fn connect(gate: &Arc<Gate>, client: TcpStream, server: TcpStream) {
+fn connect(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).ok();
     }
     let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let number = {
         let ends = [client.try_clone().unwrap(), server.try_clone().unwrap()];
-        let mut road = gate.road();
-        road.next += 1;
-        let number = road.next;
-        road.open.insert(number, ends);
+        let mut state = shared.state();
+        state.next += 1;
+        let number = state.next;
+        state.open.insert(number, ends);
         number
     };
     let both = Arc::new(());
-    for (from, into, is_answer) in [(client, server, false), (server2, client2, true)] {
-        let (gate, both) = (Arc::clone(gate), Arc::clone(&both));
+    for (from, into, is_reply) in [(client, server, false), (server2, client2, true)] {
+        let (shared, both) = (Arc::clone(shared), Arc::clone(&both));
         std::thread::spawn(move || {
-            pass_on(from, into, &gate, number, is_answer);
-            // The last of both lets go of the connection.
+            forward(from, into, &shared, number, is_reply);
+            // The last direction removes the connection.
             if Arc::into_inner(both).is_some() {
-                gate.road().open.remove(&number);
+                shared.state().open.remove(&number);
             }
         });
     }
 }
 
-fn pass_on(mut from: TcpStream, mut into: TcpStream, gate: &Gate, number: u64, is_answer: bool) {
+fn forward(mut from: TcpStream, mut into: TcpStream, shared: &Shared, number: u64, is_reply: bool) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        let sent = if is_answer { &[][..] } else { &buffer[..read] };
-        gate.pass(number, sent);
-        if is_answer && gate.loses.swap(false, Ordering::SeqCst) {
+        let sent = if is_reply { &[][..] } else { &buffer[..read] };
+        shared.wait(number, sent);
+        if is_reply && shared.lose_next_reply.swap(false, Ordering::SeqCst) {
             from.shutdown(Shutdown::Both).ok();
             into.shutdown(Shutdown::Both).ok();
             return;
@@ -162,6 +164,6 @@ fn pass_on(mut from: TcpStream, mut into: TcpStream, gate: &Gate, number: u64, i
             break;
         }
     }
-    gate.pass(number, &[]);
+    shared.wait(number, &[]);
     into.shutdown(Shutdown::Write).ok();
 }

@@ -1,4 +1,4 @@
-//! A directory and the processes of one test, both gone when it ends, also when it is killed.
+//! The directory and the processes of a test. Both are removed when the test ends, even if it is killed.
 
 use std::fs;
 use std::io::Write;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
-const JANITOR: &str = include_str!("janitor.sh");
+const CLEANUP: &str = include_str!("cleanup.sh");
 
-/// The variable by which a test's processes are known, wherever they have moved in the process tree.
+/// The environment variable that marks the processes of a test, also if their parents change.
 pub const MARK: &str = "DUFFY_TEST_MARK";
 
-/// A test's directory and its janitor: a shell that kills and removes what the test leaves, once
-/// the pipe to it closes. A pipe closes whatever becomes of the test: return, panic, kill -9.
+/// The directory of a test, and its cleanup process: a shell that kills the processes and removes the directory when the pipe to it
+/// closes. The pipe closes however the test ends: return, panic, kill -9.
 ///
-/// `DUFFY_TEST_KEEP=1` keeps the directory, for a look at logs and databases.
+/// `DUFFY_TEST_KEEP=1` keeps the directory with its logs and databases.
 #[derive(Debug, Clone)]
 pub struct Scratch(Arc<Inner>);
 
@@ -24,23 +24,23 @@ pub struct Scratch(Arc<Inner>);
 struct Inner {
     directory: PathBuf,
     mark: String,
-    janitor: Mutex<Option<(Child, ChildStdin)>>,
+    cleanup: Mutex<Option<(Child, ChildStdin)>>,
 }
 
 impl Scratch {
-    /// Makes the directory, in the system's temporary directory, and starts the janitor.
+    /// Creates the directory, in the system's temporary directory, and starts the cleanup process.
     pub fn new(label: &str) -> Self {
         let directory = tempfile::Builder::new()
             .prefix(&format!("duffy-test-{label}-"))
             .tempdir()
             .unwrap();
-        // PostgreSQL refuses to run as root: its user must be able to pass through.
+        // PostgreSQL does not run as root: its user needs access to subdirectories.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let directory = directory.keep();
         let mark = directory.file_name().unwrap().to_str().unwrap().to_owned();
         let keep = std::env::var_os("DUFFY_TEST_KEEP").is_some_and(|value| value != "0");
-        let mut janitor = Command::new("sh")
-            .args(["-c", JANITOR, "janitor", &mark])
+        let mut cleanup = Command::new("sh")
+            .args(["-c", CLEANUP, "cleanup", &mark])
             .arg(&directory)
             .arg(if keep { "keep" } else { "remove" })
             .env_remove(MARK)
@@ -50,12 +50,12 @@ impl Scratch {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("a POSIX shell, `sh`, is needed to run these tests");
-        let orders = janitor.stdin.take().unwrap();
+            .expect("the tests need a POSIX shell, `sh`");
+        let pipe = cleanup.stdin.take().unwrap();
         Self(Arc::new(Inner {
             directory,
             mark,
-            janitor: Mutex::new(Some((janitor, orders))),
+            cleanup: Mutex::new(Some((cleanup, pipe))),
         }))
     }
 
@@ -69,12 +69,12 @@ impl Scratch {
         self.0.directory.join(name)
     }
 
-    /// What a process of this test has in its environment as [`MARK`].
+    /// The value of [`MARK`] for processes of this test.
     pub fn mark(&self) -> &str {
         &self.0.mark
     }
 
-    /// The command lines of all living processes with this test's mark, however far from their parents.
+    /// Returns the ids and command lines of all processes with the mark of this test.
     pub fn processes(&self) -> Vec<String> {
         let wanted = format!("{MARK}={}", self.mark()).into_bytes();
         let Ok(entries) = fs::read_dir("/proc") else {
@@ -100,21 +100,20 @@ impl Scratch {
             .collect()
     }
 
-    /// Tells the janitor of a program to end with `signal` (then KILL) when the test ends.
+    /// Lets the cleanup process end this process with `signal`, then KILL, when the test ends.
     pub(super) fn watch(&self, pid: i32, signal: &str) {
-        self.order(&format!("watch {pid} {signal}\n"));
+        self.send(&format!("watch {pid} {signal}\n"));
     }
 
-    /// A reference that does not keep the directory.
+    /// Returns a reference that does not keep the directory.
     pub(super) fn downgrade(&self) -> WeakScratch {
         WeakScratch(Arc::downgrade(&self.0))
     }
 
-    fn order(&self, line: &str) {
-        if let Some((_, orders)) = self.0.janitor.lock().unwrap().as_mut() {
-            orders
-                .write_all(line.as_bytes())
-                .expect("the test's janitor is gone");
+    fn send(&self, line: &str) {
+        if let Some((_, pipe)) = self.0.cleanup.lock().unwrap().as_mut() {
+            pipe.write_all(line.as_bytes())
+                .expect("the cleanup process has died");
         }
     }
 }
@@ -124,20 +123,20 @@ impl Scratch {
 pub struct WeakScratch(Weak<Inner>);
 
 impl WeakScratch {
-    /// Tells the janitor that a program has ended: its number may soon be another's.
+    /// Tells the cleanup process that a process has ended: the system may use its id again.
     pub(super) fn forget(&self, pid: i32) {
         if let Some(inner) = self.0.upgrade() {
-            Scratch(inner).order(&format!("forget {pid}\n"));
+            Scratch(inner).send(&format!("forget {pid}\n"));
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Ok(mut janitor) = self.janitor.lock()
-            && let Some((mut child, orders)) = janitor.take()
+        if let Ok(mut cleanup) = self.cleanup.lock()
+            && let Some((mut child, pipe)) = cleanup.take()
         {
-            drop(orders);
+            drop(pipe);
             child.wait().ok();
         }
     }

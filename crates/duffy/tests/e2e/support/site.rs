@@ -1,4 +1,4 @@
-//! An installation of Duffy: a configuration, keys, playbooks and the machines that these hand out.
+//! An installation of Duffy: a configuration, keys, playbooks, and the machines that the playbooks return.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +20,7 @@ const PLAYBOOKS: [(&str, &str); 3] = [
     ("machines.sh", include_str!("playbooks/machines.sh")),
 ];
 
-/// A pool to be in the configuration, provisioned by the playbooks of the tests.
+/// A pool of the configuration. The playbooks of the tests provision it.
 #[derive(Debug)]
 pub struct Pool {
     name: String,
@@ -29,7 +29,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool with so many machines, all of which are to be kept ready.
+    /// Creates a pool with this number of machines, and the same fill level.
     pub fn new(name: &str, machines: u16) -> Self {
         Self {
             name: name.to_owned(),
@@ -38,7 +38,7 @@ impl Pool {
         }
     }
 
-    /// A pool of simulated nodes, so many of which are to be kept ready.
+    /// Creates a pool of simulated nodes with this fill level.
     pub fn simulated(name: &str, fill_level: u16, settings: &Value) -> Self {
         Self::new(name, 0).with(&json!({
             "fill-level": fill_level,
@@ -46,14 +46,14 @@ impl Pool {
         }))
     }
 
-    /// With more settings, or others: `fill-level`, `run-parallel`, `reuse-nodes`, a whole other `mechanism`.
+    /// Adds or replaces settings: `fill-level`, `run-parallel`, `reuse-nodes`, `mechanism`.
     pub fn with(mut self, settings: &Value) -> Self {
         merge(&mut self.settings, settings);
         self
     }
 }
 
-/// A configured installation. Nothing of Duffy runs before a test says so.
+/// A configured installation. It starts no process of Duffy.
 #[derive(Debug)]
 pub struct Site {
     scratch: Scratch,
@@ -64,15 +64,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site on a database that is there already. Starts an sshd per machine.
+    /// Creates a site with an existing database. Starts an sshd per machine.
     ///
-    /// The configuration has `database` and `nodepools`; all else, and what should differ, comes from `settings`,
-    /// merged deeply: `json!({"app": {"port": 8080}})`.
+    /// The configuration has `database` and `nodepools`. `settings` are merged into it: `json!({"app": {"port": 8080}})`.
     pub fn new(database_url: &str, pools: &[Pool], settings: &Value) -> Self {
         Self::build(Scratch::new("site"), database_url, pools, settings)
     }
 
-    /// The same on an SQLite database in the site's directory, not made yet.
+    /// Creates a site for an SQLite database in the site's directory, which does not exist yet.
     pub fn sqlite(pools: &[Pool], settings: &Value) -> Self {
         let scratch = Scratch::new("site");
         let url = format!("sqlite:///{}", scratch.join("duffy.sqlite").display());
@@ -100,11 +99,11 @@ impl Site {
         };
         let mut concrete = Map::new();
         for pool in pools {
-            site.build_machine_room(pool);
+            site.start_machines(pool);
             let mut definition = json!({
                 "mechanism": {"type": "ansible", "ansible": {
                     "topdir": topdir,
-                    "extra-vars": {"machines": site.machine_room(&pool.name)},
+                    "extra-vars": {"machines": site.machine_directory(&pool.name)},
                     "provision": {"playbook": "provision.yml"},
                     "deprovision": {"playbook": "deprovision.yml"},
                 }},
@@ -116,7 +115,7 @@ impl Site {
             "database": {"sqlalchemy": {"sync_url": database_url, "async_url": database_url}},
             "nodepools": {"concrete": concrete},
         });
-        // Not ssh_config of who runs the tests. Simulated nodes know nobody but root.
+        // Replaces the ssh_config of the user who runs the tests. Simulated nodes accept only root.
         let ssh_config = site.scratch.join("ssh_config");
         let user = if pools.iter().any(|pool| pool.machines > 0) {
             SshNode::user()
@@ -132,14 +131,14 @@ impl Site {
         site
     }
 
-    /// Merges more settings into the configuration, for what is started from now on.
+    /// Merges more settings into the configuration, for processes that start later.
     pub fn reconfigure(&mut self, settings: &Value) {
         let mut tree = serde_json::from_slice(&fs::read(&self.config).unwrap()).unwrap();
         merge(&mut tree, settings);
         fs::write(&self.config, format!("{tree:#}\n")).unwrap();
     }
 
-    /// The `duffy` command with this site's configuration, home and playbook runner.
+    /// The `duffy` command with the configuration and the home directory of this site, and with `ansible-playbook` in its PATH.
     pub fn duffy(&self) -> Duffy {
         let ansible = tools::ansible_playbook();
         let mut path = vec![ansible.parent().unwrap().to_owned()];
@@ -156,17 +155,17 @@ impl Site {
         &self.config
     }
 
-    /// The directory of the site, and what runs for it.
+    /// The directory of the site, and its processes.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
     }
 
-    /// The key that Duffy logs in with. All machines know it.
+    /// The key of Duffy's user. All machines accept it.
     pub fn service_key(&self) -> &SshKey {
         &self.service_key
     }
 
-    /// A key for a tenant. No machine knows it before Duffy puts it there.
+    /// The key of a tenant. Machines accept it when Duffy has installed it.
     pub fn tenant_key(&self) -> &SshKey {
         &self.tenant_key
     }
@@ -183,35 +182,41 @@ impl Site {
         self.nodes.values()
     }
 
-    /// What the playbooks of a pool were asked for, in order: `provision 7`, `deprovision 7`.
+    /// The calls of a pool's playbooks, in order: `provision 7`, `deprovision 7`.
     pub fn events(&self, pool: &str) -> Vec<String> {
-        let log = fs::read_to_string(self.machine_room(pool).join("events.log"));
+        let log = fs::read_to_string(self.machine_directory(pool).join("events.log"));
         log.unwrap_or_default()
             .lines()
             .map(ToOwned::to_owned)
             .collect()
     }
 
-    /// How many machines of a pool are taken.
+    /// The number of machines of a pool that are in use.
     pub fn taken(&self, pool: &str) -> usize {
-        fs::read_dir(self.machine_room(pool).join("taken"))
+        fs::read_dir(self.machine_directory(pool).join("taken"))
             .unwrap()
             .count()
     }
 
-    /// From now on playbooks of this `action` (`provision` or `deprovision`) stop before they tell their result.
-    pub fn hold(&self, pool: &str, action: &str) {
-        fs::write(self.machine_room(pool).join(format!("{action}.hold")), "").unwrap();
+    /// Lets playbooks of this `action` (`provision` or `deprovision`) wait before they return their results.
+    pub fn pause(&self, pool: &str, action: &str) {
+        fs::write(
+            self.machine_directory(pool).join(format!("{action}.pause")),
+            "",
+        )
+        .unwrap();
     }
 
-    /// Waits until a playbook stands at the hold.
-    pub fn wait_until_held(&self, pool: &str, action: &str) {
-        let held = self.machine_room(pool).join(format!("{action}.held"));
+    /// Waits until a playbook waits because of `pause`.
+    pub fn wait_until_paused(&self, pool: &str, action: &str) {
+        let paused = self
+            .machine_directory(pool)
+            .join(format!("{action}.paused"));
         eventually(
             Duration::from_mins(1),
-            &format!("a held playbook ({action} {pool})"),
+            &format!("a paused playbook ({action} {pool})"),
             || {
-                if held.exists() {
+                if paused.exists() {
                     Ok(())
                 } else {
                     Err(format!("events {:?}", self.events(pool)))
@@ -220,16 +225,20 @@ impl Site {
         );
     }
 
-    /// Lets held playbooks go on, and those to come.
-    pub fn release(&self, pool: &str, action: &str) {
-        for suffix in ["hold", "held"] {
-            fs::remove_file(self.machine_room(pool).join(format!("{action}.{suffix}"))).ok();
+    /// Ends `pause`.
+    pub fn resume(&self, pool: &str, action: &str) {
+        for suffix in ["pause", "paused"] {
+            fs::remove_file(
+                self.machine_directory(pool)
+                    .join(format!("{action}.{suffix}")),
+            )
+            .ok();
         }
     }
 
-    /// Makes playbooks of this `action` fail, or succeed again.
+    /// Lets playbooks of this `action` fail, or succeed again.
     pub fn set_failing(&self, pool: &str, action: &str, failing: bool) {
-        let file = self.machine_room(pool).join(format!("{action}.fail"));
+        let file = self.machine_directory(pool).join(format!("{action}.fail"));
         if failing {
             fs::write(file, "").unwrap();
         } else {
@@ -237,28 +246,28 @@ impl Site {
         }
     }
 
-    fn machine_room(&self, pool: &str) -> PathBuf {
+    fn machine_directory(&self, pool: &str) -> PathBuf {
         self.scratch.join("machines").join(pool)
     }
 
-    /// Starts the machines of a pool and lists them in its directory.
-    fn build_machine_room(&mut self, pool: &Pool) {
-        let room = self.machine_room(&pool.name);
-        for directory in ["free", "taken"] {
-            fs::create_dir_all(room.join(directory)).unwrap();
+    /// Starts the machines of a pool and writes their results to its directory.
+    fn start_machines(&mut self, pool: &Pool) {
+        let directory = self.machine_directory(&pool.name);
+        for name in ["free", "taken"] {
+            fs::create_dir_all(directory.join(name)).unwrap();
         }
         for _ in 0..pool.machines {
             let index = u8::try_from(self.nodes.len()).expect("at most 200 machines");
             let ip = Ipv4Addr::new(127, 77, 0, index + 1).to_string();
             let node = SshNode::start(&ip, &[self.service_key.public()]);
-            let file = room.join("free").join(format!("{}.json", node.name()));
+            let file = directory.join("free").join(format!("{}.json", node.name()));
             fs::write(file, format!("{}\n", node.result())).unwrap();
             self.nodes.insert(ip, node);
         }
     }
 }
 
-/// Deep merge: mappings key by key, all else is replaced. A null takes a key away.
+/// Merges mappings key by key and replaces other values. A null removes a key.
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {

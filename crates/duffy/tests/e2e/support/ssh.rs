@@ -1,4 +1,4 @@
-//! The system's ssh client, as a tenant uses it.
+//! Logs in to nodes with the system's ssh client, like a tenant.
 
 use std::fs;
 use std::path::Path;
@@ -9,19 +9,19 @@ use serde_json::Value;
 use super::key::SshKey;
 use super::tools;
 
-/// Where to log in.
+/// An SSH server to log in to.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct SshEndpoint {
     /// The address.
     pub ip: String,
     /// The port.
     pub port: u16,
-    /// The host key that it must have, one line.
+    /// Its expected host key, as one line.
     pub host_key: String,
 }
 
-impl Door {
-    /// Of a node as `GET /nodes` or a session shows it, with what its mechanism said of it.
+impl SshEndpoint {
+    /// Returns the SSH server of a node from `GET /nodes` or from a session, from the result of its mechanism.
     pub fn of(node: &Value) -> Self {
         let provision = &node["data"]["provision"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -32,7 +32,7 @@ impl Door {
         }
     }
 
-    /// Runs a command there with this key and no other. `scratch` is a directory for a file of host keys.
+    /// Runs a command with this key only. `scratch` is the directory for the known_hosts file.
     pub fn login(&self, scratch: &Path, user: &str, key: &SshKey, command: &str) -> Output {
         let known_hosts = scratch.join(format!("known_hosts-{}", self.ip));
         let host = format!("[{}]:{} {}\n", self.ip, self.port, self.host_key);
@@ -57,7 +57,7 @@ impl Door {
         ssh.stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Whether this key lets root in.
+    /// Whether root can log in with this key.
     pub fn lets_in(&self, scratch: &Path, key: &SshKey) -> bool {
         self.login(scratch, "root", key, "true").status.success()
     }

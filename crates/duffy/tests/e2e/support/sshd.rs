@@ -1,4 +1,4 @@
-//! A node: a real sshd on a loopback address, with a root home of its own.
+//! A node: a real sshd on a loopback address, with its own root home directory.
 
 use std::fmt::Write;
 use std::fs::{self, Permissions};
@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use super::key::SshKey;
 use super::program::Program;
 use super::scratch::{MARK, Scratch};
-use super::ssh::Door;
+use super::ssh::SshEndpoint;
 use super::wait::free_port_on;
 use super::{eventually, tools};
 
-/// A running sshd. Whoever logs in is the user who runs the tests (`user()`), but `~` and `$HOME` are this node's own.
+/// A running sshd. Logins are as the user who runs the tests (`user()`), but `~` and `$HOME` belong to this node.
 #[derive(Debug)]
 pub struct SshNode {
     scratch: Scratch,
@@ -30,20 +30,20 @@ pub struct SshNode {
     server: Option<Program>,
 }
 
-/// Each loopback address is a machine then, with a home of its own below that of the node.
-const A_HOME_FOR_EACH_ADDRESS: &str = "\
+/// Gives each loopback address its own home directory below the one of the node.
+const HOME_PER_ADDRESS: &str = "\
 AllowUsers *@127.0.0.0/8
 ForceCommand d=$HOME/$(echo $SSH_CONNECTION | cut -d' ' -f3); mkdir -p $d/.ssh; \
 [ -e $d/.ssh/authorized_keys ] || cp $HOME/.ssh/authorized_keys $d/.ssh/; HOME=$d exec sh -c \"$SSH_ORIGINAL_COMMAND\"
 ";
 
 impl SshNode {
-    /// Starts a node for each loopback address, all on the same port.
+    /// Starts a node that serves all loopback addresses on the same port.
     pub fn start_everywhere(authorized: &[&str]) -> Self {
         Self::start("0.0.0.0", authorized)
     }
 
-    /// Starts a node on a loopback address, with these public keys in its authorized_keys, a line each.
+    /// Starts a node on a loopback address, with these public keys in its authorized_keys.
     pub fn start(ip: &str, authorized: &[&str]) -> Self {
         let ip: IpAddr = ip.parse().unwrap();
         let scratch = Scratch::new("node");
@@ -64,7 +64,7 @@ impl SshNode {
         fs::write(node.authorized_keys_file(), lines).unwrap();
         fs::set_permissions(node.authorized_keys_file(), Permissions::from_mode(0o600)).unwrap();
         make_privilege_separation_directory();
-        // Another process may take the port between the look and the start.
+        // Another process may take the port before the start.
         for _ in 0..5 {
             node.address.set_port(free_port_on(ip));
             if node.try_start() {
@@ -74,15 +74,15 @@ impl SshNode {
         panic!("sshd does not start:\n{}", node.log())
     }
 
-    /// The user to log in as: root when the tests run as root, else who runs them.
+    /// The user to log in as: the user who runs the tests.
     pub fn user() -> String {
         User::from_uid(Uid::effective())
             .unwrap()
-            .expect("who runs the tests has no name")
+            .expect("the user who runs the tests has no name")
             .name
     }
 
-    /// Its host name (no DNS knows it).
+    /// Its host name, which DNS does not know.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -92,27 +92,27 @@ impl SshNode {
         self.address.ip().to_string()
     }
 
-    /// The port that its sshd listens on.
+    /// The port of its sshd.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// The root home of this node.
+    /// The root home directory of this node.
     pub fn home(&self) -> PathBuf {
         self.scratch.join("root")
     }
 
-    /// The file that says who may log in.
+    /// Its authorized_keys file.
     pub fn authorized_keys_file(&self) -> PathBuf {
         self.home().join(".ssh/authorized_keys")
     }
 
-    /// What is in that file now.
+    /// The content of its authorized_keys file.
     pub fn authorized_keys(&self) -> String {
         fs::read_to_string(self.authorized_keys_file()).unwrap()
     }
 
-    /// Of that what is not the fence that stays behind when a tenant's keys are taken off.
+    /// The content of its authorized_keys file without Duffy's separator and fence, which stay when the tenant's keys are removed.
     pub fn own_keys(&self) -> String {
         let keys = self.authorized_keys();
         let lines = keys.lines().filter(|line| {
@@ -121,12 +121,12 @@ impl SshNode {
         lines.flat_map(|line| [line, "\n"]).collect()
     }
 
-    /// What its sshd has logged.
+    /// The log of its sshd.
     pub fn log(&self) -> String {
         fs::read_to_string(self.scratch.join("sshd.log")).unwrap_or_default()
     }
 
-    /// What a provisioning playbook says of it.
+    /// The result of a provisioning playbook for this node.
     pub fn result(&self) -> Value {
         json!({
             "hostname": self.name,
@@ -136,28 +136,28 @@ impl SshNode {
         })
     }
 
-    /// Runs a command on the node with the system's ssh and this key, and only it.
+    /// Runs a command on the node with the system's ssh and this key only.
     pub fn login(&self, key: &SshKey, command: &str) -> Output {
-        let door = Door {
+        let endpoint = SshEndpoint {
             ip: self.ip(),
             port: self.port(),
             host_key: self.host_key.public().to_owned(),
         };
-        door.login(self.scratch.path(), &Self::user(), key, command)
+        endpoint.login(self.scratch.path(), &Self::user(), key, command)
     }
 
-    /// Whether this key opens the node.
+    /// Whether a login with this key succeeds.
     pub fn lets_in(&self, key: &SshKey) -> bool {
         self.login(key, "true").status.success()
     }
 
-    /// From now on connections are refused. Those that stand go on.
+    /// Refuses new connections. Open ones continue.
     pub fn refuse(&mut self) {
         let server = self.server.take().expect("sshd is not running");
         server.kill9();
     }
 
-    /// From now on connections are accepted, and nothing is said on them. Those that stand go on.
+    /// Accepts new connections without any response. Open ones continue.
     pub fn stall(&self) {
         self.server
             .as_ref()
@@ -165,7 +165,7 @@ impl SshNode {
             .signal(Signal::SIGSTOP);
     }
 
-    /// Ends what `refuse` or `stall` began.
+    /// Ends `refuse` or `stall`.
     pub fn recover(&mut self) {
         if let Some(server) = &self.server {
             server.signal(Signal::SIGCONT);
@@ -178,7 +178,7 @@ impl SshNode {
         }
     }
 
-    /// Starts sshd and waits for its greeting; false when it ends instead.
+    /// Starts sshd and waits for its greeting. Returns false if it ends instead.
     fn try_start(&mut self) -> bool {
         let config = self.write_config();
         let mut command = Command::new(tools::sshd());
@@ -216,9 +216,9 @@ impl SshNode {
             self.scratch.mark(),
         );
         if self.address.ip().is_unspecified() {
-            config += A_HOME_FOR_EACH_ADDRESS;
+            config += HOME_PER_ADDRESS;
         }
-        // Newer versions shut out an address for a while after failed logins. Older ones do not know the word.
+        // Newer versions block an address for a while after failed logins. Older ones do not know this option.
         let path = self.scratch.join("sshd_config");
         let lenient = format!("{config}PerSourcePenalties no\n");
         fs::write(&path, &lenient).unwrap();
@@ -237,7 +237,7 @@ impl SshNode {
     }
 }
 
-/// Whether something at the address speaks SSH.
+/// Checks that an SSH server responds at the address.
 fn greet(address: SocketAddr) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -250,7 +250,7 @@ fn greet(address: SocketAddr) -> std::io::Result<()> {
     }
 }
 
-/// Debian's sshd wants a directory that only its service unit makes.
+/// Debian's sshd needs a directory that only its service unit creates.
 fn make_privilege_separation_directory() {
     if Uid::effective().is_root() {
         fs::create_dir_all("/run/sshd").unwrap();

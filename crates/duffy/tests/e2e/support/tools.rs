@@ -1,4 +1,4 @@
-//! Where the programs are that the tests need, and what to do when one is missing.
+//! Finds the programs that the tests need.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ pub fn checkout() -> PathBuf {
         .to_owned()
 }
 
-/// `ansible-playbook`: `DUFFY_TEST_ANSIBLE`, else that of `make test-deps`, else the one in `PATH`.
+/// Returns `ansible-playbook`: `DUFFY_TEST_ANSIBLE`, else the one of `make test-deps`, else the one in `PATH`.
 pub fn ansible_playbook() -> PathBuf {
     let ours = checkout().join("target/test-venv/bin/ansible-playbook");
-    named("DUFFY_TEST_ANSIBLE")
+    from_env("DUFFY_TEST_ANSIBLE")
         .or_else(|| ours.is_file().then_some(ours))
         .or_else(|| in_path("ansible-playbook"))
         .unwrap_or_else(|| missing("ansible-playbook", "DUFFY_TEST_ANSIBLE"))
 }
 
-/// A program of the virtual environment that `make test-deps` makes.
+/// Returns a program of the virtual environment that `make test-deps` creates.
 pub fn python_program(name: &str) -> PathBuf {
     let ours = checkout().join("target/test-venv/bin/python");
-    let python = named("DUFFY_TEST_PYTHON")
+    let python = from_env("DUFFY_TEST_PYTHON")
         .or_else(|| ours.is_file().then_some(ours))
-        .unwrap_or_else(|| missing("the tests' Python", "DUFFY_TEST_PYTHON"));
+        .unwrap_or_else(|| missing("Python for the tests", "DUFFY_TEST_PYTHON"));
     let program = python.with_file_name(name);
     if program.is_file() {
         program
@@ -35,27 +35,27 @@ pub fn python_program(name: &str) -> PathBuf {
     }
 }
 
-/// `sshd`: `DUFFY_TEST_SSHD`, else where systems have it. Absolute, as sshd insists.
+/// Returns `sshd`: `DUFFY_TEST_SSHD`, else from the usual directories. sshd requires an absolute path.
 pub fn sshd() -> PathBuf {
-    named("DUFFY_TEST_SSHD")
+    from_env("DUFFY_TEST_SSHD")
         .or_else(|| in_path("sshd"))
         .or_else(|| first_file(&["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd"]))
         .unwrap_or_else(|| missing("sshd", "DUFFY_TEST_SSHD"))
 }
 
-/// A client of OpenSSH: `ssh`, `ssh-keygen`.
+/// Returns a client program of OpenSSH: `ssh`, `ssh-keygen`.
 pub fn openssh(program: &str) -> PathBuf {
     in_path(program).unwrap_or_else(|| missing(program, "PATH"))
 }
 
-/// The directory with PostgreSQL's server: `DUFFY_TEST_PG_BIN`, else the newest that Debian's packages have
-/// installed, else where `PATH` has both of its programs.
+/// Returns the directory of PostgreSQL's server: `DUFFY_TEST_PG_BIN`, else the newest one of Debian's packages, else a directory
+/// in `PATH`.
 pub fn postgres_bin() -> PathBuf {
     let complete = |dir: &PathBuf| dir.join("initdb").is_file() && dir.join("postgres").is_file();
-    if let Some(dir) = named("DUFFY_TEST_PG_BIN") {
+    if let Some(dir) = from_env("DUFFY_TEST_PG_BIN") {
         assert!(
             complete(&dir),
-            "DUFFY_TEST_PG_BIN is {}: no initdb there",
+            "DUFFY_TEST_PG_BIN is {}, which does not contain initdb",
             dir.display()
         );
         return dir;
@@ -83,11 +83,11 @@ pub fn postgres_bin() -> PathBuf {
         })
 }
 
-fn named(variable: &str) -> Option<PathBuf> {
+fn from_env(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os(variable).filter(|value| !value.is_empty())?);
     assert!(
         path.exists(),
-        "{variable} is {}, which does not exist: run `make test`",
+        "{variable} is {}, which does not exist: run `make test-deps`",
         path.display()
     );
     Some(path)
@@ -110,5 +110,5 @@ fn first_file(paths: &[&str]) -> Option<PathBuf> {
 }
 
 fn missing(what: &str, variable: &str) -> ! {
-    panic!("{what} is missing. `make test` installs what the tests need; or set {variable}.")
+    panic!("{what} is missing. Run `make test-deps`, or set {variable}.")
 }

@@ -1,4 +1,4 @@
-//! Waiting for a condition with a deadline; free ports.
+//! Waits for a condition with a deadline, and finds free ports.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -6,14 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Asks `probe` again and again until it answers `Ok`, and returns that. After `within`, fails with what
-/// was waited for and what the probe last saw instead (its `Err`).
+/// Calls `probe` until it returns `Ok`, and returns the value. After `within`, panics with the description `what` and the last `Err` of
+/// the probe.
 pub fn eventually<T>(
     within: Duration,
     what: &str,
     mut probe: impl FnMut() -> Result<T, String>,
 ) -> T {
-    // Nobody sends: receiving is a wait that ends by its timeout.
+    // Nothing is sent, so `recv_timeout` is a wait.
     let (_sender, pause) = mpsc::channel::<()>();
     let start = Instant::now();
     let mut interval = Duration::from_millis(5);
@@ -31,13 +31,13 @@ pub fn eventually<T>(
     }
 }
 
-/// A port on 127.0.0.1 that nobody listens on.
+/// Returns a free port on 127.0.0.1.
 pub fn free_port() -> u16 {
     free_port_on(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-/// A port on a loopback address that nobody listens on. It lies below the range from which the system gives ports to
-/// outgoing connections, so that none of those takes it between this look and its use.
+/// Returns a free port on a loopback address. It is below the range that the system uses for outgoing connections, so that none of
+/// them takes the port before its use.
 pub fn free_port_on(address: IpAddr) -> u16 {
     let random = RandomState::new().hash_one(address);
     let start = 10_000 + u16::try_from(random % 20_000).unwrap();

@@ -1,21 +1,21 @@
-//! The recorded command lines, given to the real command.
+//! Runs the recorded command lines.
 
 use serde_json::Value;
 
 use super::pattern::{compare, fits_text};
 use super::{Engine, WireSite, steps};
 
-/// The newest revision of the original's database, and of ours.
+/// The newest revisions of the original and of Duffy.
 const THEIR_HEAD: &str = "6654d536b836";
 const OUR_HEAD: &str = "5b90c7e4a2d8";
 
 #[test]
-fn command_lines_act_as_recorded_on_postgresql() {
+fn command_lines_match_the_recordings_on_postgresql() {
     replay(Engine::Postgres);
 }
 
 #[test]
-fn command_lines_act_as_recorded_on_sqlite() {
+fn command_lines_match_the_recordings_on_sqlite() {
     replay(Engine::Sqlite);
 }
 
@@ -40,7 +40,7 @@ fn replay(engine: Engine) {
     );
 }
 
-/// Why an output is not as good as the recorded one.
+/// Compares an output with the recorded one.
 fn check(step: &Value, code: i32, stdout: &str, stderr: &str) -> Result<(), String> {
     let expect = &step["expect"];
     let also = step["any_of"].as_array().into_iter().flatten();
@@ -50,14 +50,14 @@ fn check(step: &Value, code: i32, stdout: &str, stderr: &str) -> Result<(), Stri
     for (name, text) in [("stdout", stdout), ("stderr", stderr)] {
         let recorded = &expect[name];
         if step["loose"] == true {
-            // Only whether there is anything.
+            // Only checks whether there is output.
             let some = !text.trim().is_empty();
             if *recorded != some {
                 return Err(format!("{name} has text: {some}, not {recorded}"));
             }
             continue;
         }
-        // Ours is one step further.
+        // Duffy has newer revisions.
         let recorded = recorded.as_str().unwrap().replace(THEIR_HEAD, OUR_HEAD);
         let recorded = recorded.as_str();
         if name == "stdout" && step["json"] == true {
@@ -69,7 +69,7 @@ fn check(step: &Value, code: i32, stdout: &str, stderr: &str) -> Result<(), Stri
     Ok(())
 }
 
-/// As JSON, and printed as the original prints it: four spaces' indent.
+/// Compares JSON, and its indentation of four spaces.
 fn compare_json(recorded: &str, text: &str) -> Result<(), String> {
     let recorded = recorded.replace(" <id>", " \"<id>\"");
     let recorded: Value = serde_json::from_str(&recorded).unwrap();

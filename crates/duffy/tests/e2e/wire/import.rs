@@ -1,4 +1,4 @@
-//! Tenants of the old Duffy, taken over from its CSV dumps.
+//! Imports tenants from CSV dumps of the old Duffy.
 
 use std::fs;
 
@@ -9,12 +9,12 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
 #[test]
-fn old_tenants_are_taken_over_on_postgresql() {
+fn old_tenants_are_imported_on_postgresql() {
     import(Engine::Postgres);
 }
 
 #[test]
-fn old_tenants_are_taken_over_on_sqlite() {
+fn old_tenants_are_imported_on_sqlite() {
     import(Engine::Sqlite);
 }
 
@@ -83,7 +83,7 @@ fn import(engine: Engine) {
     );
     assert_eq!(stderr, skipped);
 
-    // They authenticate with their old keys; a tenant that was there keeps its own.
+    // Imported tenants authenticate with their old keys. An existing tenant keeps its own.
     let (_server, url) = site.serve();
     let status = |name, key| {
         let url = format!("{url}/api/v1/tenants");

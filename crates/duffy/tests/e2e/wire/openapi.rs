@@ -1,4 +1,4 @@
-//! The API's description beside the facts of the original's own (`data/wire/openapi.json`).
+//! Compares the API description with the one of the original (`data/wire/openapi.json`).
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 use super::{Engine, WireSite, data};
 use crate::support::http;
 
-/// Operations that the original does not have.
+/// The operations that the original does not have.
 const ADDITIONS: [&str; 2] = [
     "GET /api/v1/nodes/{id}/events",
     "GET /api/v1/sessions/{id}/events",
 ];
 
 #[test]
-fn the_description_has_all_that_the_originals_has() {
+fn the_description_covers_the_original() {
     let facts: Value =
         serde_json::from_slice(&fs::read(data("wire/openapi.json")).unwrap()).unwrap();
     let site = WireSite::new(Engine::Sqlite);
@@ -31,7 +31,7 @@ fn the_description_has_all_that_the_originals_has() {
         assert_eq!(operation["tags"][0], fact["group"], "{line}");
         assert_eq!(operation["operationId"], fact["operation_id"], "{line}");
         let parameters = operation["parameters"].as_array().into_iter().flatten();
-        // Headers that nobody has to send do not matter to who knows only the original.
+        // Optional headers do not affect clients of the original.
         let optional =
             |parameter: &&Value| parameter["in"] == "header" && parameter["required"] != true;
         let parameters: Vec<_> = parameters
@@ -75,7 +75,7 @@ fn the_description_has_all_that_the_originals_has() {
                 "{name}.{property}"
             );
         }
-        // What replies always have may be more, what requests must have may not.
+        // Replies may have more required members, requests may not.
         let wanted = texts(&fact["required"]);
         assert!(
             wanted.iter().all(|property| required.contains(property)),
@@ -98,7 +98,7 @@ fn the_description_has_all_that_the_originals_has() {
     }
 }
 
-/// The names of the schemas that a body can be of.
+/// Returns the names of the possible schemas of a body.
 fn schemas_of(body: &Value, document: &Value) -> Vec<String> {
     let schema = &body["content"]["application/json"]["schema"];
     let names = |schema: &Value| -> Vec<String> {
@@ -112,7 +112,7 @@ fn schemas_of(body: &Value, document: &Value) -> Vec<String> {
         names
     };
     let direct = names(schema);
-    // One that only gathers others stands for these.
+    // Replace a schema that only combines others by these.
     match direct.as_slice() {
         [only] => Some(names(&document["components"]["schemas"][only])),
         _ => None,

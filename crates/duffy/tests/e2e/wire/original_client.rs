@@ -1,4 +1,4 @@
-//! The Python original's own client against our server, and ours beside it.
+//! Runs the client of the Python original with Duffy's server, and compares it with Duffy's client.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ const FORMATS: [&str; 3] = ["json", "yaml", "flat"];
 const POOL: &str = "physical-centos8stream-x86_64";
 
 #[test]
-fn the_originals_client_works_with_our_server() {
+fn the_client_of_the_original_works_with_our_server() {
     let site = WireSite::new(Engine::Postgres);
     let (_server, _) = site.serve();
     let original = |format: &str, command: &[&str]| {
@@ -26,7 +26,7 @@ fn the_originals_client_works_with_our_server() {
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{format} {command:?}: {stderr}");
-        // It ends YAML with an empty line.
+        // The original ends YAML with an empty line.
         let stdout = String::from_utf8(output.stdout).unwrap();
         stdout.trim_end().to_owned()
     };
@@ -38,7 +38,7 @@ fn the_originals_client_works_with_our_server() {
     };
 
     for format in FORMATS {
-        // Both clients say the same of a session that our server granted to the original's.
+        // Both clients show the same session.
         let requested = original(
             format,
             &["request-session", &format!("pool={POOL},quantity=2")],

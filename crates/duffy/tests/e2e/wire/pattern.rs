@@ -1,8 +1,8 @@
-//! Comparing answers with recorded ones, in which what is free stands as `<id>`, `<datetime>` and the like.
+//! Compares replies with recorded ones, in which placeholders such as `<id>` and `<datetime>` stand for variable parts.
 
 use serde_json::Value;
 
-/// A placeholder and what it stands for.
+/// A placeholder and the values that it matches.
 struct Placeholder {
     text: &'static str,
     stands_for: fn(&str) -> bool,
@@ -45,7 +45,7 @@ const PLACEHOLDERS: &[Placeholder] = &[
     },
 ];
 
-/// 2024-01-31, a T or a space, 12:34:56, perhaps a fraction, perhaps Z or +00:00.
+/// 2024-01-31, a T or a space, 12:34:56, an optional fraction, an optional Z or +00:00.
 fn is_datetime(text: &str) -> bool {
     let fits = |text: &str, form: &str| {
         text.len() == form.len()
@@ -66,7 +66,7 @@ fn is_datetime(text: &str) -> bool {
         && fraction.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a text is the recorded one, up to placeholders.
+/// Whether a text matches the recorded one.
 pub fn fits_text(recorded: &str, text: &str) -> bool {
     let first = PLACEHOLDERS
         .iter()
@@ -84,7 +84,7 @@ pub fn fits_text(recorded: &str, text: &str) -> bool {
         .any(|end| (placeholder.stands_for)(&text[..end]) && fits_text(rest, &text[end..]))
 }
 
-/// Whether a value is the recorded one, up to placeholders and the order of lists; if not, where it differs.
+/// Compares a value with the recorded one, without regard to the order of lists. Returns the first difference.
 pub fn compare(recorded: &Value, value: &Value) -> Result<(), String> {
     match (recorded, value) {
         (Value::Object(recorded), Value::Object(value)) => {
@@ -109,7 +109,7 @@ pub fn compare(recorded: &Value, value: &Value) -> Result<(), String> {
             .as_u64()
             .map(|_| ())
             .ok_or_else(|| format!(": {id} is no id")),
-        // 21600.0 was recorded as 21600.
+        // The recording has 21600 for 21600.0.
         (Value::Number(recorded), Value::Number(number))
             if recorded.as_f64() == number.as_f64() =>
         {
@@ -121,7 +121,7 @@ pub fn compare(recorded: &Value, value: &Value) -> Result<(), String> {
     }
 }
 
-/// Finds for each recorded value one of its own.
+/// Matches each recorded value with a different value.
 fn compare_lists(recorded: &[Value], values: &[Value]) -> Result<(), String> {
     if recorded.len() != values.len() {
         return Err(format!(": {} items, not {}", values.len(), recorded.len()));
@@ -145,7 +145,7 @@ fn compare_lists(recorded: &[Value], values: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
-/// One step of a matching: takes a free value, or one whose owner finds another.
+/// One step of the matching: takes a free value, or one whose owner can take another.
 fn assign(
     at: usize,
     fits: &[Vec<bool>],
@@ -165,7 +165,7 @@ fn assign(
 }
 
 #[test]
-fn what_differs_is_seen() {
+fn differences_are_found() {
     use serde_json::json;
     let recorded = json!({"id": "<id>", "at": "<datetime>Z", "n": [{"a": "<node>"}, {"a": "x"}]});
     let same = json!({"id": 7, "at": "2024-01-02T03:04:05.678Z", "n": [{"a": "x"}, {"a": "node1.lab.test"}]});

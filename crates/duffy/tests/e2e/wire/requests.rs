@@ -1,4 +1,4 @@
-//! The recorded requests, sent to the real server.
+//! Sends the recorded requests to the server.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,16 +20,16 @@ const RECORDINGS: &[&str] = &[
 ];
 
 #[test]
-fn requests_are_answered_as_recorded_on_postgresql() {
+fn replies_match_the_recordings_on_postgresql() {
     replay(Engine::Postgres);
 }
 
 #[test]
-fn requests_are_answered_as_recorded_on_sqlite() {
+fn replies_match_the_recordings_on_sqlite() {
     replay(Engine::Sqlite);
 }
 
-/// Sends all, in order, and tells of all that differ at the end.
+/// Sends all requests in order, and reports all differences at the end.
 fn replay(engine: Engine) {
     let site = WireSite::new(engine);
     let (server, url) = site.serve();
@@ -49,7 +49,7 @@ fn replay(engine: Engine) {
             }
         }
     }
-    // What the pools say fits what the nodes say, some of which a worker would have in hand by now.
+    // The numbers of the pools match the nodes.
     let all = http("GET", &format!("{url}/api/v1/nodes"), None, None).unwrap();
     for pool in [
         "physical-centos8stream-x86_64",
@@ -104,7 +104,7 @@ fn ask(url: &str, step: &Value, saved: &[(String, String)]) -> Reply {
     send(method, &format!("{url}{path}"), &headers, body.as_deref()).unwrap()
 }
 
-/// Why a reply is not as good as the recorded one.
+/// Compares a reply with the recorded one.
 fn check(step: &Value, reply: &Reply) -> Result<(), String> {
     let expect = &step["expect"];
     let status = json!(reply.status);
@@ -156,7 +156,7 @@ fn check(step: &Value, reply: &Reply) -> Result<(), String> {
     compare(recorded, body)
 }
 
-/// The errors of a body that failed validation, as they were recorded: where, as texts, and the type.
+/// Returns the validation errors of a body in the recorded form: location, as texts, and type.
 fn errors(body: &Value) -> Option<Vec<Value>> {
     let errors = body["detail"].as_array().filter(|list| !list.is_empty())?;
     errors

@@ -1,4 +1,4 @@
-//! Schemathesis: all that the API's description allows, and much that it does not, sent to the real server.
+//! Schemathesis: sends the server valid and invalid requests that it generates from the API description.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{CREDENTIALS, Engine, WireSite};
 use crate::support::{Program, python_program};
 
-/// What every reply must do. Left out is whether the description tells valid from invalid input: the API takes more
-/// than it says, as the original does, and refuses what is well-formed, when no node is ready say.
+/// The checks of every reply. The check of valid and invalid input is left out: like the original, the API accepts more than it
+/// describes, and refuses valid requests, for example when no node is ready.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
     response_headers_conformance,response_schema_conformance,unsupported_method,\
     allow_header_conformance,ignored_auth";
 
-/// Retires tenants, also the one that asks.
+/// Retires tenants, possibly the one that sends the request.
 const DANGEROUS: &str = "update_tenant_api_v1_tenants__id__put";
 
 #[test]
@@ -37,7 +37,7 @@ fn every_reply_conforms_to_the_description() {
         let run = Program::start(site.scratch(), label, command);
         let code = run.wait_exit(Duration::from_mins(3));
         assert_eq!(code, 0, "{}", run.log());
-        // That it tried something at all.
+        // Schemathesis must have tested something.
         let log = run.log();
         assert!(log.contains("generated"), "{log}");
     }

@@ -1,13 +1,13 @@
-# The tests' machine room, a directory: free/NAME.json lie there, ID:NAME.json in taken/ are those that node ID has. A move
-# is atomic, so no machine is ever taken twice. Prints what it knows of the machine, one line of JSON.
-# Arguments: provision or deprovision, the directory, the node's id, the address that the node had before (or nothing).
+# Takes machines from a directory and returns them: free/NAME.json are the free ones, taken/ID:NAME.json belong to node ID. A move
+# is atomic, so no machine is taken twice. Prints the result for the machine, one line of JSON.
+# Arguments: provision or deprovision, the directory, the id of the node, the node's previous address (or nothing).
 set -eu
 action=$1 id=$3 address=$4
 cd "$2"
 echo "$action $id" >>events.log
 
 if [ -e "$action.fail" ]; then
-    echo "machine room: no $action today" >&2
+    echo "machines.sh: $action fails on purpose" >&2
     exit 1
 fi
 
@@ -20,23 +20,23 @@ taken_by() {
 }
 
 take() {
-    # A playbook that was killed may have taken one for this node already.
-    had=$(taken_by "$id")
-    if [ -n "$had" ]; then
-        printf '%s\n' "$had"
+    # A killed playbook may have taken a machine for this node.
+    own=$(taken_by "$id")
+    if [ -n "$own" ]; then
+        printf '%s\n' "$own"
         return
     fi
-    wanted=
+    preferred=
     if [ -n "$address" ]; then
-        wanted=$(grep -lF "\"$address\"" free/*.json 2>/dev/null || :)
+        preferred=$(grep -lF "\"$address\"" free/*.json 2>/dev/null || :)
     fi
-    for file in $wanted free/*.json; do
+    for file in $preferred free/*.json; do
         if mv "$file" "taken/$id:${file#free/}" 2>/dev/null; then
             printf 'taken/%s\n' "$id:${file#free/}"
             return
         fi
     done
-    echo "machine room: none is free" >&2
+    echo "machines.sh: no machine is free" >&2
     exit 1
 }
 
@@ -52,10 +52,10 @@ deprovision)
     ;;
 esac
 
-# A test may hold a playbook when its deed is done, but not yet told.
-if [ -e "$action.hold" ]; then
-    : >"$action.held"
-    while [ -e "$action.hold" ]; do
+# A test can pause a playbook after the move and before its result.
+if [ -e "$action.pause" ]; then
+    : >"$action.paused"
+    while [ -e "$action.pause" ]; do
         sleep 0.05
     done
 fi

@@ -1,9 +1,9 @@
-# Cleans up after a test, however it ends: started by the test, it acts when the test's end of its standard input closes.
-# Arguments: the mark that the test's processes carry in their environment, the test's directory, "keep" or "remove".
+# Cleans up after a test, however the test ends: it waits until the test closes the standard input of this script.
+# Arguments: the mark in the environment of the test's processes, the test's directory, "keep" or "remove".
 trap '' HUP INT QUIT TERM
-mark=$1 directory=$2 fate=$3
+mark=$1 directory=$2 action=$3
 
-# Lines: "watch PID SIGNAL" for a program that was started, "forget PID" for one that has ended.
+# Input lines: "watch PID SIGNAL" when a process starts, "forget PID" when it has ended.
 watched=
 while read -r verb pid signal; do
     case $verb in
@@ -18,7 +18,7 @@ while read -r verb pid signal; do
     esac
 done
 
-# Kills a process and its descendants. Groups would not do: sshd and PostgreSQL put their children in sessions of their own.
+# Kills a process and its descendants. Killing groups is not enough: children of sshd and PostgreSQL have their own sessions.
 kill_tree() {
     for child in $(cat "/proc/$1/task/"*/children 2>/dev/null); do
         kill_tree "$child"
@@ -38,7 +38,7 @@ for entry in $watched; do
     kill_tree "$pid"
 done
 
-# What escaped its parent is known by its mark. Twice, as the first pass may meet a process that is just starting another.
+# Kill the other processes with the mark. A second pass finds processes that start during the first one.
 for _ in 1 2; do
     for environ in $(grep -lzx "DUFFY_TEST_MARK=$mark" /proc/[0-9]*/environ 2>/dev/null); do
         pid=${environ#/proc/}
@@ -46,7 +46,7 @@ for _ in 1 2; do
     done
 done
 
-if [ "$fate" = remove ]; then
+if [ "$action" = remove ]; then
     for _ in 1 2 3 4 5; do
         rm -rf -- "$directory" 2>/dev/null && break
         sleep 0.1

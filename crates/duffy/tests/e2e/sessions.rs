@@ -1,10 +1,10 @@
-//! The main job: pools are filled, nodes lent, taken back, and the pools filled again.
+//! The basic workflow: Duffy fills pools, lends nodes, takes them back, and fills the pools again.
 
 use serde_json::{Value, json};
 
-use crate::support::{Door, Lab, Pool, SshKey, SshNode};
+use crate::support::{Lab, Pool, SshEndpoint, SshKey, SshNode};
 
-/// The addresses of a session's nodes, in the order of the pools that were asked for.
+/// Returns the addresses of a session's nodes, in the order of these pools.
 fn addresses(session: &Value, pools: &[&str]) -> Vec<String> {
     let nodes = session["nodes"].as_array().unwrap();
     let of = |pool: &&str| -> Vec<String> {
@@ -23,7 +23,7 @@ fn simulated_pools() -> [Pool; 2] {
     ]
 }
 
-/// Lends one simulated node of each pool, uses it, and gives it back.
+/// Requests a simulated node of each pool, uses it, and retires the session.
 fn lend_simulated_nodes(lab: &Lab) {
     let tenant = lab.tenant();
     tenant.wait_filled("small", 2);
@@ -37,25 +37,25 @@ fn lend_simulated_nodes(lab: &Lab) {
         &scratch.join(format!("stranger-{}", session["id"])),
         "stranger",
     );
-    let mut doors = Vec::new();
+    let mut endpoints = Vec::new();
     for node in lent {
         let node = tenant.node(&node["id"]);
         assert_eq!(node["state"], "deployed", "{node}");
         let hostname = format!("node-{}.{}", node["id"], node["pool"].as_str().unwrap());
         assert_eq!(node["hostname"], hostname, "{node}");
-        let door = Door::of(&node);
-        let output = door.login(scratch, "root", lab.site.tenant_key(), "echo $((6 * 7))");
+        let endpoint = SshEndpoint::of(&node);
+        let output = endpoint.login(scratch, "root", lab.site.tenant_key(), "echo $((6 * 7))");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "42\n", "{node}");
-        assert!(!door.lets_in(scratch, &stranger), "{node}");
-        doors.push((node["id"].clone(), door));
+        assert!(!endpoint.lets_in(scratch, &stranger), "{node}");
+        endpoints.push((node["id"].clone(), endpoint));
     }
     assert_eq!(tenant.get("sessions")["sessions"][0]["id"], session["id"]);
 
     tenant.retire(&session);
-    for (id, door) in doors {
+    for (id, endpoint) in endpoints {
         let gone = tenant.wait_state(&id, "done");
         assert!(gone["retired_at"].is_string(), "{gone}");
-        assert!(!door.lets_in(scratch, lab.site.tenant_key()), "{gone}");
+        assert!(!endpoint.lets_in(scratch, lab.site.tenant_key()), "{gone}");
     }
     tenant.wait_filled("small", 2);
     tenant.wait_filled("large", 1);
@@ -63,7 +63,7 @@ fn lend_simulated_nodes(lab: &Lab) {
 }
 
 #[test]
-fn simulated_nodes_of_one_process_are_lent() {
+fn one_process_lends_simulated_nodes() {
     let lab = Lab::on_sqlite(&simulated_pools(), &json!({}));
     let run = lab.start(&["run"]);
     lend_simulated_nodes(&lab);
@@ -73,7 +73,7 @@ fn simulated_nodes_of_one_process_are_lent() {
 }
 
 #[test]
-fn simulated_nodes_of_a_worker_are_lent_by_a_server_of_its_own() {
+fn a_separate_server_lends_simulated_nodes_of_a_worker() {
     let lab = Lab::on_sqlite(&simulated_pools(), &json!({}));
     let serve = lab.start(&["serve"]);
     let worker = lab.start(&["worker"]);
@@ -86,8 +86,8 @@ fn simulated_nodes_of_a_worker_are_lent_by_a_server_of_its_own() {
 }
 
 #[test]
-fn machines_of_playbooks_are_lent() {
-    // A batch costs one run of ansible; the other pool has a run for each node.
+fn machines_of_playbooks_can_be_lent() {
+    // One pool has one playbook run per batch, the other one per node.
     let pools = [
         Pool::new("metal", 2).with(&json!({"run-parallel": false})),
         Pool::new("virtual", 1),
@@ -103,7 +103,7 @@ fn machines_of_playbooks_are_lent() {
     let runs = log.matches("playbook started").count();
     assert_eq!(
         runs, 2,
-        "one for the batch of two, one for the other pool: {log}"
+        "one run for the batch of two, one for the other pool: {log}"
     );
 
     let session = tenant.request(&[("metal", 1), ("virtual", 1)]);
@@ -118,7 +118,7 @@ fn machines_of_playbooks_are_lent() {
     }
     let others: Vec<String> = lab.site.nodes().map(SshNode::ip).collect();
     for ip in others.iter().filter(|ip| !lent.contains(ip)) {
-        assert!(!lab.site.node(ip).lets_in(&key), "{ip} was not lent");
+        assert!(!lab.site.node(ip).lets_in(&key), "{ip} is in no session");
     }
 
     tenant.retire(&session);
@@ -130,12 +130,12 @@ fn machines_of_playbooks_are_lent() {
     let service_key = lab.site.service_key().clone();
     for ip in &lent {
         let node = lab.site.node(ip);
-        assert!(!node.lets_in(&key), "{ip} was taken back");
+        assert!(!node.lets_in(&key), "{ip} was deprovisioned");
         assert_eq!(node.own_keys(), format!("{}\n", service_key.public()));
     }
     assert_eq!((lab.site.taken("metal"), lab.site.taken("virtual")), (2, 1));
 
-    // The same by itself, when a session's time is over.
+    // The same happens when a session expires.
     let session = tenant.request(&[("virtual", 1)]);
     let ip = addresses(&session, &["virtual"]).remove(0);
     assert!(lab.site.node(&ip).lets_in(&key));
@@ -143,7 +143,7 @@ fn machines_of_playbooks_are_lent() {
     let sooner = tenant.call("PUT", &path, Some(&json!({"expires_at": "-59m59s"})));
     assert_eq!(sooner.unwrap().status, 200);
     tenant.wait_state(&session["nodes"][0]["id"], "done");
-    assert!(!lab.site.node(&ip).lets_in(&key), "{ip} was taken back");
+    assert!(!lab.site.node(&ip).lets_in(&key), "{ip} was deprovisioned");
     assert_eq!(tenant.get("sessions")["sessions"], json!([]));
     assert_eq!(tenant.get(&path)["session"]["active"], false);
     tenant.wait_filled("virtual", 1);

@@ -1,4 +1,4 @@
-//! What a run is played on: pools, machines, tenants, a database, and the configuration of each process.
+//! The environment of a run: pools, machines, tenants, a database, and a configuration for each process.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,32 +7,32 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::base::Base;
-use super::crew::{Crew, Post};
-use super::room::Room;
+use super::database::Database;
+use super::machines::Machines;
+use super::processes::{ManagedProcess, Processes};
 use crate::support::{
     Api, Duffy, Pool, Postgres, Proxy, Scratch, Site, SshKey, free_port, python_program,
 };
 
-const ASK: &str = include_str!("ask.py");
+const MACHINE_CLIENT: &str = include_str!("machine_client.py");
 const PLAYBOOKS: [(&str, &str); 2] = [
     ("real-provision.yml", include_str!("provision.yml")),
     ("real-deprovision.yml", include_str!("deprovision.yml")),
 ];
 
-/// A pool, and how many ready nodes it shall have.
+/// A pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolPlan {
     pub name: &'static str,
     pub fill_level: u16,
-    /// So many registered machines are used again and again; none: each node is made anew.
-    pub metal: u16,
+    /// The number of registered machines that the pool reuses. With 0, it creates new ones.
+    pub registered: u16,
     parallel: bool,
-    /// Served by the real ansible-playbook, not by its stand-in.
+    /// Uses the real ansible-playbook instead of the stand-in.
     real: bool,
 }
 
-/// Pools with what differs: reuse, batches, and one of the real thing, which takes a second of a core for each run.
+/// Pools with reuse and batches, and one with the real ansible-playbook, which needs a second of CPU time per run.
 pub const POOLS: [PoolPlan; 5] = [
     pool("metal", 4, 7, true),
     pool("rack", 3, 5, false),
@@ -44,29 +44,29 @@ pub const POOLS: [PoolPlan; 5] = [
     },
 ];
 
-const fn pool(name: &'static str, fill_level: u16, metal: u16, parallel: bool) -> PoolPlan {
+const fn pool(name: &'static str, fill_level: u16, registered: u16, parallel: bool) -> PoolPlan {
     PoolPlan {
         name,
         fill_level,
-        metal,
+        registered,
         parallel,
         real: false,
     }
 }
 
-/// Name, quota, and how long sessions last, if they are to end by themselves.
+/// Name, quota, and the session lifetime of the tenant whose sessions expire.
 const TENANTS: [(&str, u32, Option<&str>); 5] = [
     ("calm", 6, None),
     ("greedy", 5, None),
     ("modest", 2, None),
     ("brisk", 4, None),
-    (HASTY, 4, Some("4s")),
+    (EXPIRING, 4, Some("4s")),
 ];
 
-/// The tenant whose sessions end by themselves, after ten seconds at most.
-pub const HASTY: &str = "hasty";
+/// The tenant whose sessions expire, after at most ten seconds.
+pub const EXPIRING: &str = "hasty";
 
-/// Somebody who asks for nodes.
+/// A tenant, with its keys.
 #[derive(Debug, Clone)]
 pub struct Tenant {
     pub name: &'static str,
@@ -75,50 +75,50 @@ pub struct Tenant {
     pub ssh_key: String,
 }
 
-/// All that a run is played on.
-pub struct Stage {
-    pub room_scratch: Scratch,
+/// See the module.
+pub struct Environment {
+    pub scratch: Scratch,
     pub site: Site,
-    pub base: Base,
+    pub database: Database,
     pub postgres: Option<Postgres>,
-    pub room: Room,
+    pub machines: Machines,
     pub ports: [u16; 2],
 }
 
-impl Stage {
-    /// Builds it, with an empty database. Nothing of Duffy runs.
+impl Environment {
+    /// Creates the environment with an empty database. It starts no process of Duffy.
     pub fn build(on_postgres: bool, seed: u64, start: Instant) -> Self {
-        let room_scratch = Scratch::new("chaos");
+        let scratch = Scratch::new("chaos");
         let pools: Vec<Pool> = POOLS.iter().map(describe_pool).collect();
         let postgres = on_postgres.then(Postgres::start);
         let mut site = match &postgres {
             Some(postgres) => Site::new(&postgres.url(), &pools, &settings()),
             None => Site::sqlite(&pools, &settings()),
         };
-        let base = match &postgres {
-            Some(postgres) => Base::Postgres(postgres.url()),
-            None => Base::Sqlite(site.scratch().join("duffy.sqlite")),
+        let database = match &postgres {
+            Some(postgres) => Database::Postgres(postgres.url()),
+            None => Database::Sqlite(site.scratch().join("duffy.sqlite")),
         };
-        let room = Room::open(&room_scratch, site.service_key().public(), seed, start);
-        equip(&mut site, &room);
+        let machines = Machines::open(&scratch, site.service_key().public(), seed, start);
+        configure_playbooks(&mut site, &machines);
         fs::create_dir(site.scratch().join("tmp")).unwrap();
         Self {
-            room_scratch,
+            scratch,
             site,
-            base,
+            database,
             postgres,
-            room,
+            machines,
             ports: [free_port(), free_port()],
         }
     }
 
-    /// Where the playbooks are, and run.
+    /// The directory of the playbooks.
     pub fn playbooks(&self) -> PathBuf {
         self.site.scratch().join("playbooks")
     }
 
-    /// The processes, none of which runs yet: each has a way of its own to the database.
-    pub fn crew(&self) -> Crew {
+    /// Returns the processes, which do not run yet. Each has its own proxy to the database.
+    pub fn processes(&self) -> Processes {
         let [one, other] = self.ports.map(|port| port.to_string());
         let posts = [
             ("serve-1", vec!["serve".to_owned(), "-p".to_owned(), one]),
@@ -132,9 +132,9 @@ impl Stage {
                 .as_ref()
                 .map(|postgres| Proxy::start(postgres.port()));
             arguments.splice(0..0, ["-l".to_owned(), "debug".to_owned()]);
-            Post::new(name, self.duffy(name, proxy.as_ref()), arguments, proxy)
+            ManagedProcess::new(name, self.duffy(name, proxy.as_ref()), arguments, proxy)
         });
-        Crew::new(posts.into())
+        Processes::new(posts.into())
     }
 
     fn duffy(&self, name: &str, proxy: Option<&Proxy>) -> Duffy {
@@ -146,12 +146,12 @@ impl Stage {
         }
         let file = self.site.scratch().join(&format!("{name}.yaml"));
         fs::write(&file, format!("{config:#}\n")).unwrap();
-        // Killed workers leave directories behind.
+        // Killed workers leave directories here.
         let tmp = self.site.scratch().join("tmp");
         self.site.duffy().with_config(&file).with_env("TMPDIR", tmp)
     }
 
-    /// Makes tables and an administrator; its API key.
+    /// Creates the tables and an administrator. Returns its API key.
     pub fn set_up_database(&self) -> String {
         let duffy = self.site.duffy();
         duffy.succeed(&["setup-db"]);
@@ -160,7 +160,7 @@ impl Stage {
         line.trim().rsplit(' ').next().unwrap().to_owned()
     }
 
-    /// Creates the tenants and registers the metal.
+    /// Creates the tenants and registers the machines.
     pub fn populate(&self, admin: &Api) -> Vec<Tenant> {
         let create = |path: &str, body: &Value| {
             let reply = admin.call("POST", path, Some(body)).unwrap();
@@ -185,8 +185,10 @@ impl Stage {
             });
         }
         for pool in POOLS {
-            for number in 1..=pool.metal {
-                let machine = self.room.install_metal(&format!("{}-{number}", pool.name));
+            for number in 1..=pool.registered {
+                let machine = self
+                    .machines
+                    .add_registered(&format!("{}-{number}", pool.name));
                 let body = json!({"hostname": format!("{}.test", machine.name),
                     "ipaddr": machine.ipaddr.to_string(), "data": {"class": pool.name}});
                 create("nodes", &body);
@@ -196,7 +198,7 @@ impl Stage {
     }
 }
 
-/// As short as the settings allow.
+/// Settings with short times.
 fn settings() -> Value {
     json!({
         "app": {"host": "127.0.0.1"},
@@ -212,19 +214,23 @@ fn settings() -> Value {
 
 fn describe_pool(plan: &PoolPlan) -> Pool {
     let mut settings = json!({"fill-level": plan.fill_level, "run-parallel": plan.parallel});
-    if plan.metal > 0 {
+    if plan.registered > 0 {
         settings["reuse-nodes"] = json!({"class": plan.name});
     }
     Pool::new(plan.name, 0).with(&settings)
 }
 
-/// Tells the pools' playbooks where the machine room is, and puts the stand-in in the place of ansible-playbook.
-fn equip(site: &mut Site, room: &Room) {
+/// Configures the playbooks: with the port of the machine service, and with a stand-in for ansible-playbook.
+fn configure_playbooks(site: &mut Site, machines: &Machines) {
     let python = python_program("python");
-    let ask = site.scratch().join("ask.py");
-    // Without the site's packages it starts in a third of the time.
-    fs::write(&ask, format!("#!{} -IS\n{ASK}", python.display())).unwrap();
-    fs::set_permissions(&ask, fs::Permissions::from_mode(0o755)).unwrap();
+    let client = site.scratch().join("machine_client.py");
+    // Without the site packages, Python starts in a third of the time.
+    fs::write(
+        &client,
+        format!("#!{} -IS\n{MACHINE_CLIENT}", python.display()),
+    )
+    .unwrap();
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
     for (name, text) in PLAYBOOKS {
         fs::write(site.scratch().join("playbooks").join(name), text).unwrap();
     }
@@ -232,15 +238,15 @@ fn equip(site: &mut Site, room: &Room) {
         let ansible = if pool.real {
             json!({
                 "timeout": "15s",
-                "extra-vars": {"room": room.port(), "python": python, "ask": ask},
+                "extra-vars": {"machine_service": machines.port(), "python": python, "machine_client": client},
                 "provision": {"playbook": PLAYBOOKS[0].0},
                 "deprovision": {"playbook": PLAYBOOKS[1].0},
             })
         } else {
             json!({
                 "timeout": "4s",
-                "extra-vars": {"room": room.port()},
-                "ansible-playbook": ask,
+                "extra-vars": {"machine_service": machines.port()},
+                "ansible-playbook": client,
             })
         };
         site.reconfigure(&json!({"nodepools": {"concrete": {

@@ -1,25 +1,25 @@
-//! A look into the database, past Duffy and past what is done to its connections.
+//! Queries to the database, without Duffy and without the proxies.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::{Connection, Row};
 
-/// Where the database is.
+/// The database.
 #[derive(Debug, Clone)]
-pub enum Base {
-    /// The URL of one on PostgreSQL.
+pub enum Database {
+    /// The URL of a PostgreSQL database.
     Postgres(String),
-    /// The file of one on SQLite.
+    /// The file of an SQLite database.
     Sqlite(PathBuf),
 }
 
-/// Rows of texts.
+/// Rows of text columns.
 pub type Rows = Vec<Vec<String>>;
 
-impl Base {
-    /// Runs a statement, whose columns must be texts. `Err` when the database is away.
-    pub fn ask(&self, sql: &'static str) -> Result<Rows, String> {
+impl Database {
+    /// Runs a statement whose columns are texts. Fails if the database is unavailable.
+    pub fn query(&self, sql: &'static str) -> Result<Rows, String> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -28,7 +28,7 @@ impl Base {
         match runtime.block_on(async { tokio::time::timeout(limit, self.run(sql)).await }) {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no answer".to_owned()),
+            Err(_) => Err("timeout".to_owned()),
         }
     }
 
@@ -45,13 +45,13 @@ impl Base {
             rows.iter().map(cells).collect()
         }
         match self {
-            Base::Postgres(url) => {
+            Database::Postgres(url) => {
                 let mut connection = sqlx::PgConnection::connect(url).await?;
                 let rows = sqlx::query(sql).fetch_all(&mut connection).await?;
                 connection.close().await?;
                 Ok(texts(&rows))
             }
-            Base::Sqlite(file) => {
+            Database::Sqlite(file) => {
                 let url = format!("sqlite://{}", file.display());
                 let mut connection = sqlx::SqliteConnection::connect(&url).await?;
                 let rows = sqlx::query(sql).fetch_all(&mut connection).await?;

@@ -1,4 +1,4 @@
-//! What the clients saw: each answer, who holds which nodes by these answers, and what was wrong with them.
+//! The log of a run: the replies to clients, the sessions that these replies granted, counters, and findings.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::support::Scratch;
 
-/// Something that must not be, and the rows to look at.
+/// A violation, and the nodes and sessions that it concerns.
 #[derive(Debug, Clone, Default)]
 pub struct Finding {
     pub what: String,
@@ -39,38 +39,38 @@ impl Finding {
     }
 }
 
-/// How far the end of a session has come.
+/// Whether a client has retired a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Nobody has asked for it.
-    No,
-    /// It was asked for, and no answer came.
-    Asked,
-    /// The answer was that it is over.
-    Over,
+pub enum Retirement {
+    /// No client has requested it.
+    NotRequested,
+    /// Requested, without a reply so far.
+    Requested,
+    /// A reply says that the session is retired.
+    Confirmed,
 }
 
-/// A session of which a client has read the 201.
+/// A session whose 201 a client has received.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct KnownSession {
     pub tenant: String,
     pub nodes: Vec<i64>,
     pub expires_at: DateTime<Utc>,
-    pub end: End,
+    pub retirement: Retirement,
 }
 
-impl Seen {
-    /// Whether it must be there still. The database's clock is this host's.
-    pub fn is_held(&self) -> bool {
-        self.end == End::No && Clock.now() < self.expires_at
+impl KnownSession {
+    /// Whether the session must be active. The database uses the clock of this host.
+    pub fn must_be_active(&self) -> bool {
+        self.retirement == Retirement::NotRequested && Clock.now() < self.expires_at
     }
 }
 
 /// See the module.
-pub struct Record {
+pub struct Log {
     start: Instant,
     inner: Mutex<Inner>,
-    journal: Mutex<File>,
+    file: Mutex<File>,
     stop: Mutex<bool>,
     stopped: Condvar,
 }
@@ -78,39 +78,39 @@ pub struct Record {
 #[derive(Default)]
 struct Inner {
     counts: BTreeMap<String, u64>,
-    sessions: BTreeMap<i64, Seen>,
+    sessions: BTreeMap<i64, KnownSession>,
     findings: Vec<Finding>,
     last_grant: Duration,
 }
 
-impl Record {
+impl Log {
     pub fn new(scratch: &Scratch, start: Instant) -> Self {
         Self {
             start,
             inner: Mutex::default(),
-            journal: Mutex::new(File::create(scratch.join("clients.log")).unwrap()),
+            file: Mutex::new(File::create(scratch.join("clients.log")).unwrap()),
             stop: Mutex::new(false),
             stopped: Condvar::new(),
         }
     }
 
-    /// Waits, or ends early with true when it is time to stop.
+    /// Waits. Returns true, possibly early, if the run stops.
     pub fn wait(&self, time: Duration) -> bool {
         let stop = self.stop.lock().unwrap();
         let waited = self.stopped.wait_timeout_while(stop, time, |stop| !*stop);
         *waited.unwrap().0
     }
 
-    /// Tells all who wait to stop.
+    /// Stops the run: all `wait` calls return true.
     pub fn stop(&self) {
         *self.stop.lock().unwrap() = true;
         self.stopped.notify_all();
     }
 
-    /// Writes a line of the journal.
-    pub fn note(&self, text: &str) {
+    /// Writes a line to the log file.
+    pub fn write(&self, text: &str) {
         let at = self.start.elapsed().as_secs_f64();
-        writeln!(self.journal.lock().unwrap(), "{at:8.3} {text}").unwrap();
+        writeln!(self.file.lock().unwrap(), "{at:8.3} {text}").unwrap();
     }
 
     pub fn count(&self, what: &str) {
@@ -122,8 +122,8 @@ impl Record {
         self.inner.lock().unwrap().counts.clone()
     }
 
-    pub fn find(&self, finding: Finding) {
-        self.note(&format!("FOUND {finding:?}"));
+    pub fn report(&self, finding: Finding) {
+        self.write(&format!("FOUND {finding:?}"));
         self.inner.lock().unwrap().findings.push(finding);
     }
 
@@ -131,55 +131,58 @@ impl Record {
         self.inner.lock().unwrap().findings.clone()
     }
 
-    pub fn sessions(&self) -> BTreeMap<i64, Seen> {
+    pub fn sessions(&self) -> BTreeMap<i64, KnownSession> {
         self.inner.lock().unwrap().sessions.clone()
     }
 
-    /// How long ago a session was granted, by the time since the start.
-    pub fn since_grant(&self) -> Duration {
+    /// The time since the last session was granted.
+    pub fn time_since_grant(&self) -> Duration {
         let last = self.inner.lock().unwrap().last_grant;
         self.start.elapsed().saturating_sub(last)
     }
 
-    /// From now on it counts how long no session is granted.
-    pub fn begin(&self) {
-        self.note("BEGIN");
+    /// Starts to measure the time without a granted session.
+    pub fn start_grant_timer(&self) {
+        self.write("BEGIN");
         self.inner.lock().unwrap().last_grant = self.start.elapsed();
     }
 
-    /// Takes a session down of which the 201 was read. Its nodes must be nobody else's.
-    pub fn granted(&self, tenant: &str, session: &Value) -> i64 {
+    /// Adds a session whose 201 a client has received. Reports nodes that another session has.
+    pub fn add_session(&self, tenant: &str, session: &Value) -> i64 {
         let id = session["id"].as_i64().unwrap();
         let nodes = session["nodes"].as_array().unwrap();
         let nodes: Vec<i64> = nodes
             .iter()
             .map(|node| node["id"].as_i64().unwrap())
             .collect();
-        let seen = Seen {
+        let known = KnownSession {
             tenant: tenant.to_owned(),
             expires_at: session["expires_at"].as_str().unwrap().parse().unwrap(),
             nodes,
-            end: End::No,
+            retirement: Retirement::NotRequested,
         };
         let mut twice = Vec::new();
         {
             let mut inner = self.inner.lock().unwrap();
             inner.last_grant = self.start.elapsed();
-            if seen.is_held() {
+            if known.must_be_active() {
                 for (other, theirs) in &inner.sessions {
-                    let both = seen.nodes.iter().filter(|node| theirs.nodes.contains(node));
-                    if theirs.is_held() {
+                    let both = known
+                        .nodes
+                        .iter()
+                        .filter(|node| theirs.nodes.contains(node));
+                    if theirs.must_be_active() {
                         twice.extend(both.map(|node| (*node, *other)));
                     }
                 }
             }
-            if inner.sessions.insert(id, seen).is_some() {
+            if inner.sessions.insert(id, known).is_some() {
                 twice.push((0, id));
             }
         }
         for (node, other) in twice {
-            let what = format!("node {node} lent twice, in sessions {other} and {id}");
-            self.find(
+            let what = format!("node {node} is in sessions {other} and {id}");
+            self.report(
                 Finding::new(what)
                     .of_node(node)
                     .of_session(other)
@@ -189,36 +192,36 @@ impl Record {
         id
     }
 
-    /// Whether a client must be able to use the session's nodes now, and for a little while.
-    pub fn is_held(&self, id: i64) -> bool {
+    /// Whether a client must be able to use the session's nodes for at least half a second.
+    pub fn must_be_active(&self, id: i64) -> bool {
         let inner = self.inner.lock().unwrap();
         let soon = Clock.now() + Duration::from_millis(500);
-        let held = |seen: &Seen| seen.is_held() && soon < seen.expires_at;
-        inner.sessions.get(&id).is_some_and(held)
+        let active = |known: &KnownSession| known.must_be_active() && soon < known.expires_at;
+        inner.sessions.get(&id).is_some_and(active)
     }
 
-    /// Whether a session's time is over.
+    /// Whether the session has expired.
     pub fn has_expired(&self, id: i64) -> bool {
         let inner = self.inner.lock().unwrap();
-        let over = |seen: &Seen| Clock.now() >= seen.expires_at;
-        inner.sessions.get(&id).is_none_or(over)
+        let expired = |known: &KnownSession| Clock.now() >= known.expires_at;
+        inner.sessions.get(&id).is_none_or(expired)
     }
 
-    /// How far the end of a session has come; sessions that no client saw granted are left out.
-    pub fn set_end(&self, id: i64, end: End) {
-        if let Some(seen) = self.inner.lock().unwrap().sessions.get_mut(&id) {
-            seen.end = end;
+    /// Sets the retirement of a session. Ignores sessions whose 201 no client has received.
+    pub fn set_retirement(&self, id: i64, retirement: Retirement) {
+        if let Some(known) = self.inner.lock().unwrap().sessions.get_mut(&id) {
+            known.retirement = retirement;
         }
     }
 
     pub fn set_expiry(&self, id: i64, expires_at: DateTime<Utc>) {
-        if let Some(seen) = self.inner.lock().unwrap().sessions.get_mut(&id) {
-            seen.expires_at = expires_at;
+        if let Some(known) = self.inner.lock().unwrap().sessions.get_mut(&id) {
+            known.expires_at = expires_at;
         }
     }
 }
 
-/// The same text for answers that differ in numbers only.
+/// Replaces each number, so that texts that differ only in numbers become equal.
 pub fn without_numbers(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

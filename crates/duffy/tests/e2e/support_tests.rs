@@ -1,4 +1,4 @@
-//! Tests of the test rig itself: what it promises to the other tests must hold.
+//! Tests of `support`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::support::{
     Duffy, Pool, Postgres, Program, Scratch, Site, SshKey, SshNode, eventually, free_port, http,
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -20,7 +20,7 @@ fn sh(script: &str) -> Command {
     command
 }
 
-/// A process by its number; a zombie is gone.
+/// Whether a process runs. A zombie does not.
 fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')')
@@ -29,7 +29,7 @@ fn is_alive(pid: &str) -> bool {
 }
 
 fn wait_until_gone(pid: &str) {
-    eventually(SOON, &format!("the end of process {pid}"), || {
+    eventually(TIMEOUT, &format!("the end of process {pid}"), || {
         if is_alive(pid) {
             Err("alive".to_owned())
         } else {
@@ -40,20 +40,20 @@ fn wait_until_gone(pid: &str) {
 
 #[test]
 fn a_program_has_a_log_and_an_exit_code() {
-    let scratch = Scratch::new("rig");
+    let scratch = Scratch::new("support");
     let program = Program::start(&scratch, "talker", sh("echo out; echo err >&2; exit 7"));
-    assert_eq!(program.wait_exit(SOON), 7);
+    assert_eq!(program.wait_exit(TIMEOUT), 7);
     assert_eq!(program.log(), "out\nerr\n");
     assert!(!program.is_running());
 }
 
 #[test]
-fn a_program_can_be_asked_to_end_and_be_killed() {
-    let scratch = Scratch::new("rig");
+fn a_program_can_be_terminated_and_killed() {
+    let scratch = Scratch::new("support");
     let polite = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done";
     let program = Program::start(&scratch, "polite", sh(polite));
     let up = |program: &Program| {
-        eventually(SOON, "a start", || {
+        eventually(TIMEOUT, "a start", || {
             program
                 .log()
                 .contains("up")
@@ -63,7 +63,7 @@ fn a_program_can_be_asked_to_end_and_be_killed() {
     };
     up(&program);
     program.terminate();
-    assert_eq!(program.wait_exit(SOON), 3);
+    assert_eq!(program.wait_exit(TIMEOUT), 3);
     assert_eq!(program.log(), "up\nbye\n");
 
     let program = Program::start(
@@ -75,17 +75,17 @@ fn a_program_can_be_asked_to_end_and_be_killed() {
     program.terminate();
     assert!(program.is_running());
     program.kill9();
-    assert_eq!(program.wait_exit(SOON), 128 + 9);
+    assert_eq!(program.wait_exit(TIMEOUT), 128 + 9);
 }
 
 #[test]
 fn nothing_outlives_a_scratch_directory() {
-    let scratch = Scratch::new("rig");
+    let scratch = Scratch::new("support");
     let path = scratch.path().to_owned();
-    // A child in a session of its own whose parent has gone: neither group nor ancestry leads to it.
+    // An orphan in its own session: neither its group nor its parent identifies it.
     let program = Program::start(&scratch, "parent", sh("setsid sleep 1000 & echo $!"));
-    assert_eq!(program.wait_exit(SOON), 0);
-    eventually(SOON, "the orphan", || {
+    assert_eq!(program.wait_exit(TIMEOUT), 0);
+    eventually(TIMEOUT, "the orphan", || {
         let seen = scratch.processes();
         if seen.iter().any(|line| line.ends_with(" sleep 1000")) {
             Ok(())
@@ -95,13 +95,13 @@ fn nothing_outlives_a_scratch_directory() {
     });
     let orphan = scratch.processes()[0].split(' ').next().unwrap().to_owned();
     drop(program);
-    assert!(is_alive(&orphan), "the directory's end is what kills it");
+    assert!(is_alive(&orphan), "only the end of the directory kills it");
     drop(scratch);
     wait_until_gone(&orphan);
-    assert!(!path.exists(), "{} was left", path.display());
+    assert!(!path.exists(), "{} still exists", path.display());
 }
 
-/// What `nothing_outlives_a_killed_test` runs as a process of its own, and kills. By itself it does nothing.
+/// `nothing_outlives_a_killed_test` runs this in its own process and kills it. Otherwise it does nothing.
 #[test]
 fn victim() {
     if std::env::var_os("DUFFY_TEST_VICTIM").is_none() {
@@ -130,7 +130,7 @@ fn victim() {
 #[test]
 fn nothing_outlives_a_killed_test() {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "rig::victim", "--nocapture"])
+        .args(["--exact", "support_tests::victim", "--nocapture"])
         .env("DUFFY_TEST_VICTIM", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -140,7 +140,7 @@ fn nothing_outlives_a_killed_test() {
     let line = lines
         .map_while(Result::ok)
         .find(|line| line.starts_with("VICTIM "));
-    let line = line.expect("the victim ended by itself");
+    let line = line.expect("the victim exited");
     let words: Vec<&str> = line.split(' ').collect();
     assert!(is_alive(words[1]) && is_alive(words[2]), "{line}");
     child.kill().unwrap();
@@ -148,7 +148,7 @@ fn nothing_outlives_a_killed_test() {
     wait_until_gone(words[1]);
     wait_until_gone(words[2]);
     for directory in &words[3..] {
-        eventually(SOON, &format!("the end of {directory}"), || {
+        eventually(TIMEOUT, &format!("the end of {directory}"), || {
             if std::path::Path::new(directory).exists() {
                 Err("there".to_owned())
             } else {
@@ -160,14 +160,14 @@ fn nothing_outlives_a_killed_test() {
 
 #[test]
 #[should_panic(expected = "waited 10ms for: a miracle; last seen: nothing")]
-fn waiting_ends_with_what_was_seen_last() {
+fn a_failed_wait_shows_the_last_error() {
     eventually(Duration::from_millis(10), "a miracle", || {
         Err::<(), _>("nothing".to_owned())
     });
 }
 
 #[test]
-fn postgres_keeps_its_data_over_crashes_and_restarts() {
+fn postgres_keeps_its_data_after_crashes_and_restarts() {
     let mut postgres = Postgres::start();
     postgres.psql("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)");
     postgres.stop_immediately();
@@ -184,7 +184,7 @@ fn postgres_keeps_its_data_over_crashes_and_restarts() {
 
 #[test]
 fn postgres_has_databases_and_loads_dumps() {
-    let scratch = Scratch::new("rig");
+    let scratch = Scratch::new("support");
     let postgres = Postgres::start();
     let url = postgres.create_database("other");
     assert!(
@@ -203,7 +203,7 @@ fn postgres_has_databases_and_loads_dumps() {
 }
 
 #[test]
-fn clusters_do_not_see_each_other() {
+fn clusters_are_independent() {
     let (one, two) = (Postgres::start(), Postgres::start());
     one.psql("CREATE TABLE mine (n int)");
     assert_eq!(
@@ -213,8 +213,8 @@ fn clusters_do_not_see_each_other() {
 }
 
 #[test]
-fn a_node_has_a_root_home_of_its_own() {
-    let scratch = Scratch::new("rig");
+fn a_node_has_its_own_root_home() {
+    let scratch = Scratch::new("support");
     let key = SshKey::generate(&scratch.join("key"), "me");
     let stranger = SshKey::generate(&scratch.join("stranger"), "stranger");
     let node = SshNode::start("127.77.9.1", &[key.public()]);
@@ -253,7 +253,7 @@ fn a_node_has_a_root_home_of_its_own() {
 
 #[test]
 fn a_node_can_refuse_and_stall_and_recover() {
-    let scratch = Scratch::new("rig");
+    let scratch = Scratch::new("support");
     let key = SshKey::generate(&scratch.join("key"), "me");
     let mut node = SshNode::start("127.77.9.2", &[key.public()]);
     let address = (node.ip(), node.port());
@@ -282,7 +282,7 @@ fn a_node_can_refuse_and_stall_and_recover() {
 
 #[test]
 fn remote_commands_end_with_their_node() {
-    let scratch = Scratch::new("rig");
+    let scratch = Scratch::new("support");
     let key = SshKey::generate(&scratch.join("key"), "me");
     let node = SshNode::start("127.77.9.3", &[key.public()]);
     let output = node.login(&key, "sleep 1000 >/dev/null 2>&1 </dev/null & echo $!");
@@ -294,7 +294,7 @@ fn remote_commands_end_with_their_node() {
 
 #[test]
 fn the_binary_runs() {
-    let scratch = Scratch::new("rig");
+    let scratch = Scratch::new("support");
     let duffy = Duffy::new(&scratch).with_env("NO_COLOR", "1");
     let version = duffy.succeed(&["--version"]);
     assert!(version.starts_with("Duffy, version "), "{version}");
@@ -306,12 +306,12 @@ fn the_binary_runs() {
         output.stderr
     );
     let program = duffy.spawn(&["--help"]);
-    assert_eq!(program.wait_exit(SOON), 0);
+    assert_eq!(program.wait_exit(TIMEOUT), 0);
     assert!(program.log().contains("Usage:"), "{}", program.log());
 }
 
 #[test]
-fn requests_are_sent_and_answers_read() {
+fn requests_are_sent_and_replies_read() {
     let port = free_port();
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let server = std::thread::spawn(move || {
@@ -323,8 +323,8 @@ fn requests_are_sent_and_answers_read() {
         }
         let mut body = [0; 7];
         reader.read_exact(&mut body).unwrap();
-        let answer = "HTTP/1.1 418 Short\r\nx-request-id: 9\r\ncontent-length: 8\r\n\r\n{\"b\": 2}";
-        reader.get_mut().write_all(answer.as_bytes()).unwrap();
+        let reply = "HTTP/1.1 418 Short\r\nx-request-id: 9\r\ncontent-length: 8\r\n\r\n{\"b\": 2}";
+        reader.get_mut().write_all(reply.as_bytes()).unwrap();
         (head.to_ascii_lowercase(), body)
     });
     let url = format!("http://127.0.0.1:{port}/api/v1/sessions");
@@ -345,7 +345,7 @@ fn requests_are_sent_and_answers_read() {
     assert!(refused.contains("refused"), "{refused}");
 }
 
-/// Runs a playbook of a site as Duffy does, for nodes with these numbers; the program and where its log will say the result.
+/// Runs a playbook of a site for these nodes, like Duffy.
 fn play(site: &Site, name: &str, action: &str, nodes: &serde_json::Value) -> Program {
     let config: serde_json::Value =
         serde_json::from_slice(&std::fs::read(site.config()).unwrap()).unwrap();
@@ -364,10 +364,10 @@ fn play(site: &Site, name: &str, action: &str, nodes: &serde_json::Value) -> Pro
     Program::start(site.scratch(), name, command)
 }
 
-const PLAYBOOK: Duration = Duration::from_mins(1);
+const PLAYBOOK_TIMEOUT: Duration = Duration::from_mins(1);
 
 #[test]
-fn a_site_hands_out_machines_and_takes_them_back() {
+fn playbooks_take_and_return_machines() {
     let mut site = Site::sqlite(&[Pool::new("pool", 2)], &json!({"app": {"port": 8080}}));
     let addresses: Vec<String> = site.nodes().map(SshNode::ip).collect();
     assert_eq!(addresses, ["127.77.0.1", "127.77.0.2"]);
@@ -376,23 +376,33 @@ fn a_site_hands_out_machines_and_takes_them_back() {
     let tenant = site.tenant_key().clone();
     assert!(!site.node("127.77.0.1").lets_in(&tenant));
 
-    // The second node had a machine before, and gets it again.
+    // The node gets the machine with its previous address.
     let wanted = json!([{"id": 7, "hostname": null, "ipaddr": "127.77.0.2"}]);
     let playbook = play(&site, "first", "provision", &wanted);
-    assert_eq!(playbook.wait_exit(PLAYBOOK), 0, "{}", playbook.log());
+    assert_eq!(
+        playbook.wait_exit(PLAYBOOK_TIMEOUT),
+        0,
+        "{}",
+        playbook.log()
+    );
     assert!(playbook.log().contains("127.77.0.2"), "{}", playbook.log());
     assert_eq!(site.taken("pool"), 1);
 
-    // A playbook that is killed before it can tell leaves the machine with the node.
-    site.hold("pool", "provision");
+    // After a playbook is killed before its result, the node keeps the machine.
+    site.pause("pool", "provision");
     let wanted = json!([{"id": 8, "hostname": null, "ipaddr": null}]);
     let playbook = play(&site, "second", "provision", &wanted);
-    site.wait_until_held("pool", "provision");
+    site.wait_until_paused("pool", "provision");
     assert_eq!(site.taken("pool"), 2);
     playbook.kill9();
-    site.release("pool", "provision");
+    site.resume("pool", "provision");
     let playbook = play(&site, "third", "provision", &wanted);
-    assert_eq!(playbook.wait_exit(PLAYBOOK), 0, "{}", playbook.log());
+    assert_eq!(
+        playbook.wait_exit(PLAYBOOK_TIMEOUT),
+        0,
+        "{}",
+        playbook.log()
+    );
     assert!(playbook.log().contains("127.77.0.1"), "{}", playbook.log());
 
     // There is no third machine.
@@ -402,9 +412,14 @@ fn a_site_hands_out_machines_and_takes_them_back() {
         "provision",
         &json!([{"id": 9, "ipaddr": null}]),
     );
-    assert_eq!(playbook.wait_exit(PLAYBOOK), 2, "{}", playbook.log());
+    assert_eq!(
+        playbook.wait_exit(PLAYBOOK_TIMEOUT),
+        2,
+        "{}",
+        playbook.log()
+    );
     assert!(
-        playbook.log().contains("none is free"),
+        playbook.log().contains("no machine is free"),
         "{}",
         playbook.log()
     );
@@ -413,11 +428,21 @@ fn a_site_hands_out_machines_and_takes_them_back() {
     let given = json!([{"id": 8, "ipaddr": "127.77.0.1", "data": {"provision": provision}}]);
     site.set_failing("pool", "deprovision", true);
     let playbook = play(&site, "fifth", "deprovision", &given);
-    assert_eq!(playbook.wait_exit(PLAYBOOK), 2, "{}", playbook.log());
+    assert_eq!(
+        playbook.wait_exit(PLAYBOOK_TIMEOUT),
+        2,
+        "{}",
+        playbook.log()
+    );
     assert_eq!(site.taken("pool"), 2);
     site.set_failing("pool", "deprovision", false);
     let playbook = play(&site, "sixth", "deprovision", &given);
-    assert_eq!(playbook.wait_exit(PLAYBOOK), 0, "{}", playbook.log());
+    assert_eq!(
+        playbook.wait_exit(PLAYBOOK_TIMEOUT),
+        0,
+        "{}",
+        playbook.log()
+    );
     assert_eq!(site.taken("pool"), 1);
     let events = [
         "provision 7",
@@ -431,7 +456,7 @@ fn a_site_hands_out_machines_and_takes_them_back() {
 }
 
 #[test]
-fn a_site_writes_the_configuration_it_is_told() {
+fn a_site_writes_its_configuration() {
     let pool = Pool::new("pool", 0).with(&json!({"fill-level": 5, "reuse-nodes": {"a": 1}}));
     let mut site = Site::new("postgresql://x/y", &[pool], &json!({"app": {"port": 1}}));
     site.reconfigure(&json!({"app": {"host": "::1", "port": null}, "tasks": {"concurrency": 2}}));

@@ -1,36 +1,36 @@
-//! A database of the Python original, left in the middle of its work, is taken over.
+//! Migrates a database of the Python original with unfinished work.
 
 use serde_json::json;
 
 use crate::support::{Lab, Pool};
 
-/// What the original leaves when it is stopped at the worst moment; its tables, so before the upgrade.
+/// The unfinished work of the original. The statements run before the upgrade, on its tables.
 const LEFT_BEHIND: [&str; 13] = [
-    // The one session that still runs.
+    // The only active session.
     "UPDATE sessions SET expires_at = '2999-01-01 00:00:00.000000' WHERE id = 1",
-    // Its worker was making a machine.
+    // A worker was provisioning a node.
     "UPDATE nodes SET state = 'provisioning', hostname = NULL, ipaddr = NULL, data = '{}' WHERE id = 6",
-    // It was taking one down that had been lent: it forgets the pool.
+    // A worker was deprovisioning a node after its session. The original removes the pool.
     "UPDATE nodes SET state = 'deprovisioning', pool = NULL WHERE id = 24",
     "INSERT INTO sessions (id, tenant_id, data, created_at, retired_at) VALUES \
      (104, 2, '{}', '2026-11-22 09:21:46.387604', '2026-11-22 09:25:46.387604')",
     "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES \
      (104, 24, 'physical-centos8stream-x86_64', '{}')",
-    // The same, and nobody knows where it came from.
+    // The same, for a node without a session.
     "UPDATE nodes SET state = 'deprovisioning', pool = NULL WHERE id = 26",
-    // A session was retired, and nobody told the worker.
+    // A session was retired, but its nodes were not deprovisioned.
     "UPDATE nodes SET state = 'deployed' WHERE id IN (7, 8)",
     "INSERT INTO sessions (id, tenant_id, data, created_at, retired_at) VALUES \
      (105, 2, '{}', '2026-11-22 09:21:46.387604', '2026-11-22 09:25:46.387604')",
     "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES \
      (105, 7, 'physical-centos8stream-x86_64', '{}')",
-    // Its web API was putting a key on a node.
+    // The web API was installing a key on a node.
     "UPDATE nodes SET state = 'contextualizing' WHERE id = 25",
     "INSERT INTO sessions (id, tenant_id, data, created_at, expires_at) VALUES \
      (106, 2, '{}', '2026-11-22 09:21:46.387604', '2999-01-01 00:00:00.000000')",
     "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES \
      (106, 25, 'physical-centos8stream-x86_64', '{}')",
-    // A pool that the configuration does not have any more.
+    // A pool that is no longer in the configuration.
     "UPDATE nodes SET state = 'deprovisioning', pool = 'gone' WHERE id = 27",
 ];
 
@@ -65,7 +65,7 @@ fn take_over(on_postgres: bool) {
         assert!(detail.contains(word), "{detail}");
     }
     tenant.wait_levels(name, &json!({"ready": 20, "deployed": 1}));
-    // What was not in the middle of anything is as it was.
+    // Other nodes are unchanged.
     assert_eq!(tenant.node(&json!(1))["state"], "deployed");
     assert_eq!(tenant.node(&json!(28))["state"], "unused");
     assert_eq!(tenant.node(&json!(9))["hostname"], "node9.lab.test");
@@ -74,18 +74,18 @@ fn take_over(on_postgres: bool) {
     assert_eq!(running[0]["id"], 1);
     lab.assert_consistent();
 
-    // And it can be lent from; the new nodes have machines behind them, the old ones are old.
+    // The pool can lend new nodes, which have machines.
     tenant.retire(&running[0]);
     tenant.wait_state(&json!(1), "done");
     drop(run);
 }
 
 #[test]
-fn postgresql_of_the_original_is_taken_over() {
+fn postgresql_database_of_the_original_is_migrated() {
     take_over(true);
 }
 
 #[test]
-fn sqlite_of_the_original_is_taken_over() {
+fn sqlite_database_of_the_original_is_migrated() {
     take_over(false);
 }

@@ -1,24 +1,24 @@
-//! Many at once: each node goes to one of them, and nobody waits for another's.
+//! Concurrent requests: each node goes to one request, and no request waits for the nodes of another.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Lab, Pool, Program, together};
+use crate::support::{Lab, Pool, Program, run_concurrently};
 
-/// How long the nodes take to answer on SSH. What is refused must not take as long.
+/// The SSH delay of the nodes. Refused requests must be faster.
 const SLOW: Duration = Duration::from_secs(8);
 
-/// Fifty clients ask for the last ten nodes, which are slow.
+/// Fifty clients request the last ten nodes, which are slow.
 fn last_ten_nodes(lab: &Lab) {
     let tenant = lab.tenant();
-    let answers = together(50, |_| {
-        let asked = Instant::now();
+    let replies = run_concurrently(50, |_| {
+        let start = Instant::now();
         let reply = tenant.ask(&[("pool", 1)]).unwrap();
-        (reply, asked.elapsed())
+        (reply, start.elapsed())
     });
-    let (granted, refused): (Vec<_>, Vec<_>) = answers
+    let (granted, refused): (Vec<_>, Vec<_>) = replies
         .into_iter()
         .partition(|(reply, _)| reply.status == 201);
     assert_eq!(granted.len(), 10, "{refused:?}");
@@ -26,7 +26,7 @@ fn last_ten_nodes(lab: &Lab) {
         .iter()
         .map(|(reply, _)| reply.json["session"]["nodes"][0]["id"].to_string())
         .collect();
-    assert_eq!(nodes.len(), 10, "a node was lent twice: {nodes:?}");
+    assert_eq!(nodes.len(), 10, "a node is in two sessions: {nodes:?}");
     assert!(granted.iter().all(|(_, took)| *took >= SLOW), "{granted:?}");
     for (reply, took) in refused {
         assert_eq!(
@@ -36,12 +36,15 @@ fn last_ten_nodes(lab: &Lab) {
                 &json!({"detail": "can't reserve nodes: quantity=1 pool='pool'"})
             )
         );
-        assert!(took < SLOW, "it waited for another one's node: {took:?}");
+        assert!(
+            took < SLOW,
+            "it waited for a node of another request: {took:?}"
+        );
     }
     lab.assert_consistent();
 }
 
-/// Ten slow nodes, and none to come in the places of those that are lent.
+/// Prepares ten slow nodes, which are not replaced.
 fn with_ten_slow_nodes(mut lab: Lab) -> (Lab, Program) {
     let run = lab.start(&["run"]);
     lab.tenant().wait_filled("pool", 10);
@@ -71,16 +74,16 @@ fn the_last_nodes_go_to_one_client_each_on_sqlite() {
     last_ten_nodes(&lab);
 }
 
-/// A hundred requests at once, each for one node or two, by a tenant that may hold seven.
+/// Sends a hundred requests at the same time, each for one or two nodes, with a quota of seven.
 fn quota_holds(lab: &Lab) {
     let tenant = lab.tenant();
     tenant.wait_filled("pool", 10);
-    let answers = together(100, |number| {
+    let replies = run_concurrently(100, |number| {
         let quantity = if number % 3 == 0 { 2 } else { 1 };
         (quantity, tenant.ask(&[("pool", quantity)]).unwrap())
     });
     let mut held = 0;
-    for (quantity, reply) in &answers {
+    for (quantity, reply) in &replies {
         match reply.status {
             201 => held += quantity,
             403 => {
@@ -90,7 +93,7 @@ fn quota_holds(lab: &Lab) {
             _ => panic!("{reply:?}"),
         }
     }
-    assert_eq!(held, 7, "as many as the quota allows");
+    assert_eq!(held, 7, "the quota");
     let sessions = tenant.get("sessions");
     let sessions = sessions["sessions"].as_array().unwrap();
     let nodes = sessions
@@ -101,7 +104,7 @@ fn quota_holds(lab: &Lab) {
 }
 
 #[test]
-fn no_rush_exceeds_a_quota_on_postgresql() {
+fn concurrent_requests_do_not_exceed_a_quota_on_postgresql() {
     let quota = json!({"defaults": {"node-quota": 7}});
     let lab = Lab::on_postgres(&pools(), &quota);
     let _run = lab.start(&["run"]);
@@ -109,7 +112,7 @@ fn no_rush_exceeds_a_quota_on_postgresql() {
 }
 
 #[test]
-fn no_rush_exceeds_a_quota_on_sqlite() {
+fn concurrent_requests_do_not_exceed_a_quota_on_sqlite() {
     let quota = json!({"defaults": {"node-quota": 7}});
     let lab = Lab::on_sqlite(&pools(), &quota);
     let _run = lab.start(&["run"]);

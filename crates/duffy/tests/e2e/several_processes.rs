@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Lab, Pool, free_port, start, together};
+use crate::support::{Api, Lab, Pool, free_port, run_concurrently, start};
 
 const FILL_LEVELS: [(&str, u16); 2] = [("small", 6), ("large", 4)];
 
-/// Looks at the pools until it is told to end; the most nodes that were ready or on their way, of each pool.
+/// Reads the pools until `end` is set. Returns the maximum number of ready and provisioning nodes of each pool.
 fn watch_levels(api: &Api, end: &AtomicBool) -> [u64; 2] {
     let mut most = [0, 0];
     while !end.load(Ordering::Relaxed) {
@@ -25,7 +25,7 @@ fn watch_levels(api: &Api, end: &AtomicBool) -> [u64; 2] {
 }
 
 #[test]
-fn two_of_each_share_the_work() {
+fn two_servers_and_two_workers_share_the_work() {
     let pools = FILL_LEVELS.map(|(name, fill_level)| {
         Pool::simulated(name, fill_level, &json!({"provision-delay": "50ms"}))
     });
@@ -33,7 +33,7 @@ fn two_of_each_share_the_work() {
     let other_port = free_port();
     let _serve = lab.start(&["serve"]);
     let _other_serve = lab.start(&["serve", "-p", &other_port.to_string()]);
-    // Each has simulated nodes of its own; whose machine a node is does not matter to it.
+    // Each worker has its own simulated nodes, and also handles those of the other worker.
     let workers = ["one", "other"].map(|name| {
         let state = lab.site.scratch().join(name);
         start(
@@ -54,7 +54,7 @@ fn two_of_each_share_the_work() {
     let end = AtomicBool::new(false);
     let (granted, most) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch_levels(&other, &end));
-        let granted = together(10, |number| {
+        let granted = run_concurrently(10, |number| {
             let mut granted = 0;
             for round in 0..8 {
                 let (here, there) = match (number + round) % 2 {
@@ -75,7 +75,7 @@ fn two_of_each_share_the_work() {
                 let session = &reply.json["session"];
                 for id in ids(session) {
                     let fresh = held.lock().unwrap().insert(id.clone());
-                    assert!(fresh, "node {id} was lent twice");
+                    assert!(fresh, "node {id} is in two sessions");
                 }
                 there.retire(session);
             }
@@ -90,7 +90,7 @@ fn two_of_each_share_the_work() {
         tenant.wait_filled(pool, fill_level.into());
     }
     lab.assert_consistent();
-    // Nothing that was used is in use, and nothing is left over.
+    // No used node is left.
     assert_eq!(
         lab.sql("SELECT count(*) FROM nodes WHERE retired_at IS NULL"),
         "10"
@@ -98,7 +98,7 @@ fn two_of_each_share_the_work() {
     for worker in &workers {
         assert!(
             worker.log().contains("node ready"),
-            "it did nothing: {}",
+            "the worker did nothing: {}",
             worker.log()
         );
     }

@@ -2,16 +2,17 @@
 //!
 //! PostgreSQL is the distributed engine; SQLite serves one host. `dialect` has what they spell differently.
 
-mod connect;
-#[cfg_attr(
+#![cfg_attr(
     not(all(feature = "postgresql", feature = "sqlite")),
     expect(
         clippy::match_same_arms,
         reason = "in a build with one engine both names mean it"
     )
 )]
+
 mod connections;
 pub mod dialect;
+mod engines;
 pub mod events;
 pub mod idempotency;
 pub mod leases;
@@ -20,13 +21,6 @@ pub mod nodes;
 pub mod old_events;
 pub mod operators;
 pub mod pools;
-#[cfg_attr(
-    not(all(feature = "postgresql", feature = "sqlite")),
-    expect(
-        clippy::match_same_arms,
-        reason = "in a build with one engine both names mean it"
-    )
-)]
 mod query;
 pub mod sessions;
 pub mod snapshot;
@@ -37,14 +31,16 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use connect::ConnectError;
 pub use dialect::Unique;
 pub use dialect::values::{Interval, JsonObject, Timestamp};
+pub use engines::ConnectError;
 pub use wake::WakeUps;
 
 use crate::actor;
-use connections::{Intent, Pool, Pools, Share, TxInner};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use connections::{Intent, Pool, Pools, Share, Transaction};
+use duffy_config::DatabaseUrl;
+use engines::{postgres, sqlite};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
 /// A database, and who is woken when there is work in it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -52,7 +48,8 @@ pub struct Db {
     pools: Arc<Pools>,
     share: Share,
     deadlines: Deadlines,
-    wake: Arc<wake::Wake>,
+    /// Wakes the waiting workers of this process.
+    bell: watch::Sender<()>,
 }
 
 /// How long parts of a transaction may take. The database server's timeouts are shorter: these are for a server that
@@ -84,7 +81,7 @@ pub struct Tx(OwnedMutexGuard<TxState>);
 
 #[derive(Debug)]
 struct TxState {
-    inner: TxInner,
+    inner: Transaction,
     /// Whether the commit wakes the workers.
     wakes: bool,
     /// Whether a statement lost against another transaction.
@@ -145,6 +142,27 @@ impl From<sqlx::Error> for DbError {
 const CONFLICT_RETRIES: u32 = 10;
 
 impl Db {
+    /// Opens the database and makes one connection, so that errors come out here. `pool_size` is the largest number of
+    /// connections, without the reserved ones. Creates a SQLite file only when `create` says so.
+    pub async fn open(url: &DatabaseUrl, pool_size: u32, create: bool) -> Result<Db, ConnectError> {
+        let pools = match url {
+            DatabaseUrl::Postgres(_) => {
+                let (general, reserved) = postgres::open(url, pool_size, create).await?;
+                (Pool::Postgres(general), Pool::Postgres(reserved))
+            }
+            DatabaseUrl::Sqlite { .. } => {
+                let (general, reserved) = sqlite::open(url, pool_size, create).await?;
+                (Pool::Sqlite(general), Pool::Sqlite(reserved))
+            }
+        };
+        Ok(Db {
+            pools: Arc::new(Pools::new(pools, pool_size)),
+            share: Share::General,
+            deadlines: Deadlines::default(),
+            bell: watch::Sender::new(()),
+        })
+    }
+
     /// Runs `work` in one transaction and commits it. `work` does nothing but SQL. An error rolls all of it back. A
     /// transaction that lost against another one runs again, a few times.
     ///
@@ -232,7 +250,7 @@ impl Db {
     async fn commit(&self, mut tx: Tx) -> Result<(), DbError> {
         let wakes = tx.0.wakes;
         if wakes {
-            wake::announce(&mut tx).await?;
+            tx.execute("{notify}", &[]).await?;
         }
         if let Err(error) = tx.0.inner.commit().await {
             let error = DbError::from(error);
@@ -240,19 +258,20 @@ impl Db {
             return Err(error);
         }
         if wakes {
-            self.wake.ring();
+            self.bell.send_replace(());
         }
         Ok(())
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
-        self.read(async |mut tx| wake::ping(&mut tx).await).await
+        let ping = async |mut tx: Tx| tx.execute("SELECT 1", &[]).await;
+        self.read(ping).await
     }
 
     /// Wake-ups, which say that there is work. A wake-up is a hint and may be lost.
     pub fn wake_ups(&self) -> WakeUps {
-        wake::WakeUps::new(self)
+        WakeUps::new(self.pools.general.clone(), self.bell.subscribe())
     }
 
     /// The same database by connections that clients' requests do not use: for the renewal of leases, and for what

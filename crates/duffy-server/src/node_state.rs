@@ -53,14 +53,14 @@ pub enum LeaseCheck {
     Free,
 }
 
-/// What becomes of the lease. Taking it raises the fence.
+/// What becomes of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseChange {
+pub enum Effect {
     /// It stays.
     Keep,
-    /// The caller gets it.
-    Take,
-    /// Nobody has it.
+    /// It gets a new value.
+    Set,
+    /// There is none any more.
     End,
 }
 
@@ -79,28 +79,6 @@ pub enum Counter {
     Down,
 }
 
-/// What becomes of the time before which nobody acts on the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pause {
-    /// It stays.
-    Keep,
-    /// There is none.
-    End,
-    /// The caller sets it.
-    Set,
-}
-
-/// What becomes of an operator's hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// It stays.
-    Keep,
-    /// The node is held from now on.
-    Set,
-    /// The node is held no longer.
-    End,
-}
-
 /// What a transition requires of a node's row, and what it writes.
 ///
 /// What is the same for all of them: the row is not retired. A change of the state sets `state_since`, `done` also sets
@@ -117,18 +95,18 @@ pub struct Rule {
     pub held: Option<bool>,
     /// Whether the node must be reusable, or must not be.
     pub reusable: Option<bool>,
-    /// What becomes of the lease.
-    pub lease: LeaseChange,
+    /// What becomes of the lease. A new one is the caller's, and raises the fence.
+    pub lease: Effect,
     /// What becomes of the number of attempts.
     pub attempts: Counter,
     /// What becomes of the number of repairs since the node was last lent.
     pub repairs: Counter,
-    /// What becomes of `retry_at`.
-    pub pause: Pause,
+    /// What becomes of `retry_at`, the time before which nobody acts on the node. The caller sets it.
+    pub pause: Effect,
     /// Whether the node is not reusable from now on.
     pub use_up: bool,
-    /// What becomes of `held_at`.
-    pub hold: Hold,
+    /// What becomes of `held_at`, the time since which an operator holds the node.
+    pub hold: Effect,
     /// Whether workers have something to do after it.
     pub wakes: bool,
     /// As the history has it.
@@ -142,20 +120,20 @@ const STAY: Rule = Rule {
     requires: LeaseCheck::Any,
     held: None,
     reusable: None,
-    lease: LeaseChange::Keep,
+    lease: Effect::Keep,
     attempts: Counter::Keep,
     repairs: Counter::Keep,
-    pause: Pause::Keep,
+    pause: Effect::Keep,
     use_up: false,
-    hold: Hold::Keep,
+    hold: Effect::Keep,
     wakes: false,
     cause: Cause::Registered,
 };
 /// Ends work under the caller's lease, whatever came of it.
 const END_WORK: Rule = Rule {
     requires: LeaseCheck::Own,
-    lease: LeaseChange::End,
-    pause: Pause::End,
+    lease: Effect::End,
+    pause: Effect::End,
     ..STAY
 };
 /// Ends work that succeeded.
@@ -165,23 +143,23 @@ const SUCCEED: Rule = Rule {
 };
 /// Begins a state anew.
 const RESET: Rule = Rule {
-    lease: LeaseChange::End,
+    lease: Effect::End,
     attempts: Counter::Zero,
-    pause: Pause::End,
+    pause: Effect::End,
     wakes: true,
     ..STAY
 };
 /// An operator decides, about a node that is not held.
 const BY_HAND: Rule = Rule {
     held: Some(false),
-    pause: Pause::End,
+    pause: Effect::End,
     wakes: true,
     ..STAY
 };
 
 /// A session ends. Who still puts a key on the node keeps the lease, and hands it back.
 const RELEASE: Rule = Rule {
-    lease: LeaseChange::Keep,
+    lease: Effect::Keep,
     ..RESET
 };
 
@@ -228,18 +206,18 @@ transitions! {
     Fill { [Unused] -> Provisioning, Filled: held: Some(false), ..RESET }
     /// A worker begins an attempt.
     Claim { [Provisioning Deprovisioning], Claimed:
-        requires: LeaseCheck::Free, lease: LeaseChange::Take, attempts: Counter::Up, pause: Pause::End, ..STAY }
+        requires: LeaseCheck::Free, lease: Effect::Set, attempts: Counter::Up, pause: Effect::End, ..STAY }
     /// A worker stops before the end of an attempt, which does not count. The pause ends now: nobody is at work.
     HandBack { [Provisioning Deprovisioning], HandedBack:
-        attempts: Counter::Down, pause: Pause::Set, wakes: true, ..END_WORK }
+        attempts: Counter::Down, pause: Effect::Set, wakes: true, ..END_WORK }
     /// The same of a node that an operator holds: an attempt without a lease would mean that the key is off.
     HandBackHeld { [Deprovisioning], HandedBack:
-        held: Some(true), attempts: Counter::Zero, pause: Pause::Set, wakes: true, ..END_WORK }
+        held: Some(true), attempts: Counter::Zero, pause: Effect::Set, wakes: true, ..END_WORK }
     /// An attempt failed, and another one follows.
-    Postpone { [Provisioning Deprovisioning], Postponed: pause: Pause::Set, ..END_WORK }
+    Postpone { [Provisioning Deprovisioning], Postponed: pause: Effect::Set, ..END_WORK }
     /// The last attempt failed. The pause is the one before a repair.
     Fail { [Provisioning Contextualizing Deprovisioning] -> Failed, Failed:
-        pause: Pause::Set, wakes: true, ..END_WORK }
+        pause: Effect::Set, wakes: true, ..END_WORK }
     /// The mechanism made the node.
     MakeReady { [Provisioning] -> Ready, Provisioned: ..SUCCEED }
     /// The mechanism made a node that an operator retired meanwhile. The row keeps what was made, to take it down.
@@ -251,11 +229,11 @@ transitions! {
     /// The tenant's key is off a node that an operator holds. Nothing else is done to it.
     RemoveKeys { [Deprovisioning], KeysRemoved: attempts: Counter::One, ..END_WORK }
     /// The tenant's key could not be taken off a held node. Another attempt follows.
-    PostponeKeys { [Deprovisioning], Postponed: attempts: Counter::Zero, pause: Pause::Set, ..END_WORK }
+    PostponeKeys { [Deprovisioning], Postponed: attempts: Counter::Zero, pause: Effect::Set, ..END_WORK }
 
     /// A session takes the node. Its pool lacks one now.
     Reserve { [Ready] -> Contextualizing, Reserved: held: Some(false),
-        lease: LeaseChange::Take, attempts: Counter::One, pause: Pause::End, wakes: true, ..STAY }
+        lease: Effect::Set, attempts: Counter::One, pause: Effect::End, wakes: true, ..STAY }
     /// The tenant's key is on the node.
     Deploy { [Contextualizing] -> Deployed, Deployed: repairs: Counter::Zero, ..SUCCEED }
     /// The session is not granted, and the node is as good as before.
@@ -277,7 +255,7 @@ transitions! {
     /// The pause of a failed node is over.
     Repair { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Up, ..RESET }
     /// A failed node is left to the operator.
-    StopRepairs { [Failed], Failed: pause: Pause::End, ..STAY }
+    StopRepairs { [Failed], Failed: pause: Effect::End, ..STAY }
 
     /// An operator has a failed node deprovisioned.
     RepairByHand { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Zero, ..RESET }
@@ -293,17 +271,17 @@ transitions! {
     UseUp { [Deployed Deprovisioning], NodeRetired: use_up: true, ..BY_HAND }
     /// An operator takes a node out that nobody can take down.
     Forget { [Unused Provisioning Ready Failed Done] -> Done, NodeRetired:
-        lease: LeaseChange::End, use_up: true, ..BY_HAND }
+        lease: Effect::End, use_up: true, ..BY_HAND }
     /// An operator keeps a node as it is.
     Hold { [Unused Provisioning Ready Contextualizing Deployed Failed], Held:
-        pause: Pause::Keep, hold: Hold::Set, ..BY_HAND }
+        pause: Effect::Keep, hold: Effect::Set, ..BY_HAND }
     /// An operator keeps a node whose session has ended. The tenant's key comes off at once.
-    HoldReturned { [Deprovisioning], Held: attempts: Counter::Zero, hold: Hold::Set, ..BY_HAND }
+    HoldReturned { [Deprovisioning], Held: attempts: Counter::Zero, hold: Effect::Set, ..BY_HAND }
     /// An operator lets a held node go.
     LetGo { [Unused Provisioning Ready Contextualizing Deployed Failed], Released:
-        held: Some(true), pause: Pause::Keep, hold: Hold::End, ..BY_HAND }
+        held: Some(true), pause: Effect::Keep, hold: Effect::End, ..BY_HAND }
     /// An operator lets a held node go whose deprovisioning goes on at once.
-    LetGoReturned { [Deprovisioning], Released: held: Some(true), hold: Hold::End, ..BY_HAND }
+    LetGoReturned { [Deprovisioning], Released: held: Some(true), hold: Effect::End, ..BY_HAND }
 }
 
 /// What the rules say of every row, whichever transitions led to it.

@@ -5,19 +5,6 @@
 
 pub(crate) mod values;
 
-use std::borrow::Cow;
-
-/// The engines of the transactions. In a build with one engine both names mean that engine, and only its half of each
-/// type is ever used.
-#[cfg(not(feature = "sqlite"))]
-pub(super) use sqlx::Postgres as Sqlite;
-#[cfg(feature = "postgresql")]
-pub(super) use sqlx::Postgres;
-#[cfg(not(feature = "postgresql"))]
-pub(super) use sqlx::Sqlite as Postgres;
-#[cfg(feature = "sqlite")]
-pub(super) use sqlx::Sqlite;
-
 /// Which database a statement is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
@@ -27,7 +14,7 @@ pub enum Engine {
     Sqlite,
 }
 
-/// A word, and what it means in PostgreSQL and in SQLite.
+/// A word, and what it means in PostgreSQL and in SQLite. `{}` stands for the value that follows the word.
 type Word = (&'static str, &'static str, &'static str);
 
 const WORDS: &[Word] = &[
@@ -35,6 +22,30 @@ const WORDS: &[Word] = &[
         "now",
         "(now() AT TIME ZONE 'utc')",
         "strftime('%Y-%m-%d %H:%M:%f000', 'now')",
+    ),
+    // A number of seconds from now.
+    (
+        "now +",
+        "(clock_timestamp() AT TIME ZONE 'utc' + make_interval(secs => {}))",
+        "strftime('%Y-%m-%d %H:%M:%f000', 'now', {} || ' seconds')",
+    ),
+    // A text as a node's state.
+    (
+        "as_state",
+        "CAST(CAST({} AS TEXT) AS node_state_enum)",
+        "{}",
+    ),
+    // The numbers in a JSON array.
+    (
+        "ids",
+        "SELECT CAST(value AS INTEGER) FROM json_array_elements_text(CAST({} AS JSON))",
+        "SELECT value FROM json_each({})",
+    ),
+    // A table whose column `value` has the members of a JSON array.
+    (
+        "json_rows",
+        "json_array_elements(CAST({} AS JSON))",
+        "json_each({})",
     ),
     // Milliseconds since 1970: the number also grows when the machine gets another row.
     (
@@ -140,8 +151,7 @@ const COMMON_WORDS: &[(&str, &str)] = &[
 
 /// A statement in the words of an engine.
 ///
-/// `{now + $2}` is the time that many seconds from now, `{as_state $2}` a text as a node's state, `{json_rows $2}` a table
-/// whose column `value` has the members of a JSON array, `{ids $2}` the numbers in one. `{}` stays, for an empty JSON object.
+/// A value may follow a word: `{now + $2}`. `{}` stays, for an empty JSON object.
 ///
 /// # Errors
 /// For an unknown word, with the word.
@@ -159,50 +169,20 @@ pub fn expand(text: &str, engine: Engine) -> Result<String, String> {
     Ok(expanded)
 }
 
-fn meaning(word: &str, engine: Engine) -> Option<Cow<'static, str>> {
-    let of_both = |postgres: String, sqlite: String| {
-        Some(Cow::Owned(match engine {
-            Engine::Postgres => postgres,
-            Engine::Sqlite => sqlite,
-        }))
-    };
+fn meaning(word: &str, engine: Engine) -> Option<String> {
     if word.is_empty() {
-        return Some("{}".into());
-    }
-    if let Some(seconds) = word.strip_prefix("now + ") {
-        return of_both(
-            format!("(clock_timestamp() AT TIME ZONE 'utc' + make_interval(secs => {seconds}))"),
-            format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"),
-        );
-    }
-    if let Some(value) = word.strip_prefix("as_state ") {
-        return of_both(
-            format!("CAST(CAST({value} AS TEXT) AS node_state_enum)"),
-            value.to_owned(),
-        );
-    }
-    if let Some(value) = word.strip_prefix("ids ") {
-        return of_both(
-            format!(
-                "SELECT CAST(value AS INTEGER) FROM json_array_elements_text(CAST({value} AS JSON))"
-            ),
-            format!("SELECT value FROM json_each({value})"),
-        );
-    }
-    if let Some(value) = word.strip_prefix("json_rows ") {
-        return of_both(
-            format!("json_array_elements(CAST({value} AS JSON))"),
-            format!("json_each({value})"),
-        );
+        return Some("{}".to_owned());
     }
     if let Some((_, meaning)) = COMMON_WORDS.iter().find(|(name, _)| *name == word) {
-        return Some(Cow::Borrowed(meaning));
+        return Some((*meaning).to_owned());
     }
-    let (_, postgres, sqlite) = WORDS.iter().find(|(name, ..)| *name == word)?;
-    Some(Cow::Borrowed(match engine {
+    let (name, value) = word.rsplit_once(' ').unwrap_or((word, ""));
+    let (_, postgres, sqlite) = WORDS.iter().find(|(known, ..)| *known == name)?;
+    let meaning = match engine {
         Engine::Postgres => postgres,
         Engine::Sqlite => sqlite,
-    }))
+    };
+    Some(meaning.replace("{}", value))
 }
 
 /// A rule of the schema that two rows may not both satisfy.
@@ -252,23 +232,13 @@ pub(crate) fn is_conflict(error: &dyn sqlx::error::DatabaseError) -> bool {
     )
 }
 
-/// Whether the server is going away, coming up or full, or something took too long, so that
-/// the same may work later.
+/// The codes of a server that stops, starts or is full, and of statements that took too long.
+const UNAVAILABLE: [&str; 9] = [
+    "57P01", "57P02", "57P03", "57P05", "53300", "25006", "25P03", "55P03", "57014",
+];
+
+/// Whether the same statement may work later. Class 08 is about connections.
 pub(crate) fn is_unavailable(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| {
-        code.len() == 5
-            && (code.starts_with("08")
-                || matches!(
-                    &*code,
-                    "57P01"
-                        | "57P02"
-                        | "57P03"
-                        | "57P05"
-                        | "53300"
-                        | "25006"
-                        | "25P03"
-                        | "55P03"
-                        | "57014"
-                ))
-    })
+    let code = error.code().unwrap_or_default();
+    code.len() == 5 && code.starts_with("08") || UNAVAILABLE.contains(&&*code)
 }

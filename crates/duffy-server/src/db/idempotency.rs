@@ -29,15 +29,13 @@ pub struct KeyRow {
 
 /// What became of the request with this key of this tenant.
 pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<KeyRow>, DbError> {
-    tx.query(
+    tx.fetch_optional(
         "SELECT idempotency_keys.request, idempotency_keys.session_id, idempotency_keys.reply, \
          sessions.retired_at FROM idempotency_keys \
          JOIN sessions ON sessions.id = idempotency_keys.session_id \
          WHERE idempotency_keys.tenant_id = $1 AND idempotency_keys.key = $2",
+        &[&tenant_id, &key],
     )
-    .bind(tenant_id)
-    .bind(key)
-    .fetch_optional()
     .await
 }
 
@@ -45,18 +43,12 @@ pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<K
 pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> Result<bool, DbError> {
     // Waits for another transaction that adds the same key, where an administrator acts for
     // two tenants at once.
-    let added = tx
-        .query(
-            "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
-         VALUES ($1, $2, $3, $4, {now}) ON CONFLICT (tenant_id, key) DO NOTHING",
-        )
-        .bind(new.tenant_id)
-        .bind(&new.key)
-        .bind(&new.request)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(added > 0)
+    tx.changes(
+        "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
+             VALUES ($1, $2, $3, $4, {now}) ON CONFLICT (tenant_id, key) DO NOTHING",
+        &[&new.tenant_id, &new.key, &new.request, &session_id],
+    )
+    .await
 }
 
 /// Has a key whose session came to nothing lead to another one. False when somebody else did
@@ -67,28 +59,21 @@ pub async fn take_key_over(
     from: i64,
     session_id: i64,
 ) -> Result<bool, DbError> {
-    let changed = tx
-        .query(
-            "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = {now} \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL",
-        )
-        .bind(key.tenant_id)
-        .bind(&key.key)
-        .bind(from)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(changed > 0)
+    tx.changes(
+        "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = {now} \
+             WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL",
+        &[&key.tenant_id, &key.key, &from, &session_id],
+    )
+    .await
 }
 
 /// Remembers the answer, once.
 pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> Result<(), DbError> {
-    tx.query("UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL")
-        .bind(session_id)
-        .bind(reply)
-        .execute()
-        .await?;
-    Ok(())
+    tx.execute(
+        "UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL",
+        &[&session_id, &reply],
+    )
+    .await
 }
 
 /// Records that the reply is sent. False when the key was deleted meanwhile.
@@ -98,17 +83,12 @@ pub async fn mark_fetched(
     key: &str,
     session_id: i64,
 ) -> Result<bool, DbError> {
-    let changed = tx
-        .query(
-            "UPDATE idempotency_keys SET fetched = TRUE \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3",
-        )
-        .bind(tenant_id)
-        .bind(key)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(changed > 0)
+    tx.changes(
+        "UPDATE idempotency_keys SET fetched = TRUE \
+             WHERE tenant_id = $1 AND key = $2 AND session_id = $3",
+        &[&tenant_id, &key, &session_id],
+    )
+    .await
 }
 
 /// Deletes a key whose reply no client received. False when a client received it.
@@ -118,43 +98,38 @@ pub async fn delete_unfetched(
     key: &str,
     session_id: i64,
 ) -> Result<bool, DbError> {
-    let removed = tx
-        .query(
-            "DELETE FROM idempotency_keys \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched",
-        )
-        .bind(tenant_id)
-        .bind(key)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(removed > 0)
+    tx.changes(
+        "DELETE FROM idempotency_keys \
+             WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched",
+        &[&tenant_id, &key, &session_id],
+    )
+    .await
 }
 
 /// Deletes the key of a session whose reply no client received. False when a client received it.
 pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result<bool, DbError> {
-    tx.query("DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched")
-        .bind(session_id)
-        .execute()
-        .await?;
+    tx.execute(
+        "DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched",
+        &[&session_id],
+    )
+    .await?;
     let left: i64 = tx
-        .query("SELECT count(*) FROM idempotency_keys WHERE session_id = $1")
-        .bind(session_id)
-        .value()
+        .value(
+            "SELECT count(*) FROM idempotency_keys WHERE session_id = $1",
+            &[&session_id],
+        )
         .await?;
     Ok(left == 0)
 }
 
 /// Forgets keys older than `seconds` whose sessions are over, up to `limit`. Returns how many.
 pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> Result<u64, DbError> {
-    tx.query(
+    tx.count_changes(
         "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
          SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
          JOIN sessions ON sessions.id = old.session_id \
          WHERE sessions.retired_at IS NOT NULL AND old.created_at < {now + $1} LIMIT $2)",
+        &[&-seconds, &i64::from(limit)],
     )
-    .bind(-seconds)
-    .bind(i64::from(limit))
-    .execute()
     .await
 }

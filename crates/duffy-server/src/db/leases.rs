@@ -30,18 +30,23 @@ pub struct Waiting {
 
 /// What waits to be worked on, by pool and state.
 pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
-    tx.query("SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
+    tx.fetch_all(
+        "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
          min(coalesce(nodes.state_since, nodes.created_at)) <= {now + -600} AS overdue, \
          count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
-         FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool AND nodes.held_at IS NULL \
-         AND pool_states.work = CAST(nodes.state AS TEXT) \
+         FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool \
+         AND nodes.held_at IS NULL AND pool_states.work = CAST(nodes.state AS TEXT) \
          WHERE {claimable} AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
          AND (nodes.retry_at IS NULL OR nodes.retry_at <= {now}) \
          AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= {now} \
          AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
          AND busy.state = nodes.state AND busy.retired_at IS NULL \
          AND busy.lease_expires_at > {now}))) \
-         GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL ORDER BY nodes.state, nodes.pool").fetch_all().await
+         GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL \
+         ORDER BY nodes.state, nodes.pool",
+        &[],
+    )
+    .await
 }
 
 /// How many nodes to claim at once.
@@ -65,14 +70,13 @@ pub async fn claim_nodes(
     lease: &str,
     length: Duration,
 ) -> Result<Vec<NodeRow>, DbError> {
-    let mut picked = Vec::new();
+    let mut ids = Vec::new();
     if portion == Portion::Batch {
-        picked = pick(tx, group, i64::from(i32::MAX), FAILURES_IN_BATCH).await?;
+        ids = pick(tx, group, i64::from(i32::MAX), FAILURES_IN_BATCH).await?;
     }
-    if picked.is_empty() {
-        picked = pick(tx, group, 1, i32::MAX).await?;
+    if ids.is_empty() {
+        ids = pick(tx, group, 1, i32::MAX).await?;
     }
-    let ids: Vec<i64> = picked.into_iter().map(i64::from).collect();
     let change = Change {
         lease: Some(lease),
         lease_length: length,
@@ -87,45 +91,41 @@ async fn pick(
     group: &Waiting,
     limit: i64,
     failures_below: i32,
-) -> Result<Vec<i32>, DbError> {
-    tx.query(
+) -> Result<Vec<i64>, DbError> {
+    tx.ids(
         "SELECT id FROM nodes WHERE {claimable} AND CAST(state AS TEXT) = $1 \
          AND (pool = $2 OR (pool IS NULL AND CAST($2 AS TEXT) IS NULL)) \
          AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND (retry_at IS NULL OR retry_at <= {now}) AND repairs + attempts < $3 \
-         AND (held_at IS NOT NULL) = $4 ORDER BY repairs + attempts, id LIMIT $5 {skip_locked}",
+         AND (retry_at IS NULL OR retry_at <= {now}) \
+         AND repairs + attempts < $3 AND (held_at IS NOT NULL) = $4 \
+         ORDER BY repairs + attempts, id LIMIT $5 {skip_locked}",
+        &[
+            &group.state.0.as_str(),
+            &group.pool.as_deref(),
+            &failures_below,
+            &group.held,
+            &limit,
+        ],
     )
-    .bind(group.state.0.as_str())
-    .bind(group.pool.as_deref())
-    .bind(failures_below)
-    .bind(group.held)
-    .bind(limit)
-    .column()
     .await
 }
 
 /// Extends a lease by `seconds` from now. Returns how many nodes are still under it.
 pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, DbError> {
-    tx.query(
+    tx.count_changes(
         "UPDATE nodes SET lease_expires_at = {now + $2} WHERE lease = $1 \
          AND retired_at IS NULL \
          AND state IN ('provisioning', 'contextualizing', 'deprovisioning')",
+        &[&lease, &seconds],
     )
-    .bind(lease)
-    .bind(seconds)
-    .execute()
     .await
 }
 
 /// Gives a lease up unfinished: others may go on at once, and the attempt does not count. Returns how many nodes were
 /// under it.
 pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError> {
-    let ids: Vec<i32> = tx
-        .query("SELECT id FROM nodes WHERE lease = $1")
-        .bind(lease)
-        .column()
-        .await?;
-    let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+    let leased = "SELECT id FROM nodes WHERE lease = $1";
+    let ids = tx.ids(leased, &[&lease]).await?;
     let change = Change {
         lease: Some(lease),
         pause: Some(Duration::ZERO),
@@ -146,18 +146,15 @@ pub async fn registered_elsewhere(
     ipaddr: &str,
 ) -> Result<Option<Unique>, DbError> {
     let by_address: Option<bool> = tx
-        .query(
+        .scalar(
             "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
              JOIN nodes AS own ON own.id = $1 \
              WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
              AND other.state IN ('provisioning', 'failed') \
              AND (other.ipaddr = $2 OR other.hostname = $3) \
              AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1",
+            &[&id, &ipaddr, &hostname],
         )
-        .bind(id)
-        .bind(ipaddr)
-        .bind(hostname)
-        .scalar()
         .await?;
     Ok(by_address.map(|address| {
         if address {
@@ -171,13 +168,9 @@ pub async fn registered_elsewhere(
 /// Gives a node being deprovisioned its pool back. False when it has one, or does something
 /// else.
 pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
-    let written = tx
-        .query(
-            "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'",
-        )
-        .bind(id)
-        .bind(pool)
-        .execute()
-        .await?;
-    Ok(written == 1)
+    tx.changes(
+        "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'",
+        &[&id, &pool],
+    )
+    .await
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::dialect::{self, Engine};
 use super::{Db, DbError, Tx};
 use progress::watched;
-use revisions::{BASE, STEPS, Script, TABLES, split};
+use revisions::{BASE, STEPS, Script, Step, TABLES, split};
 
 pub use progress::{Report, in_silence};
 pub use test_data::{TEST_TENANTS, insert_test_data, test_api_key};
@@ -27,16 +27,16 @@ impl Revision {
 
     /// As it stands in `alembic_version`; `None` for the base.
     pub fn id(self) -> Option<&'static str> {
-        self.0
-            .checked_sub(1)
-            .and_then(|n| STEPS.get(n))
-            .map(|step| step.id)
+        self.step().map(|step| step.id)
     }
 
     /// What it is for.
     pub fn title(self) -> &'static str {
-        let step = self.0.checked_sub(1).and_then(|n| STEPS.get(n));
-        step.map_or("the first schema", |step| step.title)
+        self.step().map_or("the first schema", |step| step.title)
+    }
+
+    fn step(self) -> Option<&'static Step> {
+        STEPS.get(self.0.checked_sub(1)?)
     }
 
     /// All, oldest first.
@@ -72,13 +72,10 @@ pub enum MigrateError {
     UnknownRevision(String),
     /// The database is not at the revision that the program needs.
     #[error(
-        "the database is at revision {at}, this version of duffy needs {}; run `duffy migration upgrade`",
-        Revision::HEAD
+        "the database is at revision {0}, this version of duffy needs {head}; run `duffy migration upgrade`",
+        head = Revision::HEAD
     )]
-    Outdated {
-        /// Where it is.
-        at: Revision,
-    },
+    Outdated(Revision),
     /// The text names no revision.
     #[error("there is no revision {wanted:?}; {known}")]
     NoSuchRevision {
@@ -140,7 +137,7 @@ pub async fn current(db: &Db) -> Result<Revision, MigrateError> {
 pub async fn check(db: &Db) -> Result<(), MigrateError> {
     match current(db).await? {
         Revision::HEAD => Ok(()),
-        at => Err(MigrateError::Outdated { at }),
+        at => Err(MigrateError::Outdated(at)),
     }
 }
 
@@ -250,8 +247,7 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
         return Ok(Revision::BASE);
     }
     let version = tx
-        .query("SELECT version_num FROM alembic_version")
-        .scalar::<String>()
+        .scalar::<String>("SELECT version_num FROM alembic_version", &[])
         .await?;
     match version {
         None if present.len() == 1 => Err(MigrateError::NotSetUp),
@@ -263,25 +259,26 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
 }
 
 async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateError> {
-    tx.query(
+    tx.execute(
         "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
          CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
+        &[],
     )
-    .execute()
     .await?;
-    tx.query("DELETE FROM alembic_version").execute().await?;
+    tx.execute("DELETE FROM alembic_version", &[]).await?;
     if let Some(id) = revision.id() {
-        tx.query("INSERT INTO alembic_version (version_num) VALUES ($1)")
-            .bind(id)
-            .execute()
-            .await?;
+        tx.execute(
+            "INSERT INTO alembic_version (version_num) VALUES ($1)",
+            &[&id],
+        )
+        .await?;
     }
     Ok(())
 }
 
 /// Which tables of ours there are.
 async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
-    let names = tx.query("{tables}").column::<String>().await?;
+    let names = tx.column::<String>("{tables}", &[]).await?;
     Ok(names
         .into_iter()
         .filter(|name| TABLES.contains(&name.as_str()))
@@ -291,13 +288,10 @@ async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
 /// Keeps another program from changing the schema at the same time. From here on statements take as long as they need,
 /// but wait for locks no longer than this: a statement that waits for a lock blocks all that come later.
 async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
-    tx.query("{no_timeouts}").execute().await?;
+    tx.execute("{no_timeouts}", &[]).await?;
     let patience = format!("{}ms", patience.as_millis().max(1));
-    tx.query("{lock_timeout}")
-        .bind(patience.as_str())
-        .execute()
-        .await?;
-    tx.query("{schema_lock}").execute().await.map(|_| ())
+    tx.execute("{lock_timeout}", &[&patience.as_str()]).await?;
+    tx.execute("{schema_lock}", &[]).await
 }
 
 /// Takes all the locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
@@ -307,7 +301,7 @@ async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
         // Names of ours, that need no quotes.
         let tables = list_tables(tx).await?.join(", ");
         let lock = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
-        tx.query(&lock).execute().await?;
+        tx.execute(&lock, &[]).await?;
     }
     Ok(())
 }
@@ -318,7 +312,7 @@ async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {
         Engine::Sqlite => script.1,
     };
     for statement in split(file) {
-        tx.query(&statement).execute().await?;
+        tx.execute(&statement, &[]).await?;
     }
     Ok(())
 }

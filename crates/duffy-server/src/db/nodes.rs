@@ -1,6 +1,7 @@
 //! The `nodes` table: looking, adding, lending. What is leased stands in [`crate::db::leases`].
 
-use duffy_api::NodeState;
+use duffy_api::{NodeCreate, NodeState};
+use serde::Serialize;
 
 use super::events::{self, Event};
 use super::{DbError, JsonObject, Timestamp, Tx};
@@ -48,7 +49,7 @@ pub struct NodeRow {
 }
 
 /// A state as it stands in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct State(pub NodeState);
 
 impl TryFrom<String> for State {
@@ -57,25 +58,6 @@ impl TryFrom<String> for State {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse().map(Self)
     }
-}
-
-/// What a new row is made of.
-#[derive(Debug, Clone)]
-pub struct NewNode {
-    /// Host name.
-    pub hostname: String,
-    /// IPv4 or IPv6 address.
-    pub ipaddr: String,
-    /// An operator's remark.
-    pub comment: Option<String>,
-    /// The pool that it belongs to.
-    pub pool: Option<String>,
-    /// Whether it goes back to `unused` after use.
-    pub reusable: bool,
-    /// What is known of it.
-    pub data: JsonObject,
-    /// Whether it is ready to be lent at once, instead of unused.
-    pub ready: bool,
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -98,17 +80,20 @@ pub struct PoolCount {
 
 /// The node of this number, retired ones too.
 pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
-    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.id = $1")
-        .bind(id)
-        .fetch_optional()
-        .await
+    tx.fetch_optional(
+        "SELECT {node_columns} FROM nodes WHERE nodes.id = $1",
+        &[&id],
+    )
+    .await
 }
 
 /// All nodes that are not retired.
 pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id")
-        .fetch_all()
-        .await
+    tx.fetch_all(
+        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id",
+        &[],
+    )
+    .await
 }
 
 /// The next ones after the node of this number.
@@ -117,25 +102,36 @@ pub async fn list_active_nodes_after(
     id: i64,
     limit: i64,
 ) -> Result<Vec<NodeRow>, DbError> {
-    tx.query(
+    tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
          ORDER BY nodes.id LIMIT $2",
+        &[&id, &limit],
     )
-    .bind(id)
-    .bind(limit)
-    .fetch_all()
     .await
 }
 
-/// Adds a node.
-pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError> {
-    let state = if node.ready {
-        NodeState::Ready
-    } else {
-        NodeState::Unused
-    };
-    let row: NodeRow = tx.query("INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, state_since) \
-         VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, {now}, {now}) RETURNING {node_columns}").bind(&node.hostname).bind(&node.ipaddr).bind(&node.comment).bind(&node.pool).bind(node.reusable).bind(&node.data).bind(state.as_str()).fetch_one().await?;
+/// Adds a node, which is `unused` or `ready`.
+pub async fn insert_node(
+    tx: &mut Tx,
+    node: &NodeCreate,
+    state: NodeState,
+) -> Result<NodeRow, DbError> {
+    let row: NodeRow = tx
+        .fetch_one(
+            "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, \
+             created_at, state_since) VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, \
+             {now}, {now}) RETURNING {node_columns}",
+            &[
+                &node.hostname,
+                &node.ipaddr,
+                &node.comment,
+                &node.pool,
+                &node.reusable,
+                &JsonObject(node.data.clone()),
+                &state.as_str(),
+            ],
+        )
+        .await?;
     let event = Event {
         node_id: Some(row.id),
         pool: row.pool.clone(),
@@ -149,13 +145,12 @@ pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError
 /// How many active nodes of a pool are in which state.
 pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i64)>, DbError> {
     let rows = tx
-        .query(
+        .fetch_all::<StateCount>(
             "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
-         WHERE retired_at IS NULL AND pool = $1 \
-         AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state",
+             WHERE retired_at IS NULL AND pool = $1 \
+             AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state",
+            &[&pool],
         )
-        .bind(pool)
-        .fetch_all::<StateCount>()
         .await?;
     Ok(rows
         .into_iter()
@@ -165,38 +160,45 @@ pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i
 
 /// Nodes of this pool whose deprovisioning has not begun.
 pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
-    tx.query(
+    tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
          AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id",
+        &[&pool],
     )
-    .bind(pool)
-    .fetch_all()
     .await
 }
 
 /// How many nodes of each pool are ready or being provisioned; pools without one are left out.
 pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
-    tx.query("SELECT pool AS name, count(*) AS quantity, \
-         count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes WHERE retired_at IS NULL \
-         AND held_at IS NULL AND pool IS NOT NULL AND state IN ('ready', 'provisioning') \
-         GROUP BY pool").fetch_all().await
+    tx.fetch_all(
+        "SELECT pool AS name, count(*) AS quantity, count(CASE WHEN state = \
+         'provisioning' THEN 1 END) AS provisioning FROM nodes WHERE retired_at IS NULL \
+         AND held_at IS NULL AND pool IS NOT NULL AND state IN ('ready', \
+         'provisioning') GROUP BY pool",
+        &[],
+    )
+    .await
 }
 
 /// How many nodes of this pool are ready or being provisioned.
 pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    tx.query(
+    tx.value(
         "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
          AND held_at IS NULL AND state IN ('ready', 'provisioning')",
+        &[&pool],
     )
-    .bind(pool)
-    .value()
     .await
 }
 
 /// The reusable nodes that no pool has.
 pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
-         AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id").fetch_all().await
+    tx.fetch_all(
+        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND \
+         nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND \
+         nodes.state = 'unused' ORDER BY nodes.id",
+        &[],
+    )
+    .await
 }
 
 /// Adds `quantity` nodes, to be provisioned, to a pool that this transaction has locked.
@@ -208,18 +210,16 @@ pub async fn insert_provisioning_nodes(
     if quantity == 0 {
         return Ok(());
     }
-    let ids: Vec<i32> = tx
-        .query(
+    let ids = tx
+        .ids(
             "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
              WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
              SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows RETURNING id",
+            &[&pool, &i64::from(quantity)],
         )
-        .bind(pool)
-        .bind(i64::from(quantity))
-        .column()
         .await?;
     let filled = ids.into_iter().map(|id| Event {
-        node_id: Some(id.into()),
+        node_id: Some(id),
         to: Some(NodeState::Provisioning),
         ..Event::of_pool(Cause::Filled, pool)
     });
@@ -234,37 +234,33 @@ pub async fn take_ready_nodes(
     quantity: u32,
 ) -> Result<Vec<NodeRow>, DbError> {
     // Oldest first: every node gets its turn, and none rots at the end of the line.
-    tx.query(
+    tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
          AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
          ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2 {skip_locked}",
+        &[&pool, &i64::from(quantity)],
     )
-    .bind(pool)
-    .bind(i64::from(quantity))
-    .fetch_all()
     .await
 }
 
 /// The node that [`take_ready_nodes`] would take first.
 pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>, DbError> {
-    tx.query(
+    tx.fetch_optional(
         "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
          AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
          ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1",
+        &[&pool],
     )
-    .bind(pool)
-    .fetch_optional()
     .await
 }
 
 /// How many nodes of a pool are ready, those that other transactions hold included.
 pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    tx.query(
+    tx.value(
         "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
          AND held_at IS NULL",
+        &[&pool],
     )
-    .bind(pool)
-    .value()
     .await
 }
 
@@ -280,34 +276,21 @@ pub enum PoolLock {
 /// Waits until no other transaction does the same to this pool, and keeps them from it until
 /// this one ends.
 pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), DbError> {
-    tx.query("{pool_lock}")
-        .bind(pool)
-        .bind(lock as i32)
-        .execute()
-        .await?;
-    Ok(())
+    tx.execute("{pool_lock}", &[&pool, &(lock as i32)]).await
 }
 
 /// The same without waiting. False when another transaction holds the lock.
 pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bool, DbError> {
-    let locked = tx
-        .query("{try_pool_lock}")
-        .bind(pool)
-        .bind(lock as i32)
-        .scalar::<bool>()
-        .await?;
-    Ok(locked.unwrap_or(false))
+    tx.value("{try_pool_lock}", &[&pool, &(lock as i32)]).await
 }
 
 /// Waits until the transactions that hold ready nodes of a pool have ended.
 pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result<(), DbError> {
-    tx.query(
+    tx.column::<i32>(
         "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
          AND held_at IS NULL ORDER BY id LIMIT $2 {for_update}",
+        &[&pool, &i64::from(quantity)],
     )
-    .bind(pool)
-    .bind(i64::from(quantity))
-    .column::<i32>()
     .await?;
     Ok(())
 }

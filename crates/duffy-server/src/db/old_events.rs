@@ -7,14 +7,14 @@ use super::{DbError, Timestamp, Tx};
 
 /// Where an event stands in the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
-pub struct Place {
+pub struct EventPosition {
     created_at: Timestamp,
     id: i64,
 }
 
-impl Place {
+impl EventPosition {
     /// Before the first event.
-    pub const START: Place = Place {
+    pub const START: EventPosition = EventPosition {
         created_at: Timestamp(DateTime::UNIX_EPOCH),
         id: 0,
     };
@@ -26,64 +26,60 @@ pub struct Slice {
     /// How many events.
     pub events: u64,
     /// Behind which event the next part begins; `None` when there is none.
-    pub next: Option<Place>,
+    pub next: Option<EventPosition>,
 }
 
 /// The point of time `seconds` ago.
 pub async fn long_ago(tx: &mut Tx, seconds: f64) -> Result<Timestamp, DbError> {
     // The point of time that is so long ago. The engines use an index for a value, but not for a reading of the clock.
-    tx.query("SELECT {now + $1}").bind(-seconds).value().await
+    tx.value("SELECT {now + $1}", &[&-seconds]).await
 }
 
 /// Removes events that are older than a time, `limit` at most, from a place on.
 pub async fn delete_slice(
     tx: &mut Tx,
-    after: Place,
+    after: EventPosition,
     before: Timestamp,
     limit: u32,
 ) -> Result<Slice, DbError> {
     // Others may remove the same events: where the next part begins is not told by what is left for this one.
     let next = last_of_slice(tx, after, before, limit).await?;
     // Begins where the slice before ended: otherwise PostgreSQL passes over all rows that were removed already.
-    let removed = tx
-        .query(
+    let events = tx
+        .count_changes(
             "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
-         WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
-         ORDER BY created_at, id LIMIT $4{end_in_rows} RETURNING created_at, id",
+             WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
+             ORDER BY created_at, id LIMIT $4{end_in_rows}",
+            &[&after.created_at, &after.id, &before, &i64::from(limit)],
         )
-        .bind(after.created_at)
-        .bind(after.id)
-        .bind(before)
-        .bind(i64::from(limit))
-        .fetch_all::<Place>()
         .await?;
-    let events = removed.len() as u64;
     Ok(Slice { events, next })
 }
 
 /// The last event of a whole slice; `None` when there are fewer.
 async fn last_of_slice(
     tx: &mut Tx,
-    after: Place,
+    after: EventPosition,
     before: Timestamp,
     limit: u32,
-) -> Result<Option<Place>, DbError> {
-    tx.query(
+) -> Result<Option<EventPosition>, DbError> {
+    tx.fetch_optional(
         "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
          ORDER BY created_at, id LIMIT 1 OFFSET $4",
+        &[
+            &after.created_at,
+            &after.id,
+            &before,
+            &(i64::from(limit) - 1),
+        ],
     )
-    .bind(after.created_at)
-    .bind(after.id)
-    .bind(before)
-    .bind(i64::from(limit) - 1)
-    .fetch_optional()
     .await
 }
 
 /// Counts events that are older than a time, `limit` at most, from a place on.
 pub async fn count_slice(
     tx: &mut Tx,
-    after: Place,
+    after: EventPosition,
     before: Timestamp,
     limit: u32,
 ) -> Result<Slice, DbError> {
@@ -92,13 +88,10 @@ pub async fn count_slice(
         u64::from(limit)
     } else {
         let rest = tx
-            .query(
+            .value::<i64>(
                 "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3",
+                &[&after.created_at, &after.id, &before],
             )
-            .bind(after.created_at)
-            .bind(after.id)
-            .bind(before)
-            .value::<i64>()
             .await?;
         u64::try_from(rest).unwrap_or(0)
     };

@@ -40,18 +40,20 @@ pub struct SessionNodeRow {
 
 /// The session of this number, retired ones too.
 pub async fn find_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    tx.query("SELECT {session_columns} FROM sessions WHERE id = $1")
-        .bind(id)
-        .fetch_optional()
-        .await
+    tx.fetch_optional(
+        "SELECT {session_columns} FROM sessions WHERE id = $1",
+        &[&id],
+    )
+    .await
 }
 
 /// The same, and no other transaction changes it until this one ends.
 pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    tx.query("SELECT {session_columns} FROM sessions WHERE id = $1 {for_update}")
-        .bind(id)
-        .fetch_optional()
-        .await
+    tx.fetch_optional(
+        "SELECT {session_columns} FROM sessions WHERE id = $1 {for_update}",
+        &[&id],
+    )
+    .await
 }
 
 /// The running sessions, of one tenant or of all.
@@ -59,12 +61,11 @@ pub async fn list_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<SessionRow>, DbError> {
-    tx.query(
+    tx.fetch_all(
         "SELECT {session_columns} FROM sessions WHERE retired_at IS NULL \
          AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id",
+        &[&tenant_id],
     )
-    .bind(tenant_id)
-    .fetch_all()
     .await
 }
 
@@ -73,12 +74,11 @@ pub async fn list_tenants_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<TenantRow>, DbError> {
-    tx.query(
+    tx.fetch_all(
         "SELECT {tenant_columns} FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
          WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))",
+        &[&tenant_id],
     )
-    .bind(tenant_id)
-    .fetch_all()
     .await
 }
 
@@ -87,15 +87,14 @@ pub async fn list_nodes_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<SessionNodeRow>, DbError> {
-    tx.query(
+    tx.fetch_all(
         "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, {node_columns} \
          FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
          JOIN nodes ON nodes.id = sessions_nodes.node_id \
          WHERE sessions.retired_at IS NULL \
          AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id",
+        &[&tenant_id],
     )
-    .bind(tenant_id)
-    .fetch_all()
     .await
 }
 
@@ -104,34 +103,33 @@ pub async fn list_nodes_of_session(
     tx: &mut Tx,
     session_id: i64,
 ) -> Result<Vec<SessionNodeRow>, DbError> {
-    tx.query(
+    tx.fetch_all(
         "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, {node_columns} \
          FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
          WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id",
+        &[&session_id],
     )
-    .bind(session_id)
-    .fetch_all()
     .await
 }
 
 /// How many nodes the running sessions of a tenant hold.
 pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
-    tx.query(
+    tx.value(
         "SELECT count(*) FROM sessions_nodes \
          JOIN sessions ON sessions.id = sessions_nodes.session_id \
          WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL",
+        &[&tenant_id],
     )
-    .bind(tenant_id)
-    .value()
     .await
 }
 
 /// How many active sessions a tenant has.
 pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
-    tx.query("SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL")
-        .bind(tenant_id)
-        .value()
-        .await
+    tx.value(
+        "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL",
+        &[&tenant_id],
+    )
+    .await
 }
 
 /// The longest life of a session, in seconds: seven thousand years.
@@ -146,14 +144,11 @@ pub async fn insert_session(
 ) -> Result<SessionRow, DbError> {
     // Neither engine counts beyond the year 9999.
     let seconds = duffy_api::duration::to_seconds(lifetime.0).min(MAX_LIFETIME);
-    tx.query(
+    tx.fetch_one(
         "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
          VALUES ($1, $2, {now}, {now + $3}) RETURNING {session_columns}",
+        &[&tenant_id, &data, &seconds],
     )
-    .bind(tenant_id)
-    .bind(data)
-    .bind(seconds)
-    .fetch_one()
     .await
 }
 
@@ -165,16 +160,11 @@ pub async fn insert_session_node(
     pool: &str,
     data: &JsonObject,
 ) -> Result<(), DbError> {
-    tx.query(
+    tx.execute(
         "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)",
+        &[&session_id, &node_id, &pool, &data],
     )
-    .bind(session_id)
-    .bind(node_id)
-    .bind(pool)
-    .bind(data)
-    .execute()
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Puts another node in the place of one. False when the session has no such node.
@@ -185,7 +175,11 @@ pub async fn replace_session_node(
     new: i64,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
-    Ok(tx.query("UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2").bind(session_id).bind(old).bind(new).bind(data).execute().await? == 1)
+    tx.changes(
+        "UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2",
+        &[&session_id, &old, &new, &data],
+    )
+    .await
 }
 
 /// Sets when a session ends by itself.
@@ -194,11 +188,11 @@ pub async fn set_expiry(
     session: &SessionRow,
     expires_at: Timestamp,
 ) -> Result<(), DbError> {
-    tx.query("UPDATE sessions SET expires_at = $2 WHERE id = $1")
-        .bind(session.id)
-        .bind(expires_at)
-        .execute()
-        .await?;
+    tx.execute(
+        "UPDATE sessions SET expires_at = $2 WHERE id = $1",
+        &[&session.id, &expires_at],
+    )
+    .await?;
     let detail = format!("expires at {}", expires_at.0.to_rfc3339());
     let event = Event::of_session(Cause::Extended, session.id, session.tenant_id);
     events::record(tx, event.with_detail(detail)).await
@@ -206,47 +200,41 @@ pub async fn set_expiry(
 
 /// Retires a session. `None` when it was retired already, or is not there. Its nodes stay as they are.
 pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    tx.query(
+    tx.fetch_optional(
         "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
          RETURNING {session_columns}",
+        &[&id],
     )
-    .bind(id)
-    .fetch_optional()
     .await
 }
 
 /// The numbers of the nodes that a session has or had.
 pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> Result<Vec<i64>, DbError> {
-    let ids: Vec<i32> = tx
-        .query("SELECT node_id FROM sessions_nodes WHERE session_id = $1")
-        .bind(session_id)
-        .column()
-        .await?;
-    Ok(ids.into_iter().map(i64::from).collect())
+    tx.ids(
+        "SELECT node_id FROM sessions_nodes WHERE session_id = $1",
+        &[&session_id],
+    )
+    .await
 }
 
 /// Up to `limit` sessions whose time is over.
 pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
-    let rows = tx
-        .query(
-            "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < {now} \
+    tx.ids(
+        "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < {now} \
          ORDER BY expires_at LIMIT $1",
-        )
-        .bind(i64::from(limit))
-        .column::<i32>()
-        .await?;
-    Ok(rows.into_iter().map(i64::from).collect())
+        &[&i64::from(limit)],
+    )
+    .await
 }
 
 /// Locks a session whose time is over. False when it is not over, or another transaction has locked it.
 pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
     let row = tx
-        .query(
+        .scalar::<i32>(
             "SELECT id FROM sessions WHERE id = $1 AND retired_at IS NULL \
-         AND expires_at < {now} {skip_locked}",
+             AND expires_at < {now} {skip_locked}",
+            &[&id],
         )
-        .bind(id)
-        .scalar::<i32>()
         .await?;
     Ok(row.is_some())
 }
@@ -254,47 +242,43 @@ pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError>
 /// Sessions that are not granted yet, and whose request died.
 pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
     // A node of such a session waits for its key, and its lease has lapsed.
-    let rows = tx
-        .query(
-            "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
+    tx.ids(
+        "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
          SELECT sessions_nodes.session_id FROM sessions_nodes \
          JOIN nodes ON nodes.id = sessions_nodes.node_id \
          WHERE nodes.state = 'contextualizing' AND nodes.retired_at IS NULL \
          AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now})) ORDER BY id",
-        )
-        .column::<i32>()
-        .await?;
-    Ok(rows.into_iter().map(i64::from).collect())
+        &[],
+    )
+    .await
 }
 
 /// Nodes in use that belong to no running session, and that nobody works on.
 pub async fn list_orphans(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
-    let ids: Vec<i32> = tx
-        .query(
-            "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') AND retired_at IS NULL \
-             AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-             AND NOT EXISTS (SELECT 1 FROM sessions_nodes \
-             JOIN sessions ON sessions.id = sessions_nodes.session_id \
-             WHERE sessions_nodes.node_id = nodes.id AND sessions.retired_at IS NULL)",
-        )
-        .column()
-        .await?;
-    Ok(ids.into_iter().map(i64::from).collect())
+    tx.ids(
+        "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') AND \
+         retired_at IS NULL AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+         AND NOT EXISTS (SELECT 1 FROM sessions_nodes JOIN sessions ON sessions.id = \
+         sessions_nodes.session_id WHERE sessions_nodes.node_id = nodes.id AND \
+         sessions.retired_at IS NULL)",
+        &[],
+    )
+    .await
 }
 
 /// The pool from which a node was lent last: the original forgets it when it deprovisions.
 pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> Result<Option<String>, DbError> {
-    tx.query("SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1")
-        .bind(node_id)
-        .scalar()
-        .await
+    tx.scalar(
+        "SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1",
+        &[&node_id],
+    )
+    .await
 }
 
 /// The highest number of a session; 0 when there is none.
 pub async fn last_session_id(tx: &mut Tx) -> Result<i64, DbError> {
     let last = tx
-        .query("SELECT max(id) FROM sessions")
-        .scalar::<Option<i32>>()
+        .scalar::<Option<i32>>("SELECT max(id) FROM sessions", &[])
         .await?;
     Ok(last.flatten().map_or(0, i64::from))
 }

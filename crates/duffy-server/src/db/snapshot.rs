@@ -26,11 +26,11 @@ pub struct Snapshot {
 /// Reads all of it.
 pub async fn take_snapshot(db: &Db) -> Result<Snapshot, DbError> {
     db.read(async |mut tx| {
-        tx.query("{snapshot}").execute().await?;
+        tx.execute("{snapshot}", &[]).await?;
         let nodes = nodes::list_active_nodes(&mut tx).await?;
         let snapshot = Snapshot {
             // The first table that is read decides the moment.
-            now: tx.query("SELECT {now}").value().await?,
+            now: tx.value("SELECT {now}", &[]).await?,
             nodes,
             sessions: sessions::list_active_sessions(&mut tx, None).await?,
             uses: sessions::list_nodes_of_active_sessions(&mut tx, None).await?,

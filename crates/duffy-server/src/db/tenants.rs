@@ -1,5 +1,7 @@
 //! The `tenants` table.
 
+use duffy_api::TenantCreate;
+
 use super::{Db, DbError, Interval, Timestamp, Tx};
 
 /// A tenant's row.
@@ -67,109 +69,95 @@ impl std::fmt::Debug for StoredKey {
     }
 }
 
-/// What a new row is made of.
-#[derive(Debug, Clone)]
-pub struct NewTenant {
-    /// Unique name.
-    pub name: String,
-    /// Whether it may manage tenants and nodes, and act for others.
-    pub is_admin: bool,
-    /// SSH public keys, a line each.
-    pub ssh_key: String,
-    /// What is stored of its API key.
-    pub api_key: StoredKey,
-    /// How many nodes it may hold at once, where that is not the default.
-    pub node_quota: Option<i32>,
-    /// How long a session lasts at first, where that is not the default.
-    pub session_lifetime: Option<Interval>,
-    /// How long a session can last, where that is not the default.
-    pub session_lifetime_max: Option<Interval>,
-}
-
 /// The tenant of this name, retired ones too.
 pub async fn find_tenant_by_name(db: &Db, name: &str) -> Result<Option<TenantRow>, DbError> {
-    db.read(async |mut tx| {
-        let row = tx
-            .query("SELECT {tenant_columns} FROM tenants WHERE name = $1")
-            .bind(name)
-            .fetch_optional::<TenantRow>()
-            .await?;
-        Ok(row)
-    })
-    .await
+    let text = "SELECT {tenant_columns} FROM tenants WHERE name = $1";
+    let find = async |mut tx: Tx| tx.fetch_optional(text, &[&name]).await;
+    db.read(find).await
 }
 
 /// The tenant of this number, retired ones too.
 pub async fn find_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
-    tx.query("SELECT {tenant_columns} FROM tenants WHERE id = $1")
-        .bind(id)
-        .fetch_optional()
+    tx.fetch_optional("SELECT {tenant_columns} FROM tenants WHERE id = $1", &[&id])
         .await
 }
 
 /// All tenants, retired ones too, or `only` this one.
 pub async fn list_tenants(tx: &mut Tx, only: Option<i64>) -> Result<Vec<TenantRow>, DbError> {
-    tx.query("SELECT {tenant_columns} FROM tenants WHERE CAST($1 AS BIGINT) IS NULL OR id = $1 ORDER BY id").bind(only).fetch_all().await
+    tx.fetch_all(
+        "SELECT {tenant_columns} FROM tenants WHERE CAST($1 AS BIGINT) IS NULL \
+         OR id = $1 ORDER BY id",
+        &[&only],
+    )
+    .await
 }
 
 /// The tenant of this number, which no other transaction changes, or counts the nodes of,
 /// until this one ends.
 pub async fn lock_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
-    tx.query("SELECT {tenant_columns} FROM tenants WHERE id = $1 {for_no_key_update}")
-        .bind(id)
-        .fetch_optional()
-        .await
+    tx.fetch_optional(
+        "SELECT {tenant_columns} FROM tenants WHERE id = $1 {for_no_key_update}",
+        &[&id],
+    )
+    .await
+}
+
+/// A quota as the column holds it. Validation refuses larger numbers.
+pub(crate) fn quota_column(quota: i64) -> i32 {
+    i32::try_from(quota).unwrap_or(i32::MAX)
 }
 
 /// Adds a tenant.
-pub async fn insert_tenant(tx: &mut Tx, tenant: &NewTenant) -> Result<TenantRow, DbError> {
-    tx.query(
+pub async fn insert_tenant(
+    tx: &mut Tx,
+    tenant: &TenantCreate,
+    key: &StoredKey,
+) -> Result<TenantRow, DbError> {
+    tx.fetch_one(
         "INSERT INTO tenants (name, is_admin, ssh_key, api_key, node_quota, session_lifetime, \
          session_lifetime_max, api_key_digest, created_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}) \
          RETURNING {tenant_columns}",
+        &[
+            &tenant.name,
+            &tenant.is_admin,
+            &tenant.ssh_key,
+            &key.hash,
+            &tenant.node_quota.map(quota_column),
+            &tenant.session_lifetime.map(Interval),
+            &tenant.session_lifetime_max.map(Interval),
+            &key.digest,
+        ],
     )
-    .bind(&tenant.name)
-    .bind(tenant.is_admin)
-    .bind(&tenant.ssh_key)
-    .bind(&tenant.api_key.hash)
-    .bind(tenant.node_quota)
-    .bind(tenant.session_lifetime)
-    .bind(tenant.session_lifetime_max)
-    .bind(&tenant.api_key.digest)
-    .fetch_one()
     .await
 }
 
 /// Writes what of a tenant can change.
 pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbError> {
-    tx.query(
+    tx.execute(
         "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, session_lifetime = $5, \
          session_lifetime_max = $6, api_key_digest = $7 WHERE id = $1",
+        &[
+            &tenant.id,
+            &tenant.ssh_key,
+            &tenant.api_key,
+            &tenant.node_quota,
+            &tenant.session_lifetime,
+            &tenant.session_lifetime_max,
+            &tenant.api_key_digest,
+        ],
     )
-    .bind(tenant.id)
-    .bind(&tenant.ssh_key)
-    .bind(&tenant.api_key)
-    .bind(tenant.node_quota)
-    .bind(tenant.session_lifetime)
-    .bind(tenant.session_lifetime_max)
-    .bind(&tenant.api_key_digest)
-    .execute()
-    .await?;
-    Ok(())
+    .await
 }
 
 /// Stores the digest of a tenant's key. False when the key's hash is another one by now.
 pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> Result<bool, DbError> {
     // Only with the hash that it belongs to.
-    Ok(tx
-        .query("UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2")
-        .bind(id)
-        .bind(hash)
-        .bind(digest)
-        .execute()
-        .await?
-        == 1)
+    tx.changes(
+        "UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2",
+        &[&id, &hash, &digest],
+    )
+    .await
 }
 
 /// Retires a tenant, or takes it back. A retired tenant's sessions expire.
@@ -178,20 +166,17 @@ pub async fn set_tenant_active(
     id: i64,
     active: bool,
 ) -> Result<Option<TenantRow>, DbError> {
-    if active {
-        return tx
-            .query("UPDATE tenants SET retired_at = NULL WHERE id = $1 RETURNING {tenant_columns}")
-            .bind(id)
-            .fetch_optional::<TenantRow>()
-            .await;
-    }
-    // Their sessions end with the next look for expired ones.
-    tx.query("UPDATE sessions SET expires_at = {now} WHERE tenant_id = $1 AND retired_at IS NULL")
-        .bind(id)
-        .execute()
-        .await?;
-    tx.query("UPDATE tenants SET retired_at = {now} WHERE id = $1 RETURNING {tenant_columns}")
-        .bind(id)
-        .fetch_optional()
-        .await
+    // The sessions end when a worker next looks for expired ones.
+    tx.execute(
+        "UPDATE sessions SET expires_at = {now} \
+         WHERE tenant_id = $1 AND retired_at IS NULL AND NOT $2",
+        &[&id, &active],
+    )
+    .await?;
+    tx.fetch_optional(
+        "UPDATE tenants SET retired_at = CASE WHEN $2 THEN NULL ELSE {now} END \
+         WHERE id = $1 RETURNING {tenant_columns}",
+        &[&id, &active],
+    )
+    .await
 }

@@ -59,18 +59,16 @@ pub async fn list_node_events(
     tenant_id: Option<i64>,
     page: Page,
 ) -> Result<Option<Vec<Event>>, DbError> {
-    let rows = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let rows = match nodes::find_node(&mut tx, id).await? {
-                None => None,
-                Some(_) => Some(
-                    events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await?,
-                ),
-            };
-            Ok(rows)
-        })
-        .await?;
+    let read = async |mut tx| -> Result<_, DbError> {
+        let rows = match nodes::find_node(&mut tx, id).await? {
+            None => None,
+            Some(_) => {
+                Some(events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await?)
+            }
+        };
+        Ok(rows)
+    };
+    let rows = ctx.db.read(read).await?;
     let shown = |rows: Vec<EventRow>| {
         let rows = rows.into_iter();
         rows.map(|row| event(row, tenant_id.is_none())).collect()
@@ -97,21 +95,20 @@ pub async fn list_session_events(
     tenant_id: Option<i64>,
     page: Page,
 ) -> Result<SessionHistory, DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let history = match sessions::find_session(&mut tx, id).await? {
-                None => SessionHistory::Unknown,
-                Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
-                    SessionHistory::OfAnother
-                }
-                Some(_) => {
-                    let rows = events::list_of_session(&mut tx, id, page.after, page.limit).await?;
-                    let rows = rows.into_iter();
-                    let shown = rows.map(|row| event(row, tenant_id.is_none()));
-                    SessionHistory::Events(shown.collect())
-                }
-            };
-            Ok(history)
-        })
-        .await
+    let read = async |mut tx| {
+        let history = match sessions::find_session(&mut tx, id).await? {
+            None => SessionHistory::Unknown,
+            Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
+                SessionHistory::OfAnother
+            }
+            Some(_) => {
+                let rows = events::list_of_session(&mut tx, id, page.after, page.limit).await?;
+                let rows = rows.into_iter();
+                let shown = rows.map(|row| event(row, tenant_id.is_none()));
+                SessionHistory::Events(shown.collect())
+            }
+        };
+        Ok(history)
+    };
+    ctx.db.read(read).await
 }

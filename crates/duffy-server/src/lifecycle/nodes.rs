@@ -1,11 +1,11 @@
 //! Registering nodes, and where to reach one.
 
-use duffy_api::{Node, NodeCreate};
+use duffy_api::{Node, NodeCreate, NodeState};
 use serde_json::{Map, Value};
 
 use crate::context::Ctx;
-use crate::db::nodes::{self, NewNode, NodeRow};
-use crate::db::{DbError, JsonObject, Unique};
+use crate::db::nodes::{self, NodeRow};
+use crate::db::{DbError, Tx, Unique};
 use crate::lifecycle::views;
 use crate::nodes::ssh::{Target, read_port};
 
@@ -13,17 +13,11 @@ use crate::nodes::ssh::{Target, read_port};
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// Active nodes' names are unique.
-    #[error("there is an active node with the hostname {hostname:?} already; it must be unique")]
-    HostnameTaken {
-        /// The name.
-        hostname: String,
-    },
+    #[error("there is an active node with the hostname {0:?} already; it must be unique")]
+    HostnameTaken(String),
     /// Active nodes' addresses are unique.
-    #[error("there is an active node with the ipaddr {ipaddr:?} already; it must be unique")]
-    AddressTaken {
-        /// The address.
-        ipaddr: String,
-    },
+    #[error("there is an active node with the ipaddr {0:?} already; it must be unique")]
+    AddressTaken(String),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -31,35 +25,23 @@ pub enum NodeError {
 
 /// Registers a node, which is unused at first.
 pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeError> {
-    let node = NewNode {
-        hostname: create.hostname,
-        ipaddr: create.ipaddr,
-        comment: create.comment,
-        pool: create.pool,
-        reusable: create.reusable,
-        data: JsonObject(create.data),
-        ready: false,
+    let create = &create;
+    let write = async |mut tx: Tx| -> Result<_, NodeError> {
+        let row = nodes::insert_node(&mut tx, create, NodeState::Unused).await;
+        let row = row.map_err(|error| match error {
+            DbError::NotUnique(Unique::NodeHostname) => {
+                NodeError::HostnameTaken(create.hostname.clone())
+            }
+            DbError::NotUnique(Unique::NodeAddress) => {
+                NodeError::AddressTaken(create.ipaddr.clone())
+            }
+            error => error.into(),
+        })?;
+        // A pool may want to pick it.
+        tx.wake_workers();
+        Ok(row)
     };
-    let node = &node;
-    let row = ctx
-        .db
-        .transaction(async |mut tx| -> Result<_, NodeError> {
-            let row = nodes::insert_node(&mut tx, node)
-                .await
-                .map_err(|error| match error {
-                    DbError::NotUnique(Unique::NodeHostname) => NodeError::HostnameTaken {
-                        hostname: node.hostname.clone(),
-                    },
-                    DbError::NotUnique(Unique::NodeAddress) => NodeError::AddressTaken {
-                        ipaddr: node.ipaddr.clone(),
-                    },
-                    error => error.into(),
-                })?;
-            // A pool may want to pick it.
-            tx.wake_workers();
-            Ok(row)
-        })
-        .await?;
+    let row = ctx.db.transaction(write).await?;
     tracing::info!(node.id = row.id, "node registered");
     Ok(views::node(row, true))
 }

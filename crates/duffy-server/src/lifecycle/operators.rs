@@ -3,7 +3,7 @@
 //! Each is one transaction that locks the node's row first. A lease is never taken away: a process
 //! that works on the node finds at its next write that there is nothing left to write.
 
-pub mod standing;
+pub mod status;
 
 use std::time::Duration;
 
@@ -26,29 +26,17 @@ use crate::node_state::Transition;
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// There is no such node.
-    #[error("there is no node {id}")]
-    UnknownNode {
-        /// Its number.
-        id: i64,
-    },
+    #[error("there is no node {0}")]
+    UnknownNode(i64),
     /// The row is history.
-    #[error("node {id} is retired")]
-    Retired {
-        /// Its number.
-        id: i64,
-    },
+    #[error("node {0} is retired")]
+    Retired(i64),
     /// It is to stay as it is.
-    #[error("node {id} is held; let go of it first: duffy admin hold-node --release {id}")]
-    Held {
-        /// Its number.
-        id: i64,
-    },
+    #[error("node {0} is held; let go of it first: duffy admin hold-node --release {0}")]
+    Held(i64),
     /// It is not held.
-    #[error("node {id} is not held")]
-    NotHeld {
-        /// Its number.
-        id: i64,
-    },
+    #[error("node {0} is not held")]
+    NotHeld(i64),
     /// There is nothing to repair.
     #[error(
         "node {id} is {state}: only what failed, or waits for its next attempt, can be repaired"
@@ -60,29 +48,20 @@ pub enum OperatorError {
         state: NodeState,
     },
     /// A process works on it.
-    #[error("node {id} is being worked on: wait for the end of this attempt")]
-    AtWork {
-        /// Its number.
-        id: i64,
-    },
+    #[error("node {0} is being worked on: wait for the end of this attempt")]
+    AtWork(i64),
     /// Nobody knows how to deprovision it.
     #[error(
-        "node {id} is in no pool and not reusable, so there is no mechanism to repair it with; \
-         take it out instead: duffy admin retire-node {id}"
+        "node {0} is in no pool and not reusable, so there is no mechanism to repair it with; \
+         take it out instead: duffy admin retire-node {0}"
     )]
-    NoPool {
-        /// Its number.
-        id: i64,
-    },
+    NoPool(i64),
     /// Its machine seems to be another node's.
     #[error(
-        "another active node has the name or address of node {id}, so its machine is that one's; \
-         take it out instead: duffy admin retire-node {id}"
+        "another active node has the name or address of node {0}, so its machine is that one's; \
+         take it out instead: duffy admin retire-node {0}"
     )]
-    Taken {
-        /// Its number.
-        id: i64,
-    },
+    Taken(i64),
     /// There is no such pool.
     #[error("there is no pool {name:?}, only: {}", known.join(", "))]
     UnknownPool {
@@ -92,11 +71,8 @@ pub enum OperatorError {
         known: Vec<String>,
     },
     /// Nothing keeps the pool from being filled.
-    #[error("pool {name:?} is neither drained nor failing")]
-    NotDrained {
-        /// Its name.
-        name: String,
-    },
+    #[error("pool {0:?} is neither drained nor failing")]
+    NotDrained(String),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -105,9 +81,9 @@ pub enum OperatorError {
 /// The node, locked, if something can be done to it.
 async fn lock_active(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     let node = operators::lock_node(tx, id).await?;
-    let node = node.ok_or(OperatorError::UnknownNode { id })?;
+    let node = node.ok_or(OperatorError::UnknownNode(id))?;
     match node.retired_at {
-        Some(_) => Err(OperatorError::Retired { id }),
+        Some(_) => Err(OperatorError::Retired(id)),
         None => Ok(node),
     }
 }
@@ -116,7 +92,7 @@ async fn lock_active(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
 async fn lock_free(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     let node = lock_active(tx, id).await?;
     match node.held_at {
-        Some(_) => Err(OperatorError::Held { id }),
+        Some(_) => Err(OperatorError::Held(id)),
         None => Ok(node),
     }
 }
@@ -135,7 +111,7 @@ async fn apply(
         ..Change::default()
     };
     let moved = transitions::apply_to(tx, transition, node, &change).await?;
-    moved.map(drop).ok_or(OperatorError::AtWork { id: node.id })
+    moved.map(drop).ok_or(OperatorError::AtWork(node.id))
 }
 
 /// What becomes of a node that an operator retires.
@@ -173,34 +149,33 @@ async fn try_retire(
     reason: &str,
     taken: bool,
 ) -> Result<Retired, OperatorError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let node = lock_free(&mut tx, id).await?;
-            let (retired, transition) = match node.state.0 {
-                // Should its session not be granted it would be ready again, and lent.
-                NodeState::Contextualizing => return Err(OperatorError::AtWork { id }),
-                NodeState::Deployed => {
-                    let lent = operators::show_node(&mut tx, id).await?;
-                    let (session_id, tenant) =
-                        lent.map_or((None, None), |lent| (lent.session_id, lent.tenant));
-                    let session_id = session_id.map(i64::from);
-                    let retired = Retired::WhenReturned { session_id, tenant };
-                    (retired, Transition::UseUp)
+    let write = async |mut tx| {
+        let node = lock_free(&mut tx, id).await?;
+        let (retired, transition) = match node.state.0 {
+            // Should its session not be granted it would be ready again, and lent.
+            NodeState::Contextualizing => return Err(OperatorError::AtWork(id)),
+            NodeState::Deployed => {
+                let lent = operators::show_node(&mut tx, id).await?;
+                let (session_id, tenant) =
+                    lent.map_or((None, None), |lent| (lent.session_id, lent.tenant));
+                let session_id = session_id.map(i64::from);
+                let retired = Retired::WhenReturned { session_id, tenant };
+                (retired, Transition::UseUp)
+            }
+            NodeState::Deprovisioning => (Retired::Deprovisioning, Transition::UseUp),
+            NodeState::Unused | NodeState::Done => (Retired::Gone, Transition::Forget),
+            NodeState::Provisioning | NodeState::Ready | NodeState::Failed => {
+                match (&node.pool, taken) {
+                    (None, _) => (Retired::Gone, Transition::Forget),
+                    (Some(_), true) => (Retired::MachineTaken, Transition::Forget),
+                    (Some(_), false) => (Retired::Deprovisioning, Transition::TakeDown),
                 }
-                NodeState::Deprovisioning => (Retired::Deprovisioning, Transition::UseUp),
-                NodeState::Unused | NodeState::Done => (Retired::Gone, Transition::Forget),
-                NodeState::Provisioning | NodeState::Ready | NodeState::Failed => {
-                    match (&node.pool, taken) {
-                        (None, _) => (Retired::Gone, Transition::Forget),
-                        (Some(_), true) => (Retired::MachineTaken, Transition::Forget),
-                        (Some(_), false) => (Retired::Deprovisioning, Transition::TakeDown),
-                    }
-                }
-            };
-            apply(&mut tx, transition, &node, None, reason).await?;
-            Ok(retired)
-        })
-        .await
+            }
+        };
+        apply(&mut tx, transition, &node, None, reason).await?;
+        Ok(retired)
+    };
+    ctx.db.transaction(write).await
 }
 
 /// What becomes of a node that an operator has repaired.
@@ -225,29 +200,27 @@ pub struct Repair {
 
 /// Has a failed node deprovisioned, or one that waits for its next attempt tried at once.
 pub async fn repair_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Repair, OperatorError> {
-    let repair = ctx
-        .db
-        .transaction(async |mut tx| {
-            let node = lock_free(&mut tx, id).await?;
-            let repaired = repair(&mut tx, &node, reason).await?;
-            let work = match repaired {
-                Repaired::TriedNow => node.state.0,
-                Repaired::Deprovisioning | Repaired::Unused => NodeState::Deprovisioning,
-            };
-            let pool = match &node.pool {
-                Some(pool) => pools::find_pool_state(&mut tx, pool, work).await?,
-                None => None,
-            };
-            let pool_waits_until = pool.and_then(|pool| pool.retry_at).map(|time| time.0);
-            let repair = Repair {
-                repaired,
-                pool_waits_until,
-            };
-            Ok(repair)
-        })
-        .await;
+    let write = async |mut tx| {
+        let node = lock_free(&mut tx, id).await?;
+        let repaired = repair(&mut tx, &node, reason).await?;
+        let work = match repaired {
+            Repaired::TriedNow => node.state.0,
+            Repaired::Deprovisioning | Repaired::Unused => NodeState::Deprovisioning,
+        };
+        let pool = match &node.pool {
+            Some(pool) => pools::find_pool_state(&mut tx, pool, work).await?,
+            None => None,
+        };
+        let pool_waits_until = pool.and_then(|pool| pool.retry_at).map(|time| time.0);
+        let repair = Repair {
+            repaired,
+            pool_waits_until,
+        };
+        Ok(repair)
+    };
+    let repair = ctx.db.transaction(write).await;
     match repair {
-        Err(OperatorError::Db(DbError::NotUnique(_))) => Err(OperatorError::Taken { id }),
+        Err(OperatorError::Db(DbError::NotUnique(_))) => Err(OperatorError::Taken(id)),
         Ok(repair) => {
             tracing::info!(node.id = id, repaired = ?repair.repaired, "node repaired");
             Ok(repair)
@@ -270,7 +243,7 @@ async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, O
             apply(tx, Transition::Reuse, node, Some(&JsonObject(data)), reason).await?;
             Ok(Repaired::Unused)
         }
-        (NodeState::Failed, None) => Err(OperatorError::NoPool { id }),
+        (NodeState::Failed, None) => Err(OperatorError::NoPool(id)),
         (NodeState::Provisioning | NodeState::Deprovisioning, _) => {
             apply(tx, Transition::RetryNow, node, None, reason).await?;
             Ok(Repaired::TriedNow)
@@ -282,42 +255,35 @@ async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, O
 /// Keeps a node as it is: it is not lent, picked, worked on or repaired until it is released.
 /// What is lent stays so until its session ends.
 pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
-    ctx.db
-        .transaction(async |mut tx| -> Result<_, OperatorError> {
-            let node = lock_free(&mut tx, id).await?;
-            let transition = match node.state.0 {
-                NodeState::Deprovisioning => Transition::HoldReturned,
-                _ => Transition::Hold,
-            };
-            apply(&mut tx, transition, &node, None, reason).await
-        })
-        .await?;
+    let write = async |mut tx| -> Result<_, OperatorError> {
+        let node = lock_free(&mut tx, id).await?;
+        let transition = match node.state.0 {
+            NodeState::Deprovisioning => Transition::HoldReturned,
+            _ => Transition::Hold,
+        };
+        apply(&mut tx, transition, &node, None, reason).await
+    };
+    ctx.db.transaction(write).await?;
     tracing::info!(node.id = id, "node held");
     Ok(())
 }
 
 /// Lets go of a node that is held.
 pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let node = lock_active(&mut tx, id).await?;
-            if node.held_at.is_none() {
-                return Err(OperatorError::NotHeld { id });
-            }
-            let transition = match node.state.0 {
-                NodeState::Deprovisioning => Transition::LetGoReturned,
-                _ => Transition::LetGo,
-            };
-            apply(&mut tx, transition, &node, None, reason).await
-        })
-        .await?;
+    let write = async |mut tx| {
+        let node = lock_active(&mut tx, id).await?;
+        if node.held_at.is_none() {
+            return Err(OperatorError::NotHeld(id));
+        }
+        let transition = match node.state.0 {
+            NodeState::Deprovisioning => Transition::LetGoReturned,
+            _ => Transition::LetGo,
+        };
+        apply(&mut tx, transition, &node, None, reason).await
+    };
+    ctx.db.transaction(write).await?;
     tracing::info!(node.id = id, "node let go of");
     Ok(())
-}
-
-/// How much history is older than this.
-pub async fn count_history(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
-    prune::count_older(ctx, age).await
 }
 
 /// Removes history older than this. Returns how many events.
@@ -327,13 +293,12 @@ pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64
         return Ok(0);
     }
     // The event is written first: it stays if the process dies.
-    ctx.db
-        .transaction(async |mut tx| -> Result<_, DbError> {
-            let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
-            let event = Event::new(Cause::Purged).with_detail(detail);
-            events::record(&mut tx, event).await?;
-            Ok(())
-        })
-        .await?;
+    let write = async |mut tx| -> Result<_, DbError> {
+        let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
+        let event = Event::new(Cause::Purged).with_detail(detail);
+        events::record(&mut tx, event).await?;
+        Ok(())
+    };
+    ctx.db.transaction(write).await?;
     prune::remove_older(ctx, age).await
 }

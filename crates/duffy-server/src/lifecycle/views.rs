@@ -16,6 +16,7 @@ use crate::db::pools::{self, PoolStateRow};
 use crate::db::sessions::{self, SessionNodeRow, SessionRow};
 use crate::db::tenants::{self, TenantRow};
 use crate::db::{DbError, Tx};
+use crate::lifecycle::pools::configured_pools;
 
 /// How many nodes a tenant may hold at once.
 pub fn effective_quota(ctx: &Ctx, tenant: &TenantRow) -> i64 {
@@ -165,50 +166,40 @@ pub(crate) async fn read_session(
 
 /// The running sessions, of one tenant or of all.
 pub async fn list_sessions(ctx: &Ctx, tenant_id: Option<i64>) -> Result<Vec<Session>, DbError> {
-    let (rows, owners, nodes) = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let nodes = sessions::list_nodes_of_active_sessions(&mut tx, tenant_id).await?;
-            let rows = sessions::list_active_sessions(&mut tx, tenant_id).await?;
-            let owners = sessions::list_tenants_of_active_sessions(&mut tx, tenant_id).await?;
-            Ok((rows, owners, nodes))
-        })
-        .await?;
+    let list = async |mut tx| -> Result<_, DbError> {
+        let nodes = sessions::list_nodes_of_active_sessions(&mut tx, tenant_id).await?;
+        let rows = sessions::list_active_sessions(&mut tx, tenant_id).await?;
+        let owners = sessions::list_tenants_of_active_sessions(&mut tx, tenant_id).await?;
+        Ok((rows, owners, nodes))
+    };
+    let (rows, owners, nodes) = ctx.db.read(list).await?;
     let owners: HashMap<i64, TenantRow> = owners.into_iter().map(|row| (row.id, row)).collect();
     let mut nodes_of: HashMap<i64, Vec<SessionNodeRow>> = HashMap::new();
     for row in nodes {
         nodes_of.entry(row.session_id).or_default().push(row);
     }
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            // A session granted between two of the statements is in the next list.
-            let owner = owners.get(&row.tenant_id)?;
-            let nodes = nodes_of.remove(&row.id).unwrap_or_default();
-            Some(session(ctx, row, owner, nodes))
-        })
-        .collect())
+    let view = |row: SessionRow| {
+        // The next list has a session that was granted between two of the statements.
+        let owner = owners.get(&row.tenant_id)?;
+        let nodes = nodes_of.remove(&row.id).unwrap_or_default();
+        Some(session(ctx, row, owner, nodes))
+    };
+    Ok(rows.into_iter().filter_map(view).collect())
 }
 
 /// A session, retired or not.
 pub async fn find_session(ctx: &Ctx, id: i64) -> Result<Option<Session>, DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let session = match sessions::find_session(&mut tx, id).await? {
-                Some(row) => Some(read_session(ctx, &mut tx, row).await?),
-                None => None,
-            };
-            Ok(session)
-        })
-        .await
+    let find = async |mut tx: Tx| match sessions::find_session(&mut tx, id).await? {
+        Some(row) => read_session(ctx, &mut tx, row).await.map(Some),
+        None => Ok(None),
+    };
+    ctx.db.read(find).await
 }
 
 /// All nodes that are not retired.
 pub async fn list_nodes(ctx: &Ctx) -> Result<Vec<Node>, DbError> {
-    let rows = ctx
-        .db
-        .read(async |mut tx| nodes::list_active_nodes(&mut tx).await)
-        .await?;
+    let list = async |mut tx| nodes::list_active_nodes(&mut tx).await;
+    let rows = ctx.db.read(list).await?;
     Ok(rows.into_iter().map(|row| node(row, false)).collect())
 }
 
@@ -217,66 +208,52 @@ const PAGE: i64 = 500;
 
 /// Shows all nodes that are not retired, some at a time: all at once take many times the memory of what is told of them.
 pub async fn visit_nodes(ctx: &Ctx, mut visit: impl FnMut(Node)) -> Result<(), DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let mut last = 0;
-            loop {
-                let rows = nodes::list_active_nodes_after(&mut tx, last, PAGE).await?;
-                let Some(row) = rows.last() else {
-                    return Ok(());
-                };
-                last = row.id;
-                for row in rows {
-                    visit(node(row, false));
-                }
+    let read = async |mut tx| {
+        let mut last = 0;
+        loop {
+            let rows = nodes::list_active_nodes_after(&mut tx, last, PAGE).await?;
+            let Some(row) = rows.last() else {
+                return Ok(());
+            };
+            last = row.id;
+            for row in rows {
+                visit(node(row, false));
             }
-        })
-        .await
+        }
+    };
+    ctx.db.read(read).await
 }
 
 /// A node, retired or not, as [`node`] shows it.
 pub async fn find_node(ctx: &Ctx, id: i64, for_operators: bool) -> Result<Option<Node>, DbError> {
-    let row = ctx
-        .db
-        .read(async |mut tx| nodes::find_node(&mut tx, id).await)
-        .await?;
+    let find = async |mut tx| nodes::find_node(&mut tx, id).await;
+    let row = ctx.db.read(find).await?;
     Ok(row.map(|row| node(row, for_operators)))
 }
 
 /// All tenants, retired ones too, or `only` this one.
 pub async fn list_tenants(ctx: &Ctx, only: Option<i64>) -> Result<Vec<Tenant>, DbError> {
-    let rows = ctx
-        .db
-        .read(async |mut tx| tenants::list_tenants(&mut tx, only).await)
-        .await?;
+    let list = async |mut tx| tenants::list_tenants(&mut tx, only).await;
+    let rows = ctx.db.read(list).await?;
     Ok(rows.iter().map(|row| tenant(ctx, row)).collect())
 }
 
 /// A tenant, retired or not.
 pub async fn find_tenant(ctx: &Ctx, id: i64) -> Result<Option<Tenant>, DbError> {
-    let row = ctx
-        .db
-        .read(async |mut tx| tenants::find_tenant(&mut tx, id).await)
-        .await?;
+    let find = async |mut tx| tenants::find_tenant(&mut tx, id).await;
+    let row = ctx.db.read(find).await?;
     Ok(row.map(|row| tenant(ctx, &row)))
 }
 
 /// The pools that are kept filled, in the order of the configuration.
 pub fn list_pools(ctx: &Ctx) -> Vec<PoolConcise> {
-    let pools = ctx
-        .config
-        .nodepools
-        .iter()
-        .flat_map(duffy_config::NodePools::concrete);
-    pools
-        .filter_map(|pool| {
-            let fill_level = pool.fill_level?;
-            Some(PoolConcise {
-                name: pool.name.clone(),
-                fill_level,
-            })
+    let concise = |pool: &duffy_config::Pool| {
+        Some(PoolConcise {
+            name: pool.name.clone(),
+            fill_level: pool.fill_level?,
         })
-        .collect()
+    };
+    configured_pools(ctx).filter_map(concise).collect()
 }
 
 /// What there is to say of a pool.
@@ -303,21 +280,19 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let Some(fill_level) = fill_level else {
         return Ok(PoolView::Unfilled);
     };
-    let (counts, untouched, states) = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let counts = nodes::count_by_state(&mut tx, name).await?;
-            let untouched = match counts
-                .iter()
-                .find(|(state, _)| *state == NodeState::Deprovisioning)
-            {
-                Some(_) => nodes::list_untouched_nodes(&mut tx, name).await?,
-                None => Vec::new(),
-            };
-            let states = pools::list_pool_states(&mut tx).await?;
-            Ok((counts, untouched, states))
-        })
-        .await?;
+    let read = async |mut tx| -> Result<_, DbError> {
+        let counts = nodes::count_by_state(&mut tx, name).await?;
+        let mut untouched = Vec::new();
+        if counts
+            .iter()
+            .any(|(state, _)| *state == NodeState::Deprovisioning)
+        {
+            untouched = nodes::list_untouched_nodes(&mut tx, name).await?;
+        }
+        let states = pools::list_pool_states(&mut tx).await?;
+        Ok((counts, untouched, states))
+    };
+    let (counts, untouched, states) = ctx.db.read(read).await?;
     let mut levels = PoolLevels::default();
     for (state, quantity) in counts {
         let level = match state {
@@ -357,20 +332,14 @@ fn failing(state: &PoolStateRow) -> Option<PoolFailing> {
 
 /// The number that the next session gets, if nobody else asks first.
 pub async fn next_session_id(ctx: &Ctx) -> Result<i64, DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let last = sessions::last_session_id(&mut tx).await?;
-            Ok(last + 1)
-        })
-        .await
+    let last = async |mut tx| sessions::last_session_id(&mut tx).await;
+    Ok(ctx.db.read(last).await? + 1)
 }
 
 /// The node of a pool that is lent next, if nobody else asks first.
 pub async fn next_ready_node(ctx: &Ctx, pool: &str) -> Result<Option<Node>, DbError> {
-    let row = ctx
-        .db
-        .read(async |mut tx| nodes::next_ready_node(&mut tx, pool).await)
-        .await?;
+    let next = async |mut tx| nodes::next_ready_node(&mut tx, pool).await;
+    let row = ctx.db.read(next).await?;
     Ok(row.map(|row| node(row, false)))
 }
 

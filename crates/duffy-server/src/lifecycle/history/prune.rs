@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::context::Ctx;
-use crate::db::old_events::{self, Place};
+use crate::db::old_events::{self, EventPosition};
 use crate::db::{DbError, Timestamp, idempotency};
 
 /// How many rows one transaction removes.
@@ -29,15 +29,11 @@ pub async fn remove_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
 async fn remove_slices(ctx: &Ctx, age: Duration, slices: u32) -> Result<u64, DbError> {
     let before = long_ago(ctx, age).await?;
     let mut removed = 0;
-    let mut place = Some(Place::START);
+    let mut place = Some(EventPosition::START);
     for _ in 0..slices {
         let Some(after) = place else { break };
-        let slice = ctx
-            .db
-            .transaction(async |mut tx| {
-                old_events::delete_slice(&mut tx, after, before, BATCH).await
-            })
-            .await?;
+        let write = async |mut tx| old_events::delete_slice(&mut tx, after, before, BATCH).await;
+        let slice = ctx.db.transaction(write).await?;
         removed += slice.events;
         place = slice.next;
     }
@@ -51,12 +47,10 @@ async fn remove_slices(ctx: &Ctx, age: Duration, slices: u32) -> Result<u64, DbE
 pub async fn count_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
     let before = long_ago(ctx, age).await?;
     let mut counted = 0;
-    let mut place = Some(Place::START);
+    let mut place = Some(EventPosition::START);
     while let Some(after) = place {
-        let slice = ctx
-            .db
-            .read(async |mut tx| old_events::count_slice(&mut tx, after, before, COUNTED).await)
-            .await?;
+        let count = async |mut tx| old_events::count_slice(&mut tx, after, before, COUNTED).await;
+        let slice = ctx.db.read(count).await?;
         counted += slice.events;
         place = slice.next;
     }
@@ -64,9 +58,8 @@ pub async fn count_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
 }
 
 async fn long_ago(ctx: &Ctx, age: Duration) -> Result<Timestamp, DbError> {
-    ctx.db
-        .read(async |mut tx| old_events::long_ago(&mut tx, age.as_secs_f64()).await)
-        .await
+    let long = async |mut tx| old_events::long_ago(&mut tx, age.as_secs_f64()).await;
+    ctx.db.read(long).await
 }
 
 /// How long the answer to a request with a key is kept at least; longer while its session runs.

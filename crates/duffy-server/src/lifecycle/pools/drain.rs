@@ -15,18 +15,17 @@ use crate::node_state::Transition;
 /// lent stays until its session ends. Returns how many nodes are deprovisioned at once.
 pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool == name);
-    ctx.db
-        .transaction(async |mut tx| {
-            if !configured && !has_nodes(&mut tx, name).await? {
-                return Err(unknown_pool(ctx, name));
-            }
-            pools::drain_pool(&mut tx, name, reason).await?;
-            let event = Event::of_pool(Cause::Drained, name).with_detail(reason);
-            events::record(&mut tx, event).await?;
-            tx.wake_workers();
-            Ok(())
-        })
-        .await?;
+    let write = async |mut tx: Tx| {
+        if !configured && !has_nodes(&mut tx, name).await? {
+            return Err(unknown_pool(ctx, name));
+        }
+        pools::drain_pool(&mut tx, name, reason).await?;
+        let event = Event::of_pool(Cause::Drained, name).with_detail(reason);
+        events::record(&mut tx, event).await?;
+        tx.wake_workers();
+        Ok(())
+    };
+    ctx.db.transaction(write).await?;
     // If this fails, a worker does it.
     let released = empty_drained(ctx).await?;
     let released = released.iter().filter(|pool| *pool == name).count();
@@ -43,21 +42,20 @@ async fn has_nodes(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
 /// Has a pool filled again, and a mechanism that keeps failing tried at once.
 pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool == name);
-    ctx.db
-        .transaction(async |mut tx| {
-            if !pools::resume_pool(&mut tx, name).await? {
-                return Err(if configured {
-                    OperatorError::NotDrained { name: name.into() }
-                } else {
-                    unknown_pool(ctx, name)
-                });
-            }
-            let event = Event::of_pool(Cause::Resumed, name).with_detail(reason);
-            events::record(&mut tx, event).await?;
-            tx.wake_workers();
-            Ok(())
-        })
-        .await?;
+    let write = async |mut tx: Tx| {
+        if !pools::resume_pool(&mut tx, name).await? {
+            return Err(if configured {
+                OperatorError::NotDrained(name.into())
+            } else {
+                unknown_pool(ctx, name)
+            });
+        }
+        let event = Event::of_pool(Cause::Resumed, name).with_detail(reason);
+        events::record(&mut tx, event).await?;
+        tx.wake_workers();
+        Ok(())
+    };
+    ctx.db.transaction(write).await?;
     tracing::info!(pool.name = name, "pool resumed");
     Ok(())
 }
@@ -77,10 +75,8 @@ fn unknown_pool(ctx: &Ctx, name: &str) -> OperatorError {
 
 /// Empties drained pools: what they have ready is deprovisioned. Returns of each node its pool.
 pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
-    let nodes = ctx
-        .db
-        .read(async |mut tx| pools::list_nodes_of_drained(&mut tx).await)
-        .await?;
+    let list = async |mut tx| pools::list_nodes_of_drained(&mut tx).await;
+    let nodes = ctx.db.read(list).await?;
     let mut released = Vec::new();
     // Each in its own transaction: one that cannot be released does not block the others.
     for node in nodes {
@@ -101,15 +97,14 @@ pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
 
 async fn release(ctx: &Ctx, node: &NodeRow) -> Result<bool, DbError> {
     let pool = node.pool.as_deref().unwrap_or_default();
-    ctx.db
-        .transaction(async |mut tx| {
-            let state = pools::find_pool_state(&mut tx, pool, NodeState::Provisioning).await?;
-            if state.is_none_or(|state| state.drained_at.is_none()) {
-                return Ok(false);
-            }
-            let change = Change::default();
-            let moved = transitions::apply_to(&mut tx, Transition::Drain, node, &change).await?;
-            Ok(moved.is_some())
-        })
-        .await
+    let write = async |mut tx| {
+        let state = pools::find_pool_state(&mut tx, pool, NodeState::Provisioning).await?;
+        if state.is_none_or(|state| state.drained_at.is_none()) {
+            return Ok(false);
+        }
+        let change = Change::default();
+        let moved = transitions::apply_to(&mut tx, Transition::Drain, node, &change).await?;
+        Ok(moved.is_some())
+    };
+    ctx.db.transaction(write).await
 }

@@ -15,14 +15,12 @@ use crate::node_state::Transition;
 /// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,
 /// new ones otherwise. Returns how many were added.
 pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
-    let (counts, states) = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let counts = nodes::count_filled(&mut tx).await?;
-            let states = pools::list_pool_states(&mut tx).await?;
-            Ok((counts, states))
-        })
-        .await?;
+    let read = async |mut tx| -> Result<_, DbError> {
+        let counts = nodes::count_filled(&mut tx).await?;
+        let states = pools::list_pool_states(&mut tx).await?;
+        Ok((counts, states))
+    };
+    let (counts, states) = ctx.db.read(read).await?;
     let states: HashMap<_, _> = states
         .into_iter()
         .filter(|state| state.work.0 == NodeState::Provisioning)
@@ -77,28 +75,26 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
         },
     };
     let wanted = &wanted;
-    let added = ctx
-        .db
-        .transaction(async |mut tx| -> Result<_, DbError> {
-            if !nodes::try_lock_pool(&mut tx, &pool.name, PoolLock::Fill).await? {
-                // Another worker fills it.
-                return Ok((0, 0));
+    let write = async |mut tx: Tx| -> Result<_, DbError> {
+        if !nodes::try_lock_pool(&mut tx, &pool.name, PoolLock::Fill).await? {
+            // Another worker fills it.
+            return Ok((0, 0));
+        }
+        let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;
+        let missing = rules::count_missing(fill_level, filled);
+        let added = match wanted {
+            None => {
+                nodes::insert_provisioning_nodes(&mut tx, &pool.name, missing).await?;
+                missing
             }
-            let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;
-            let missing = rules::count_missing(fill_level, filled);
-            let added = match wanted {
-                None => {
-                    nodes::insert_provisioning_nodes(&mut tx, &pool.name, missing).await?;
-                    missing
-                }
-                Some(wanted) => pick_reusable(&mut tx, &pool.name, wanted, missing).await?,
-            };
-            if added > 0 {
-                tx.wake_workers();
-            }
-            Ok((missing, added))
-        })
-        .await?;
+            Some(wanted) => pick_reusable(&mut tx, &pool.name, wanted, missing).await?,
+        };
+        if added > 0 {
+            tx.wake_workers();
+        }
+        Ok((missing, added))
+    };
+    let added = ctx.db.transaction(write).await?;
     match added {
         (0, _) => {}
         (missing, 0) => tracing::debug!(pool.name, missing, "no unused node fits the pool"),

@@ -24,10 +24,8 @@ pub(crate) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
 
 /// Hands over to be deprovisioned the failed nodes whose pause is over. Returns how many.
 pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
-    let due = ctx
-        .db
-        .read(async |mut tx| operators::list_repairable(&mut tx, BATCH).await)
-        .await?;
+    let list = async |mut tx| operators::list_repairable(&mut tx, BATCH).await;
+    let due = ctx.db.read(list).await?;
     let mut repaired = 0;
     for id in due {
         match repair(ctx, id).await {
@@ -52,16 +50,15 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
 }
 
 async fn repair(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let Some(node) = operators::lock_repairable(&mut tx, id).await? else {
-                return Ok(false);
-            };
-            let change = Change::default();
-            let moved = transitions::apply_to(&mut tx, Transition::Repair, &node, &change).await?;
-            Ok(moved.is_some())
-        })
-        .await
+    let write = async |mut tx| {
+        let Some(node) = operators::lock_repairable(&mut tx, id).await? else {
+            return Ok(false);
+        };
+        let change = Change::default();
+        let moved = transitions::apply_to(&mut tx, Transition::Repair, &node, &change).await?;
+        Ok(moved.is_some())
+    };
+    ctx.db.transaction(write).await
 }
 
 async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {

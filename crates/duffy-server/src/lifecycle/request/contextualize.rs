@@ -82,7 +82,7 @@ async fn grant(
     let mut done: Vec<ReservedNode> = Vec::new();
     for round in 0.. {
         let installed = install_keys(ctx, &tenant.ssh_key, waiting, keeper);
-        let lost = Err(SessionError::LeaseLost { id: session.id });
+        let lost = Err(SessionError::LeaseLost(session.id));
         let Some((good, failures)) = keeper.lost().run_until_cancelled(installed).await else {
             return lost;
         };
@@ -104,13 +104,9 @@ async fn grant(
         match replaced {
             Ok(Some(replacements)) => waiting = replacements,
             refused => {
-                let causes = failures
-                    .iter()
-                    .map(|failure| failure.cause.clone())
-                    .collect();
                 undo(ctx, &session, done, failures, keeper).await?;
                 refused?;
-                return Err(SessionError::ContextualizingFailed { causes });
+                return Err(SessionError::ContextualizingFailed);
             }
         }
     }
@@ -180,35 +176,32 @@ async fn substitute(
     failures: &[Failure],
     lease: &str,
 ) -> Result<Option<Vec<ReservedNode>>, DbError> {
-    let replaced = ctx
-        .db
-        .transaction(async |mut tx| {
-            let current = sessions::lock_session(&mut tx, session.id).await?;
-            if current.is_none_or(|current| current.retired_at.is_some()) {
+    let write = async |mut tx: Tx| {
+        let current = sessions::lock_session(&mut tx, session.id).await?;
+        if current.is_none_or(|current| current.retired_at.is_some()) {
+            return Err(SubstituteError::None);
+        }
+        let mut replacements = Vec::new();
+        for failure in failures {
+            let spec = &failure.reserved.spec;
+            let old = failure.reserved.node.id;
+            let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
+            let node = ready.into_iter().next().ok_or(SubstituteError::None)?;
+            if !fail(ctx, &mut tx, session, failure, lease).await? {
                 return Err(SubstituteError::None);
             }
-            let mut replacements = Vec::new();
-            for failure in failures {
-                let spec = &failure.reserved.spec;
-                let old = failure.reserved.node.id;
-                let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
-                let node = ready.into_iter().next().ok_or(SubstituteError::None)?;
-                if !fail(ctx, &mut tx, session, failure, lease).await? {
-                    return Err(SubstituteError::None);
-                }
-                let node = take_node(ctx, &mut tx, session, spec, node, lease).await?;
-                sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data)
-                    .await?;
-                tracing::info!(session.id, node.id, failed = old, "node replaced");
-                replacements.push(ReservedNode {
-                    node,
-                    spec: spec.clone(),
-                });
-            }
-            tx.wake_workers();
-            Ok(replacements)
-        })
-        .await;
+            let node = take_node(ctx, &mut tx, session, spec, node, lease).await?;
+            sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data).await?;
+            tracing::info!(session.id, node.id, failed = old, "node replaced");
+            replacements.push(ReservedNode {
+                node,
+                spec: spec.clone(),
+            });
+        }
+        tx.wake_workers();
+        Ok(replacements)
+    };
+    let replaced = ctx.db.transaction(write).await;
     match replaced {
         Ok(replacements) => Ok(Some(replacements)),
         Err(SubstituteError::None) => Ok(None),
@@ -280,46 +273,44 @@ async fn try_deploy(
     quantity: usize,
     keyed: bool,
 ) -> Result<Session, SessionError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let session = sessions::lock_session(&mut tx, id).await?;
-            let session = session.ok_or(SessionError::LeaseLost { id })?;
-            let nodes = sessions::list_node_ids(&mut tx, id).await?;
-            let change = Change {
-                lease: Some(lease),
-                session: Some(&session),
-                ..Change::default()
-            };
-            let deployed = transitions::apply(&mut tx, Transition::Deploy, &nodes, &change).await?;
-            let view = views::read_session(ctx, &mut tx, session).await?;
-            let is_deployed =
-                |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
-            if view.active && view.nodes.len() == quantity && view.nodes.iter().all(is_deployed) {
-                // Not again, when it was committed before and only the answer was lost.
-                if !deployed.is_empty() {
-                    record_grant(&mut tx, &view, keyed).await?;
-                }
-                Ok(view)
-            } else {
-                // The session ended meanwhile, and its nodes with it.
-                Err(SessionError::LeaseLost { id })
+    let write = async |mut tx| {
+        let session = sessions::lock_session(&mut tx, id).await?;
+        let session = session.ok_or(SessionError::LeaseLost(id))?;
+        let nodes = sessions::list_node_ids(&mut tx, id).await?;
+        let change = Change {
+            lease: Some(lease),
+            session: Some(&session),
+            ..Change::default()
+        };
+        let deployed = transitions::apply(&mut tx, Transition::Deploy, &nodes, &change).await?;
+        let view = views::read_session(ctx, &mut tx, session).await?;
+        let is_deployed =
+            |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
+        if view.active && view.nodes.len() == quantity && view.nodes.iter().all(is_deployed) {
+            // Not again, when it was committed before and only the answer was lost.
+            if !deployed.is_empty() {
+                record_grant(&mut tx, &view, keyed).await?;
             }
-        })
-        .await
+            Ok(view)
+        } else {
+            // The session ended meanwhile, and its nodes with it.
+            Err(SessionError::LeaseLost(id))
+        }
+    };
+    ctx.db.transaction(write).await
 }
 
 /// Retires a session that was refused to its tenant. If it was granted all the same, and a
 /// repeated request has been told so, it stays.
 async fn refuse(ctx: &Ctx, id: i64) -> Result<(), DbError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            sessions::lock_session(&mut tx, id).await?;
-            if idempotency::delete_unfetched_of_session(&mut tx, id).await? {
-                end_session(&mut tx, id, Transition::Refuse).await?;
-            }
-            Ok(())
-        })
-        .await
+    let write = async |mut tx| {
+        sessions::lock_session(&mut tx, id).await?;
+        if idempotency::delete_unfetched_of_session(&mut tx, id).await? {
+            end_session(&mut tx, id, Transition::Refuse).await?;
+        }
+        Ok(())
+    };
+    ctx.db.transaction(write).await
 }
 
 /// The same as soon as the database is back.
@@ -365,26 +356,25 @@ async fn undo(
     keeper.expect_fewer(usize::MAX);
     let (clean, failed, lease) = (&clean, &failed, keeper.lease());
     // Without the database the leases lapse, and a worker rolls the session back.
-    ctx.db
-        .transaction(async |mut tx| {
-            // The session before its nodes, as everybody does.
-            sessions::lock_session(&mut tx, session.id).await?;
-            for node in clean {
-                let mut data = node.data.clone();
-                data.0.shift_remove("nodes_spec");
-                let change = Change {
-                    lease: Some(lease),
-                    data: Some(&data),
-                    session: Some(session),
-                    ..Change::default()
-                };
-                transitions::apply_to(&mut tx, Transition::Return, node, &change).await?;
-            }
-            for failure in failed {
-                fail(ctx, &mut tx, session, failure, lease).await?;
-            }
-            end_session(&mut tx, session.id, Transition::Refuse).await?;
-            Ok(())
-        })
-        .await
+    let write = async |mut tx| {
+        // The session before its nodes, as everybody does.
+        sessions::lock_session(&mut tx, session.id).await?;
+        for node in clean {
+            let mut data = node.data.clone();
+            data.0.shift_remove("nodes_spec");
+            let change = Change {
+                lease: Some(lease),
+                data: Some(&data),
+                session: Some(session),
+                ..Change::default()
+            };
+            transitions::apply_to(&mut tx, Transition::Return, node, &change).await?;
+        }
+        for failure in failed {
+            fail(ctx, &mut tx, session, failure, lease).await?;
+        }
+        end_session(&mut tx, session.id, Transition::Refuse).await?;
+        Ok(())
+    };
+    ctx.db.transaction(write).await
 }

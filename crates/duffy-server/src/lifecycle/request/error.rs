@@ -15,17 +15,11 @@ pub enum SessionError {
     #[error("can't create session for other tenant")]
     OtherTenant,
     /// An administrator named a tenant that is not there.
-    #[error("can't find tenant with id {id}")]
-    UnknownTenant {
-        /// The number it named.
-        id: i64,
-    },
+    #[error("can't find tenant with id {0}")]
+    UnknownTenant(i64),
     /// An administrator named a retired tenant.
-    #[error("tenant '{name}' isn't active")]
-    InactiveTenant {
-        /// Its name.
-        name: String,
-    },
+    #[error("tenant '{0}' isn't active")]
+    InactiveTenant(String),
     /// The tenant would hold too many nodes.
     #[error(
         "quota exceeded: requested nodes ({requested}) + current allocation ({current}) = {} > {quota}",
@@ -56,23 +50,14 @@ pub enum SessionError {
         pool: String,
     },
     /// It is retired already.
-    #[error("session {id} is retired")]
-    Retired {
-        /// Its number.
-        id: i64,
-    },
+    #[error("session {0} is retired")]
+    Retired(i64),
     /// The key could not be put on nodes, and there were no others.
     #[error("contextualization of nodes failed")]
-    ContextualizingFailed {
-        /// What went wrong with each node.
-        causes: Vec<String>,
-    },
+    ContextualizingFailed,
     /// Somebody retired the session, or took its nodes over, before it was granted.
-    #[error("session {id} was ended before its nodes were ready")]
-    LeaseLost {
-        /// Its number.
-        id: i64,
-    },
+    #[error("session {0} was ended before its nodes were ready")]
+    LeaseLost(i64),
     /// The idempotency key came with another request before.
     #[error("the idempotency key was used with another request")]
     OtherRequest,

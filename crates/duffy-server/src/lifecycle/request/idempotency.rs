@@ -91,10 +91,8 @@ pub(crate) async fn await_answer(
     let until = Instant::now() + PATIENCE;
     let mut told = false;
     loop {
-        let standing = ctx
-            .db
-            .read(async |mut tx| stand(&mut tx, key).await)
-            .await?;
+        let read = async |mut tx| stand(&mut tx, key).await;
+        let standing = ctx.db.read(read).await?;
         match standing {
             Standing::First(_) => return Ok(None),
             Standing::Answered(session_id, reply) => return Ok(Some((session_id, reply))),
@@ -142,13 +140,12 @@ impl Promise {
     /// Call before sending the reply: from here on the client has the session. False when
     /// it was given back meanwhile.
     pub async fn keep(&self, ctx: &Ctx) -> Result<bool, DbError> {
-        ctx.db
-            .transaction(async |mut tx| {
-                let (tenant, key) = (self.tenant_id, &self.key);
-                let kept = idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await?;
-                Ok(kept)
-            })
-            .await
+        let write = async |mut tx| {
+            let (tenant, key) = (self.tenant_id, &self.key);
+            let kept = idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await?;
+            Ok(kept)
+        };
+        ctx.db.transaction(write).await
     }
 
     /// Its client hung up. Gives it a while to come back, and gives the session back if it does
@@ -170,20 +167,19 @@ impl Promise {
     /// Retires the session, and forgets the key, so that a later repeat is a new request. False,
     /// and nothing is changed, when the answer went out after all, or the session is over.
     pub async fn give_up(&self, ctx: &Ctx) -> Result<bool, DbError> {
-        ctx.db
-            .transaction(async |mut tx| {
-                let session = sessions::lock_session(&mut tx, self.session_id).await?;
-                if session.is_none_or(|session| session.retired_at.is_some()) {
-                    return Ok(false);
-                }
-                let (tenant, key) = (self.tenant_id, &self.key);
-                let forgotten =
-                    idempotency::delete_unfetched(&mut tx, tenant, key, self.session_id).await?;
-                if forgotten {
-                    end_session(&mut tx, self.session_id, Transition::Retire).await?;
-                }
-                Ok(forgotten)
-            })
-            .await
+        let write = async |mut tx| {
+            let session = sessions::lock_session(&mut tx, self.session_id).await?;
+            if session.is_none_or(|session| session.retired_at.is_some()) {
+                return Ok(false);
+            }
+            let (tenant, key) = (self.tenant_id, &self.key);
+            let forgotten =
+                idempotency::delete_unfetched(&mut tx, tenant, key, self.session_id).await?;
+            if forgotten {
+                end_session(&mut tx, self.session_id, Transition::Retire).await?;
+            }
+            Ok(forgotten)
+        };
+        ctx.db.transaction(write).await
     }
 }

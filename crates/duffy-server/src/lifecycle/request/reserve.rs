@@ -122,60 +122,59 @@ async fn try_reserve(
         create,
         key,
     } = wanted;
-    ctx.db
-        .transaction(async |mut tx| {
-            let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
-            let tenant = tenant.ok_or(SessionError::UnknownTenant { id: tenant_id })?;
-            // First of all: what a repeated request asks for it may hold already.
-            let before = match key {
-                None => None,
-                Some(key) => match idempotency::stand(&mut tx, key).await? {
-                    Standing::First(before) => before,
-                    Standing::Second | Standing::Answered(..) => {
-                        return Err(ReserveError::Repeated);
-                    }
-                },
-            };
-            if tenant.retired_at.is_some() {
-                return Err(SessionError::InactiveTenant { name: tenant.name }.into());
-            }
-            check_quota(ctx, &mut tx, &tenant, &create.nodes_specs).await?;
+    let write = async |mut tx| {
+        let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
+        let tenant = tenant.ok_or(SessionError::UnknownTenant(tenant_id))?;
+        // First of all: what a repeated request asks for it may hold already.
+        let before = match key {
+            None => None,
+            Some(key) => match idempotency::stand(&mut tx, key).await? {
+                Standing::First(before) => before,
+                Standing::Second | Standing::Answered(..) => {
+                    return Err(ReserveError::Repeated);
+                }
+            },
+        };
+        if tenant.retired_at.is_some() {
+            return Err(SessionError::InactiveTenant(tenant.name).into());
+        }
+        check_quota(ctx, &mut tx, &tenant, &create.nodes_specs).await?;
 
-            let mut data = JsonObject::default();
-            data.0
-                .insert("nodes_specs".into(), json!(create.nodes_specs));
-            let lifetime = Interval(views::effective_lifetime(ctx, &tenant));
-            let session = sessions::insert_session(&mut tx, tenant.id, &data, lifetime).await?;
-            if let Some(key) = key
-                && !idempotency::claim(&mut tx, key, before, session.id).await?
-            {
-                return Err(ReserveError::Repeated);
-            }
+        let mut data = JsonObject::default();
+        data.0
+            .insert("nodes_specs".into(), json!(create.nodes_specs));
+        let lifetime = Interval(views::effective_lifetime(ctx, &tenant));
+        let session = sessions::insert_session(&mut tx, tenant.id, &data, lifetime).await?;
+        if let Some(key) = key
+            && !idempotency::claim(&mut tx, key, before, session.id).await?
+        {
+            return Err(ReserveError::Repeated);
+        }
 
-            let taken = take_all(&mut tx, &create.nodes_specs, hurry).await?;
-            let mut reserved = Vec::with_capacity(taken.len());
-            for (spec, node) in taken {
-                let node = write_reservation(ctx, &mut tx, &session, spec, node, lease).await?;
-                reserved.push(ReservedNode {
-                    node,
-                    spec: spec.clone(),
-                });
-            }
-            let keyed = key.is_some();
-            if reserved.is_empty() {
-                let session = views::read_session(ctx, &mut tx, session).await?;
-                record_grant(&mut tx, &session, keyed).await?;
-                return Ok(Outcome::Granted(Box::new(session)));
-            }
-            let reserved = Reserved {
-                session,
-                tenant,
-                nodes: reserved,
-                keyed,
-            };
-            Ok(Outcome::Reserved(Box::new(reserved)))
-        })
-        .await
+        let taken = take_all(&mut tx, &create.nodes_specs, hurry).await?;
+        let mut reserved = Vec::with_capacity(taken.len());
+        for (spec, node) in taken {
+            let node = write_reservation(ctx, &mut tx, &session, spec, node, lease).await?;
+            reserved.push(ReservedNode {
+                node,
+                spec: spec.clone(),
+            });
+        }
+        let keyed = key.is_some();
+        if reserved.is_empty() {
+            let session = views::read_session(ctx, &mut tx, session).await?;
+            record_grant(&mut tx, &session, keyed).await?;
+            return Ok(Outcome::Granted(Box::new(session)));
+        }
+        let reserved = Reserved {
+            session,
+            tenant,
+            nodes: reserved,
+            keyed,
+        };
+        Ok(Outcome::Reserved(Box::new(reserved)))
+    };
+    ctx.db.transaction(write).await
 }
 
 /// Writes down that a session is granted: in the history, and for a repeated request.

@@ -14,10 +14,8 @@ const BATCH: u32 = 100;
 pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
     let mut expired = 0;
     loop {
-        let due = ctx
-            .db
-            .read(async |mut tx| sessions::list_expired_sessions(&mut tx, BATCH).await)
-            .await?;
+        let list = async |mut tx| sessions::list_expired_sessions(&mut tx, BATCH).await;
+        let due = ctx.db.read(list).await?;
         let mut progress = false;
         for id in &due {
             match expire_session(ctx, *id).await {
@@ -39,14 +37,13 @@ pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
 }
 
 async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let due = sessions::lock_expired_session(&mut tx, id).await?;
-            let retired = due
-                && end_session(&mut tx, id, Transition::Expire)
-                    .await?
-                    .is_some();
-            Ok(retired)
-        })
-        .await
+    let write = async |mut tx| {
+        let due = sessions::lock_expired_session(&mut tx, id).await?;
+        let retired = due
+            && end_session(&mut tx, id, Transition::Expire)
+                .await?
+                .is_some();
+        Ok(retired)
+    };
+    ctx.db.transaction(write).await
 }

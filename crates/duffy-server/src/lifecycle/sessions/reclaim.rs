@@ -11,27 +11,23 @@ use crate::node_state::Transition;
 
 /// Rolls back sessions whose request died, and releases nodes in use by no running session.
 pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
-    let abandoned = ctx
-        .db
-        .read(async |mut tx| sessions::list_abandoned_sessions(&mut tx).await)
-        .await?;
+    let list = async |mut tx| sessions::list_abandoned_sessions(&mut tx).await;
+    let abandoned = ctx.db.read(list).await?;
     for id in abandoned {
-        let rolled_back = ctx
-            .db
-            .transaction(async |mut tx| {
-                // Again, under the session's lock: its request may have come back to life.
-                sessions::lock_session(&mut tx, id).await?;
-                let still = sessions::list_abandoned_sessions(&mut tx)
-                    .await?
-                    .contains(&id);
-                let retired = if still {
-                    end_session(&mut tx, id, Transition::Abandon).await?
-                } else {
-                    None
-                };
-                Ok(retired.is_some())
-            })
-            .await;
+        let write = async |mut tx| {
+            // Again, under the session's lock: its request may have come back to life.
+            sessions::lock_session(&mut tx, id).await?;
+            let still = sessions::list_abandoned_sessions(&mut tx)
+                .await?
+                .contains(&id);
+            let retired = if still {
+                end_session(&mut tx, id, Transition::Abandon).await?
+            } else {
+                None
+            };
+            Ok(retired.is_some())
+        };
+        let rolled_back = ctx.db.transaction(write).await;
         match rolled_back {
             Ok(true) => tracing::warn!(session.id = id, "rolled back: its request died"),
             Ok(false) => {}

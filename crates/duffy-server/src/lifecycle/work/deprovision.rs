@@ -188,20 +188,19 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
             detail: Some(detail),
             ..Change::default()
         };
-        ctx.db
-            .transaction(async |mut tx| -> Result<_, DbError> {
-                let pool = sessions::last_pool_of_node(&mut tx, node.id).await?;
-                let restored = match pool {
-                    Some(pool) => leases::set_pool(&mut tx, node.id, &pool).await?,
-                    None => false,
-                };
-                if !restored {
-                    transitions::apply_to(&mut tx, Transition::Fail, node, &change).await?;
-                    tracing::error!(node.id, "{detail}");
-                }
-                Ok(())
-            })
-            .await?;
+        let write = async |mut tx| -> Result<_, DbError> {
+            let pool = sessions::last_pool_of_node(&mut tx, node.id).await?;
+            let restored = match pool {
+                Some(pool) => leases::set_pool(&mut tx, node.id, &pool).await?,
+                None => false,
+            };
+            if !restored {
+                transitions::apply_to(&mut tx, Transition::Fail, node, &change).await?;
+                tracing::error!(node.id, "{detail}");
+            }
+            Ok(())
+        };
+        ctx.db.transaction(write).await?;
     }
     lease::hand_back(ctx, lease).await
 }

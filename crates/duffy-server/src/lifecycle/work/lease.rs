@@ -154,12 +154,11 @@ impl Renewal {
 
 /// Gives nodes up unfinished, whatever of them is still under the lease.
 pub(crate) async fn hand_back(ctx: &Ctx, lease: &str) -> Result<(), DbError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            leases::hand_back_lease(&mut tx, lease).await?;
-            Ok(())
-        })
-        .await
+    let write = async |mut tx| {
+        leases::hand_back_lease(&mut tx, lease).await?;
+        Ok(())
+    };
+    ctx.db.transaction(write).await
 }
 
 /// How long to try to write what became of work while the database is away.

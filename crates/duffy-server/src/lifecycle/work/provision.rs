@@ -124,21 +124,20 @@ async fn write_ready(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<bool, 
         ipaddr: Some(ipaddr),
         ..Change::default()
     };
-    ctx.db
-        .transaction(async |mut tx| {
-            let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
-            if let Some(unique) = taken {
-                return Err(DbError::NotUnique(unique));
-            }
-            let ready = transitions::apply_to(&mut tx, Transition::MakeReady, node, &made).await?;
-            if ready.is_some() {
-                backoff::note_success(&mut tx, work).await?;
-            } else {
-                transitions::apply(&mut tx, Transition::KeepMade, &[node.id], &made).await?;
-            }
-            Ok(ready.is_some())
-        })
-        .await
+    let write = async |mut tx| {
+        let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
+        if let Some(unique) = taken {
+            return Err(DbError::NotUnique(unique));
+        }
+        let ready = transitions::apply_to(&mut tx, Transition::MakeReady, node, &made).await?;
+        if ready.is_some() {
+            backoff::note_success(&mut tx, work).await?;
+        } else {
+            transitions::apply(&mut tx, Transition::KeepMade, &[node.id], &made).await?;
+        }
+        Ok(ready.is_some())
+    };
+    ctx.db.transaction(write).await
 }
 
 /// How long a name server may take.

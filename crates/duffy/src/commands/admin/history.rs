@@ -1,7 +1,7 @@
 //! `duffy admin`: prints what happened, and removes what is old.
 
 use duffy_api::Event;
-use duffy_server::lifecycle::history::{self, Page, SessionHistory};
+use duffy_server::lifecycle::history::{self, Page, SessionHistory, prune};
 use duffy_server::lifecycle::operators::{self, OperatorError};
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ pub fn run(command: &HistoryCommand, loaded: &Loaded) -> Result<(), Failure> {
             let events = server
                 .with_context(async |ctx| history::list_node_events(&ctx, id, None, page).await)?;
             let events = events.map_err(Failure::new)?;
-            let events = events.ok_or_else(|| Failure::new(OperatorError::UnknownNode { id }))?;
+            let events = events.ok_or_else(|| Failure::new(OperatorError::UnknownNode(id)))?;
             tell(events, args)
         }
         HistoryCommand::SessionEvents(args) => {
@@ -77,7 +77,7 @@ fn purge(server: &Server, args: &PurgeArgs) -> Result<(), Failure> {
     let (age, reason, dry_run) = (args.older_than, &args.why.reason, args.dry_run);
     let events = server.with_context(async |ctx| {
         if dry_run {
-            operators::count_history(&ctx, age).await
+            prune::count_older(&ctx, age).await
         } else {
             operators::purge_history(&ctx, age, reason).await
         }

@@ -1,7 +1,7 @@
 //! `duffy admin`: what it does with nodes, and prints.
 
 use duffy_server::context::Ctx;
-use duffy_server::lifecycle::operators::standing::{self, NodeDossier, NodeFilter, NodeStanding};
+use duffy_server::lifecycle::operators::status::{self, NodeDetails, NodeFilter, NodeStatus};
 use duffy_server::lifecycle::operators::{self, OperatorError, Repaired, Retired};
 use serde::Serialize;
 
@@ -20,11 +20,11 @@ pub fn run(command: &NodeCommand, loaded: &Loaded) -> Result<(), Failure> {
     match command {
         NodeCommand::ListNodes(args) => list(&server, args),
         NodeCommand::ShowNode(args) => {
-            let dossier = find(&server, args.id)?;
+            let details = find(&server, args.id)?;
             if args.json {
-                print::json(&dossier)
+                print::json(&details)
             } else {
-                output::data(&shown(&dossier))
+                output::data(&shown(&details))
             }
         }
         NodeCommand::RetireNode(args) => change(&server, args, async |ctx, id, reason| {
@@ -78,7 +78,7 @@ impl Done {
 struct Changed<'a> {
     outcome: &'a str,
     message: &'a str,
-    node: NodeStanding,
+    node: NodeStatus,
 }
 
 fn change<F>(server: &Server, args: &ChangeNodeArgs, work: F) -> Result<(), Failure>
@@ -133,7 +133,7 @@ fn repaired(repaired: &Repaired) -> Done {
 /// Nodes as scripts see them.
 #[derive(Debug, Serialize)]
 struct Listed {
-    nodes: Vec<NodeStanding>,
+    nodes: Vec<NodeStatus>,
 }
 
 fn list(server: &Server, args: &ListNodesArgs) -> Result<(), Failure> {
@@ -142,7 +142,7 @@ fn list(server: &Server, args: &ListNodesArgs) -> Result<(), Failure> {
         state: args.state,
         all: args.all,
     };
-    let nodes = server.with_context(async |ctx| standing::list_nodes(&ctx, filter).await)?;
+    let nodes = server.with_context(async |ctx| status::list_nodes(&ctx, filter).await)?;
     let nodes = nodes.map_err(Failure::new)?;
     if args.json {
         return print::json(&Listed { nodes });
@@ -167,57 +167,62 @@ fn list(server: &Server, args: &ListNodesArgs) -> Result<(), Failure> {
     output::data(&print::table(&headings, &rows))
 }
 
-fn row(node: &NodeStanding) -> Vec<String> {
+fn row(node: &NodeStatus) -> Vec<String> {
     vec![
         node.id.to_string(),
         print::text(node.hostname.as_deref()),
         print::text(node.ipaddr.as_deref()),
         print::text(node.pool.as_deref()),
-        node.state.to_string(),
-        print::time(node.since),
+        node.state.0.to_string(),
+        print::time(node.state_since.map(|time| time.0)),
         node.attempts.to_string(),
         node.repairs.to_string(),
-        print::time(node.held_at),
-        print::time(node.retry_at),
-        print::time(node.leased_until),
+        print::time(node.held_at.map(|time| time.0)),
+        print::time(node.retry_at.map(|time| time.0)),
+        print::time(node.lease_expires_at.map(|time| time.0)),
         print::or_none(node.session_id, |id| id.to_string()),
         print::text(node.tenant.as_deref()),
-        print::text(node.error.as_deref()),
+        print::text(node.error()),
     ]
 }
 
-fn find(server: &Server, id: i64) -> Result<NodeDossier, Failure> {
-    let found =
-        server.with_context(async |ctx| standing::find_node(&ctx, id, LAST_EVENTS).await)?;
+fn find(server: &Server, id: i64) -> Result<NodeDetails, Failure> {
+    let found = server.with_context(async |ctx| status::find_node(&ctx, id, LAST_EVENTS).await)?;
     let found = found.map_err(Failure::new)?;
-    found.ok_or_else(|| Failure::new(OperatorError::UnknownNode { id }))
+    found.ok_or_else(|| Failure::new(OperatorError::UnknownNode(id)))
 }
 
-fn shown(dossier: &NodeDossier) -> String {
-    let node = &dossier.node;
+fn shown(details: &NodeDetails) -> String {
+    let node = &details.node;
     let mut lines = vec![
         ("id", node.id.to_string()),
         ("hostname", print::text(node.hostname.as_deref())),
         ("ipaddr", print::text(node.ipaddr.as_deref())),
         ("pool", print::text(node.pool.as_deref())),
-        ("state", node.state.to_string()),
-        ("since (UTC)", print::time(node.since)),
+        ("state", node.state.0.to_string()),
+        (
+            "since (UTC)",
+            print::time(node.state_since.map(|time| time.0)),
+        ),
         ("reusable", node.reusable.to_string()),
         ("attempts", node.attempts.to_string()),
         ("repairs", node.repairs.to_string()),
-        ("held", print::time(node.held_at)),
-        ("retry at", print::time(node.retry_at)),
-        ("lease", print::time(node.leased_until)),
+        ("held", print::time(node.held_at.map(|time| time.0))),
+        ("retry at", print::time(node.retry_at.map(|time| time.0))),
+        (
+            "lease",
+            print::time(node.lease_expires_at.map(|time| time.0)),
+        ),
         (
             "session",
             print::or_none(node.session_id, |id| id.to_string()),
         ),
         ("tenant", print::text(node.tenant.as_deref())),
         ("comment", print::text(node.comment.as_deref())),
-        ("created", print::time(Some(node.created_at))),
-        ("retired", print::time(node.retired_at)),
+        ("created", print::time(Some(node.created_at.0))),
+        ("retired", print::time(node.retired_at.map(|time| time.0))),
     ];
-    let mut data = dossier.data.clone();
+    let mut data = details.data.clone();
     let error = data.shift_remove("error").unwrap_or_default();
     for (name, value) in &data {
         lines.push(("data", print::plain(&format!("{name}: {value}"))));
@@ -232,5 +237,5 @@ fn shown(dossier: &NodeDossier) -> String {
         .iter()
         .map(|(name, value)| format!("{name:12} {value}\n"));
     let lines: String = lines.collect();
-    format!("{lines}\n{}", print::events(&dossier.events, false))
+    format!("{lines}\n{}", print::events(&details.events, false))
 }

@@ -1,7 +1,7 @@
 //! `duffy admin`: what it does with pools, and prints.
 
 use duffy_api::NodeState;
-use duffy_server::lifecycle::operators::standing::{self, PoolStanding};
+use duffy_server::lifecycle::operators::status::{self, PoolStatus};
 use duffy_server::lifecycle::pools::drain;
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ pub fn run(command: &PoolCommand, loaded: &Loaded) -> Result<(), Failure> {
 /// Pools as scripts see them.
 #[derive(Debug, Serialize)]
 struct Listed {
-    pools: Vec<PoolStanding>,
+    pools: Vec<PoolStatus>,
 }
 
 /// A change as scripts see it, with the pool as it is then.
@@ -52,7 +52,7 @@ struct Listed {
 struct Changed<'a> {
     outcome: &'a str,
     message: &'a str,
-    pool: Option<PoolStanding>,
+    pool: Option<PoolStatus>,
 }
 
 fn told(
@@ -73,18 +73,18 @@ fn told(
     })
 }
 
-fn list(server: &Server) -> Result<Vec<PoolStanding>, Failure> {
-    let pools = server.with_context(async |ctx| standing::list_pools(&ctx).await)?;
+fn list(server: &Server) -> Result<Vec<PoolStatus>, Failure> {
+    let pools = server.with_context(async |ctx| status::list_pools(&ctx).await)?;
     pools.map_err(Failure::new)
 }
 
-fn shown(pools: &[PoolStanding]) -> String {
+fn shown(pools: &[PoolStatus]) -> String {
     let states = NodeState::ALL.into_iter();
     let states: Vec<_> = states.filter(|state| *state != NodeState::Done).collect();
     let mut headings = vec!["pool", "fill-level"];
     headings.extend(states.iter().map(|state| state.as_str()));
     headings.extend(["held", "condition"]);
-    let row = |pool: &PoolStanding| {
+    let row = |pool: &PoolStatus| {
         let mut row = vec![
             print::plain(&pool.name),
             print::or_none(pool.fill_level, |level| level.to_string()),
@@ -100,19 +100,19 @@ fn shown(pools: &[PoolStanding]) -> String {
 }
 
 /// What is out of the ordinary.
-fn condition(pool: &PoolStanding) -> String {
+fn condition(pool: &PoolStatus) -> String {
     let mut parts = Vec::new();
     if !pool.configured {
         parts.push("not in the configuration".to_owned());
     }
     if let Some(drained) = &pool.drained {
-        let since = print::time(Some(drained.since));
+        let since = print::time(Some(drained.since.0));
         let reason = print::text(drained.reason.as_deref());
         parts.push(format!("drained since {since}: {reason}"));
     }
     for failing in &pool.failing {
-        let (work, failures) = (failing.work, failing.failures);
-        let retry_at = print::time(Some(failing.retry_at));
+        let (work, failures) = (failing.work.0, failing.failures);
+        let retry_at = print::time(failing.retry_at.map(|time| time.0));
         let detail = failing
             .detail
             .as_deref()

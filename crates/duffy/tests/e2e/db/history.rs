@@ -1,6 +1,6 @@
 //! A long history: which indexes its statements use, and how it is removed.
 
-use duffy_server::db::old_events::{self, Place};
+use duffy_server::db::old_events::{self, EventPosition};
 use duffy_server::db::{Db, DbError, Timestamp};
 use sqlx::Connection;
 
@@ -100,7 +100,7 @@ async fn a_long_history_is_counted_and_removed_in_slices() {
 
 /// The sizes of the slices, which are removed or only counted.
 async fn slices(db: &Db, before: Timestamp, limit: u32, remove: bool) -> Vec<u64> {
-    let (mut sizes, mut place) = (Vec::new(), Some(Place::START));
+    let (mut sizes, mut place) = (Vec::new(), Some(EventPosition::START));
     while let Some(after) = place {
         let slice = db
             .transaction(async |mut tx| -> Result<_, DbError> {

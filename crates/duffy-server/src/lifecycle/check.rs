@@ -7,18 +7,18 @@
 mod invariants;
 mod keys;
 mod machines;
+mod report;
 
 use std::collections::BTreeMap;
-
-use serde::Serialize;
 
 use crate::context::Ctx;
 use crate::db::DbError;
 use crate::db::snapshot::take_snapshot;
+use crate::lifecycle::pools::configured_pools;
 use crate::lifecycle::rules;
 use crate::lifecycle::views;
 
-pub use invariants::Invariant;
+pub use report::{CheckReport, Finding, Invariant};
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy)]
@@ -28,82 +28,6 @@ pub struct CheckOptions {
     pub at_rest: bool,
     /// Look at the keys on nodes, by SSH.
     pub look_at_nodes: bool,
-}
-
-/// Something that is not as promised, or worth knowing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// The number of the promise.
-    pub invariant: u8,
-    /// What is the matter.
-    pub message: String,
-    /// The node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node_id: Option<i64>,
-    /// The session.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub session_id: Option<i64>,
-    /// The pool.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pool: Option<String>,
-}
-
-impl Finding {
-    fn new(invariant: Invariant, message: impl Into<String>) -> Self {
-        Self {
-            invariant: invariant.number(),
-            message: message.into(),
-            node_id: None,
-            session_id: None,
-            pool: None,
-        }
-    }
-
-    fn of_node(self, id: i64) -> Self {
-        Self {
-            node_id: Some(id),
-            ..self
-        }
-    }
-
-    fn of_session(self, id: i64) -> Self {
-        Self {
-            session_id: Some(id),
-            ..self
-        }
-    }
-
-    fn of_pool(self, pool: &str) -> Self {
-        Self {
-            pool: Some(pool.to_owned()),
-            ..self
-        }
-    }
-}
-
-/// What was found.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct CheckReport {
-    /// What is not as promised.
-    pub findings: Vec<Finding>,
-    /// What explains something, or could not be looked at.
-    pub notes: Vec<Finding>,
-    /// How many nodes there are that are not retired.
-    pub nodes: usize,
-    /// On how many of them the keys were looked at.
-    pub nodes_looked_at: usize,
-    /// How many sessions are running.
-    pub sessions: usize,
-}
-
-impl CheckReport {
-    fn find(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
-
-    fn note(&mut self, note: Finding) {
-        self.notes.push(note);
-    }
 }
 
 /// Looks at everything.
@@ -118,14 +42,12 @@ pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbEr
         sessions: snapshot.sessions.len(),
         ..CheckReport::default()
     };
-    let pools = ctx.config.nodepools.iter();
-    let pools = pools.flat_map(duffy_config::NodePools::concrete);
-    let levels = pools.filter_map(|pool| {
+    let levels = configured_pools(ctx).filter_map(|pool| {
         let reuse = pool.reuse_nodes.as_ref();
         let level = invariants::Level {
             fill_level: pool.fill_level?,
             // A template that is wrong is no good reason for a shortage.
-            reuse: reuse.map(|reuse| rules::wanted_members(pool, reuse).unwrap_or_default()),
+            reuse: reuse.map(|reuse| rules::reuse_members(pool, reuse).unwrap_or_default()),
         };
         Some((pool.name.clone(), level))
     });

@@ -60,20 +60,15 @@ pub async fn list_node_events(
     page: Page,
 ) -> Result<Option<Vec<Event>>, DbError> {
     let read = async |mut tx| -> Result<_, DbError> {
-        let rows = match nodes::find_node(&mut tx, id).await? {
-            None => None,
-            Some(_) => {
-                Some(events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await?)
-            }
-        };
-        Ok(rows)
+        if nodes::find_node(&mut tx, id).await?.is_none() {
+            return Ok(None);
+        }
+        let rows = events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await;
+        rows.map(Some)
     };
+    let show = |row| event(row, tenant_id.is_none());
     let rows = ctx.db.read(read).await?;
-    let shown = |rows: Vec<EventRow>| {
-        let rows = rows.into_iter();
-        rows.map(|row| event(row, tenant_id.is_none())).collect()
-    };
-    Ok(rows.map(shown))
+    Ok(rows.map(|rows| rows.into_iter().map(show).collect()))
 }
 
 /// What there is to say of a session's history.
@@ -95,20 +90,16 @@ pub async fn list_session_events(
     tenant_id: Option<i64>,
     page: Page,
 ) -> Result<SessionHistory, DbError> {
-    let read = async |mut tx| {
-        let history = match sessions::find_session(&mut tx, id).await? {
-            None => SessionHistory::Unknown,
-            Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
-                SessionHistory::OfAnother
-            }
-            Some(_) => {
-                let rows = events::list_of_session(&mut tx, id, page.after, page.limit).await?;
-                let rows = rows.into_iter();
-                let shown = rows.map(|row| event(row, tenant_id.is_none()));
-                SessionHistory::Events(shown.collect())
-            }
-        };
-        Ok(history)
+    let show = |row| event(row, tenant_id.is_none());
+    let read = async |mut tx| match sessions::find_session(&mut tx, id).await? {
+        None => Ok(SessionHistory::Unknown),
+        Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
+            Ok(SessionHistory::OfAnother)
+        }
+        Some(_) => {
+            let rows = events::list_of_session(&mut tx, id, page.after, page.limit).await?;
+            Ok(SessionHistory::Events(rows.into_iter().map(show).collect()))
+        }
     };
     ctx.db.read(read).await
 }

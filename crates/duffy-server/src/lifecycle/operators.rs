@@ -300,5 +300,5 @@ pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64
         Ok(())
     };
     ctx.db.transaction(write).await?;
-    prune::remove_older(ctx, age).await
+    prune::remove_older(ctx, age, u32::MAX).await
 }

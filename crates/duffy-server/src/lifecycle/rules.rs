@@ -100,45 +100,37 @@ pub fn without_ephemeral(data: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-/// A member that a reusable node's data must have to be picked for a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// This text.
-    Text(String),
-    /// This whole number.
-    Number(i64),
-}
-
-/// What unused nodes must have to be picked for a pool.
-pub(crate) fn wanted_members(
+/// The members that the data of an unused node must have for a pool to pick it.
+pub(crate) fn reuse_members(
     pool: &Pool,
     reuse: &IndexMap<String, ReuseValue>,
-) -> Result<Vec<(String, Wanted)>, String> {
+) -> Result<Map<String, Value>, String> {
     let member = |(name, value): (&String, &ReuseValue)| {
-        let wanted = match value {
-            ReuseValue::Number(number) => Wanted::Number(*number),
+        let value = match value {
+            ReuseValue::Number(number) => json!(number),
             ReuseValue::Template(template) => {
-                let text = pool
-                    .render(template, &Map::new())
-                    .map_err(|error| error.to_string())?;
-                Wanted::Text(text)
+                let text = pool.render(template, &Map::new());
+                Value::String(text.map_err(|error| error.to_string())?)
             }
         };
-        Ok((name.clone(), wanted))
+        Ok((name.clone(), value))
     };
     reuse.iter().map(member).collect()
 }
 
-/// Whether a node's data has all members that a pool wants.
-pub fn matches_reuse(data: &Map<String, Value>, wanted: &[(String, Wanted)]) -> bool {
-    wanted
+/// Whether a node's data has all members that a pool requires. Compares as the database does: a number equals its digits.
+pub fn matches_reuse(data: &Map<String, Value>, required: &Map<String, Value>) -> bool {
+    required
         .iter()
-        .all(|(name, wanted)| match (data.get(name), wanted) {
-            (Some(Value::String(found)), Wanted::Text(wanted)) => found == wanted,
-            // The database's own comparison: a number is its digits, and digits are a number.
-            (Some(Value::Number(found)), Wanted::Text(wanted)) => found.to_string() == *wanted,
-            (Some(Value::Number(found)), Wanted::Number(wanted)) => found.as_i64() == Some(*wanted),
-            (Some(Value::String(found)), Wanted::Number(wanted)) => found.parse() == Ok(*wanted),
+        .all(|(name, required)| match (data.get(name), required) {
+            (Some(Value::String(found)), Value::String(text)) => found == text,
+            (Some(Value::Number(found)), Value::String(text)) => found.to_string() == *text,
+            (Some(Value::Number(found)), Value::Number(number)) => {
+                found.as_i64() == number.as_i64()
+            }
+            (Some(Value::String(found)), Value::Number(number)) => {
+                found.parse().ok() == number.as_i64()
+            }
             _ => false,
         })
 }
@@ -176,16 +168,20 @@ mod tests {
     fn reuse_compares_as_the_database_does() {
         let data = json!({"architecture": "x86_64", "n": 1, "s": "7"});
         let data = data.as_object().unwrap();
-        let text = |name: &str, text: &str| (name.to_owned(), Wanted::Text(text.to_owned()));
-        let number = |name: &str, number| (name.to_owned(), Wanted::Number(number));
-        assert!(matches_reuse(data, &[]));
-        assert!(matches_reuse(
-            data,
-            &[text("architecture", "x86_64"), number("n", 1)]
-        ));
-        assert!(matches_reuse(data, &[text("n", "1"), number("s", 7)]));
-        assert!(!matches_reuse(data, &[text("architecture", "aarch64")]));
-        assert!(!matches_reuse(data, &[number("missing", 1)]));
+        let fits = |required: Value| matches_reuse(data, required.as_object().unwrap());
+        assert!(fits(json!({})));
+        assert!(fits(json!({"architecture": "x86_64", "n": 1})));
+        assert!(fits(json!({"n": "1", "s": 7})));
+        for other in [
+            json!({"architecture": "aarch64"}),
+            json!({"missing": 1}),
+            json!({"architecture": 1}),
+            json!({"n": 2}),
+            json!({"s": 8}),
+            json!({"n": 1, "s": "8"}),
+        ] {
+            assert!(!fits(other));
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum TenantError {
 /// Creates a tenant with a new API key, which is shown in the result and never again.
 pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCreated, TenantError> {
     let key = uuid::Uuid::new_v4().to_string();
-    let (stored, tenant) = (&hash(ctx, &key).await?, &create);
+    let (stored, tenant) = (&ctx.credentials.hash(&key).await?, &create);
     let write = async |mut tx| insert(&mut tx, tenant, stored).await;
     let row = ctx.db.transaction(write).await?;
     tracing::info!(tenant.id = row.id, tenant.name = row.name, "tenant created");
@@ -67,13 +67,9 @@ pub async fn import_tenants(
     imported: &[ImportedTenant],
     dry_run: bool,
 ) -> Result<Vec<String>, TenantError> {
-    let taken: HashSet<String> = ctx
-        .db
-        .read(async |mut tx| tenants::list_tenants(&mut tx, None).await)
-        .await?
-        .into_iter()
-        .map(|row| row.name)
-        .collect();
+    let list = async |mut tx| tenants::list_tenants(&mut tx, None).await;
+    let rows = ctx.db.read(list).await?;
+    let taken: HashSet<String> = rows.into_iter().map(|row| row.name).collect();
     let (taken, new): (Vec<_>, Vec<_>) = imported
         .iter()
         .partition(|tenant| taken.contains(&tenant.name));
@@ -81,7 +77,7 @@ pub async fn import_tenants(
     if dry_run {
         return Ok(taken.collect());
     }
-    // As many at a time as there are cores.
+    // `Credentials` limits how many are hashed at the same time to the number of cores.
     let rows: Vec<(TenantCreate, StoredKey)> = stream::iter(new)
         .map(async |tenant| -> Result<_, TenantError> {
             let create = TenantCreate {
@@ -92,7 +88,8 @@ pub async fn import_tenants(
                 session_lifetime: None,
                 session_lifetime_max: None,
             };
-            Ok((create, hash(ctx, tenant.api_key.expose_secret()).await?))
+            let key = ctx.credentials.hash(tenant.api_key.expose_secret());
+            Ok((create, key.await?))
         })
         .buffered(64)
         .try_collect()
@@ -127,17 +124,13 @@ pub async fn update_tenant(
     id: i64,
     update: TenantUpdate,
 ) -> Result<TenantUpdated, TenantError> {
-    let (key, shown) = match update.api_key.clone() {
+    let (key, shown) = match &update.api_key {
         None => (None, HIDDEN.to_owned()),
-        Some(ApiKeyUpdate::Set(key)) => (Some(key), HIDDEN.to_owned()),
+        Some(ApiKeyUpdate::Set(key)) => (Some(ctx.credentials.hash(key).await?), HIDDEN.to_owned()),
         Some(ApiKeyUpdate::Reset) => {
             let key = uuid::Uuid::new_v4().to_string();
-            (Some(key.clone()), key)
+            (Some(ctx.credentials.hash(&key).await?), key)
         }
-    };
-    let key = match &key {
-        Some(key) => Some(hash(ctx, key).await?),
-        None => None,
     };
     let (update, key) = (&update, &key);
     let write = async |mut tx| {
@@ -200,15 +193,9 @@ pub async fn set_tenant_active(
 /// Stores the digest of a key that was verified by its hash, so that the next check is cheap. What does not work now is
 /// tried again then.
 pub async fn remember_digest(ctx: &Ctx, tenant: &TenantRow, digest: &str) {
-    let stored = ctx.db.transaction(async |mut tx| -> Result<_, DbError> {
-        tenants::set_digest(&mut tx, tenant.id, &tenant.api_key, digest).await?;
-        Ok(())
-    });
-    if let Err(error) = stored.await {
+    let store =
+        async |mut tx| tenants::set_digest(&mut tx, tenant.id, &tenant.api_key, digest).await;
+    if let Err(error) = ctx.db.transaction(store).await {
         tracing::warn!(tenant.id, %error, "cannot store the digest of an API key");
     }
-}
-
-async fn hash(ctx: &Ctx, key: &str) -> Result<StoredKey, CredentialsError> {
-    ctx.credentials.hash(key).await
 }

@@ -10,8 +10,6 @@ const KNOWN: &[&str] = &[
     "duffy-config: yaml/compose.rs yaml/construct.rs yaml/mod.rs yaml/scalar.rs",
     "duffy-legacy: lib.rs upstream.rs",
     "duffy-server: credentials.rs credentials/verify.rs",
-    "duffy-server: db.rs db/wake.rs",
-    "duffy-server: lifecycle/check.rs lifecycle/check/invariants.rs lifecycle/check/keys.rs lifecycle/check/machines.rs",
     "duffy-server: nodes/ssh.rs nodes/ssh/login.rs nodes/ssh/native.rs nodes/ssh/openssh.rs",
     "duffy-sim: machine/command.rs machine/server.rs machine/session.rs machine/streams.rs",
     "duffy-web: activity.rs connection.rs connection_limit.rs reply_body.rs request_body.rs server.rs shared_bytes.rs unsent_replies.rs",

@@ -5,43 +5,16 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use duffy_api::NodeState;
+use serde_json::{Map, Value};
 
-use super::{CheckReport, Finding};
+use super::report::{CheckReport, Finding, Invariant};
 use crate::db::Timestamp;
 use crate::db::nodes::NodeRow;
 use crate::db::pools::PoolStateRow;
 use crate::db::snapshot::Snapshot;
 use crate::db::tenants::TenantRow;
-use crate::lifecycle::rules::{self, Wanted};
+use crate::lifecycle::rules;
 use crate::node_state::{self, Shape};
-
-/// What is promised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invariant {
-    /// No node is on its way longer than its lease and pause say.
-    NothingStuck = 1,
-    /// No node is in two running sessions.
-    LentOnce = 2,
-    /// Each deployed node has its session, and each session its nodes.
-    NodesAndSessionsAgree = 3,
-    /// No ready node carries a tenant's key, a deployed one its tenant's only.
-    KeysAreRight = 4,
-    /// No tenant holds more nodes than it may.
-    WithinQuota = 5,
-    /// Pools are full, or the reason is on record.
-    PoolsFull = 7,
-    /// Machines and rows agree.
-    NoMachineLost = 8,
-    /// Each row is one that the transitions lead to.
-    RowsAreSound = 9,
-}
-
-impl Invariant {
-    /// As it is numbered in docs/reliability.md.
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-}
 
 /// By what a snapshot is judged.
 pub(super) struct Expected<'a> {
@@ -56,7 +29,7 @@ pub(super) struct Expected<'a> {
 pub(super) struct Level {
     pub(super) fill_level: u32,
     /// What nodes must have to be used again for it; none where nodes are made anew.
-    pub(super) reuse: Option<Vec<(String, Wanted)>>,
+    pub(super) reuse: Option<Map<String, Value>>,
 }
 
 /// How long a node may wait for a worker to take it: a poll, and others before it.
@@ -80,7 +53,9 @@ fn rows_are_sound(snapshot: &Snapshot, report: &mut CheckReport) {
         };
         if let Some(wrong) = shape.contradiction() {
             let message = format!("is {}, and {wrong}", node.state.0);
-            report.find(Finding::new(Invariant::RowsAreSound, message).of_node(node.id));
+            report
+                .findings
+                .push(Finding::new(Invariant::RowsAreSound, message).of_node(node.id));
         }
     }
 }
@@ -104,7 +79,9 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
         let state = node.state.0;
         if node.held_at.is_some() {
             let message = format!("is {state}, and an operator holds it there");
-            report.note(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
+            report
+                .notes
+                .push(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
             continue;
         }
         let pool = state_of(snapshot, node);
@@ -131,7 +108,9 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
             } else {
                 format!("is {state}, and nobody has been at work on it for {seconds} s")
             };
-            report.find(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
+            report
+                .findings
+                .push(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
         }
     }
 }
@@ -147,7 +126,9 @@ fn lent_once(snapshot: &Snapshot, report: &mut CheckReport) {
     for (node, sessions) in sessions_of {
         if sessions.len() > 1 {
             let message = format!("is in the running sessions {sessions:?}");
-            report.find(Finding::new(Invariant::LentOnce, message).of_node(node));
+            report
+                .findings
+                .push(Finding::new(Invariant::LentOnce, message).of_node(node));
         }
     }
 }
@@ -158,7 +139,9 @@ fn nodes_and_sessions_agree(snapshot: &Snapshot, report: &mut CheckReport) {
     for node in &snapshot.nodes {
         if node_state::is_in_session(node.state.0) && !in_session.contains(&node.id) {
             let message = format!("is {}, but in no running session", node.state.0);
-            report.find(Finding::new(broken, message).of_node(node.id));
+            report
+                .findings
+                .push(Finding::new(broken, message).of_node(node.id));
         }
     }
     for row in &snapshot.uses {
@@ -166,14 +149,14 @@ fn nodes_and_sessions_agree(snapshot: &Snapshot, report: &mut CheckReport) {
         if node.retired_at.is_some() || !node_state::is_in_session(node.state.0) {
             let message = format!("has a node that is {}", node.state.0);
             let finding = Finding::new(broken, message).of_session(row.session_id);
-            report.find(finding.of_node(node.id));
+            report.findings.push(finding.of_node(node.id));
         }
     }
     let has_nodes: HashSet<i64> = snapshot.uses.iter().map(|row| row.session_id).collect();
     for session in &snapshot.sessions {
         if !has_nodes.contains(&session.id) {
             let finding = Finding::new(broken, "is running, but has no nodes");
-            report.find(finding.of_session(session.id));
+            report.findings.push(finding.of_session(session.id));
         }
     }
 }
@@ -200,7 +183,9 @@ fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Check
                 "tenant {} holds {held} nodes and may hold {quota}; was its quota lowered?",
                 tenant.name
             );
-            report.find(Finding::new(Invariant::WithinQuota, message));
+            report
+                .findings
+                .push(Finding::new(Invariant::WithinQuota, message));
         }
     }
 }
@@ -224,11 +209,15 @@ fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckRe
         let reason = shortage_on_record(snapshot, pool).or_else(|| used_up(snapshot, level));
         match reason {
             Some(reason) => {
-                report.note(Finding::new(full, format!("{short}: {reason}")).of_pool(pool));
+                report
+                    .notes
+                    .push(Finding::new(full, format!("{short}: {reason}")).of_pool(pool));
             }
-            None if expected.at_rest => report.find(Finding::new(full, short).of_pool(pool)),
+            None if expected.at_rest => report
+                .findings
+                .push(Finding::new(full, short).of_pool(pool)),
             // Somebody has just taken nodes, and the next look of a worker fills it.
-            None => report.note(Finding::new(full, short).of_pool(pool)),
+            None => report.notes.push(Finding::new(full, short).of_pool(pool)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use duffy_api::NodeState;
 use futures::stream::{self, StreamExt};
 
-use super::{CheckReport, Finding, Invariant};
+use super::report::{CheckReport, Finding, Invariant};
 use crate::context::Ctx;
 use crate::db::nodes::{self, NodeRow};
 use crate::db::snapshot::Snapshot;
@@ -59,13 +59,17 @@ pub(super) async fn look(
         match found {
             Err(error) => {
                 let message = format!("its keys cannot be looked at: {error}");
-                report.note(Finding::new(broken, message).of_node(node.id));
+                report
+                    .notes
+                    .push(Finding::new(broken, message).of_node(node.id));
             }
             Ok(keys) => {
                 report.nodes_looked_at += 1;
                 let keys = keys.unwrap_or_default();
                 for message in judge(node, &keys, owner, &snapshot.tenants) {
-                    report.find(Finding::new(broken, message).of_node(node.id));
+                    report
+                        .findings
+                        .push(Finding::new(broken, message).of_node(node.id));
                 }
             }
         }
@@ -74,9 +78,8 @@ pub(super) async fn look(
 }
 
 async fn is_unchanged(db: &Db, node: &NodeRow) -> Result<bool, DbError> {
-    let now = db
-        .read(async |mut tx| nodes::find_node(&mut tx, node.id).await)
-        .await?;
+    let find = async |mut tx| nodes::find_node(&mut tx, node.id).await;
+    let now = db.read(find).await?;
     Ok(now.is_some_and(|now| now.fence == node.fence && now.state == node.state))
 }
 

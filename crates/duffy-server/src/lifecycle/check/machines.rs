@@ -2,21 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use super::CheckReport;
+use duffy_api::NodeState;
+use duffy_config::Mechanism;
+
+use super::report::{CheckReport, Finding, Invariant};
 use crate::context::Ctx;
 use crate::db::snapshot::Snapshot;
+use crate::lifecycle::pools::configured_pools;
+use crate::nodes::simulated::{machine_name, simulated_directory};
 
-/// The names of the simulated machines that exist, or why they cannot be listed.
 /// The names of the simulated machines that exist, or why they cannot be listed.
 pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
-    use crate::nodes::simulated::simulated_directory;
-
-    let pools = ctx.config.nodepools.iter();
-    let pools = pools.flat_map(duffy_config::NodePools::concrete);
-    let directories: BTreeSet<_> = pools
+    let directories: BTreeSet<_> = configured_pools(ctx)
         .filter_map(|pool| match &pool.mechanism {
-            duffy_config::Mechanism::Simulated(settings) => simulated_directory(settings),
-            duffy_config::Mechanism::Ansible(_) => None,
+            Mechanism::Simulated(settings) => simulated_directory(settings),
+            Mechanism::Ansible(_) => None,
         })
         .collect();
     let mut machines = BTreeSet::new();
@@ -35,27 +35,23 @@ pub(super) fn look(
     before: &Result<BTreeSet<String>, String>,
     report: &mut CheckReport,
 ) {
-    use duffy_api::NodeState;
-    use duffy_config::{Mechanism, NodePools};
-
-    use super::{Finding, Invariant};
-    use crate::nodes::simulated::machine_name;
-
     let lost = Invariant::NoMachineLost;
     let mut pools = BTreeSet::new();
-    for pool in ctx.config.nodepools.iter().flat_map(NodePools::concrete) {
+    for pool in configured_pools(ctx) {
         if let Mechanism::Simulated(_) = &pool.mechanism {
             pools.insert(pool.name.as_str());
         } else {
             let message = "its machines are known to its playbooks only";
-            report.note(Finding::new(lost, message).of_pool(&pool.name));
+            report
+                .notes
+                .push(Finding::new(lost, message).of_pool(&pool.name));
         }
     }
     let after = list(ctx);
     let (before, after) = match (before, &after) {
         (Ok(before), Ok(after)) => (before, after),
         (Err(error), _) | (_, Err(error)) => {
-            report.note(Finding::new(lost, error.as_str()));
+            report.notes.push(Finding::new(lost, error.as_str()));
             return;
         }
     };
@@ -74,15 +70,17 @@ pub(super) fn look(
         );
         if must && of_simulated && !before.contains(&name) && !after.contains(&name) {
             let message = format!("is {state}, and its simulated machine does not exist");
-            report.find(Finding::new(lost, message).of_node(node.id));
+            report
+                .findings
+                .push(Finding::new(lost, message).of_node(node.id));
         }
         if stayed && state == NodeState::Unused {
             let finding = Finding::new(lost, "is unused, and its simulated machine still exists");
-            report.find(finding.of_node(node.id));
+            report.findings.push(finding.of_node(node.id));
         }
     }
     for machine in all_along {
         let message = format!("the simulated machine {machine} belongs to no node");
-        report.find(Finding::new(lost, message));
+        report.findings.push(Finding::new(lost, message));
     }
 }

@@ -123,9 +123,9 @@ pub async fn list_pools(ctx: &Ctx) -> Result<Vec<PoolStatus>, DbError> {
     });
     let mut pools: Vec<_> = configured.collect();
     for row in levels {
-        let status = status_of(&mut pools, &row.pool);
-        status.levels.insert(row.state.0, row.quantity);
-        status.held += row.held;
+        let pool = status_of(&mut pools, &row.pool);
+        pool.levels.insert(row.state.0, row.quantity);
+        pool.held += row.held;
     }
     for mut state in states {
         if let Some(since) = state.drained_at {

@@ -2,6 +2,7 @@
 
 use duffy_api::NodeState;
 
+use super::configured_pools;
 use crate::cause::Cause;
 use crate::context::Ctx;
 use crate::db::events::{self, Event};
@@ -14,7 +15,7 @@ use crate::node_state::Transition;
 /// Empties a pool and keeps it empty: what it has ready or in the making is deprovisioned, what is
 /// lent stays until its session ends. Returns how many nodes are deprovisioned at once.
 pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, OperatorError> {
-    let configured = configured_pools(ctx).any(|pool| pool == name);
+    let configured = configured_pools(ctx).any(|pool| pool.name == name);
     let write = async |mut tx: Tx| {
         if !configured && !has_nodes(&mut tx, name).await? {
             return Err(unknown_pool(ctx, name));
@@ -41,7 +42,7 @@ async fn has_nodes(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
 
 /// Has a pool filled again, and a mechanism that keeps failing tried at once.
 pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), OperatorError> {
-    let configured = configured_pools(ctx).any(|pool| pool == name);
+    let configured = configured_pools(ctx).any(|pool| pool.name == name);
     let write = async |mut tx: Tx| {
         if !pools::resume_pool(&mut tx, name).await? {
             return Err(if configured {
@@ -60,16 +61,12 @@ pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), Oper
     Ok(())
 }
 
-fn configured_pools(ctx: &Ctx) -> impl Iterator<Item = &str> {
-    let pools = ctx.config.nodepools.iter();
-    let pools = pools.flat_map(duffy_config::NodePools::concrete);
-    pools.map(|pool| pool.name.as_str())
-}
-
 fn unknown_pool(ctx: &Ctx, name: &str) -> OperatorError {
     OperatorError::UnknownPool {
         name: name.to_owned(),
-        known: configured_pools(ctx).map(str::to_owned).collect(),
+        known: configured_pools(ctx)
+            .map(|pool| pool.name.clone())
+            .collect(),
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use duffy_api::NodeState;
 use duffy_config::Pool;
+use serde_json::{Map, Value};
 
+use super::configured_pools;
 use crate::context::Ctx;
 use crate::db::nodes::{self, PoolLock};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx, pools};
-use crate::lifecycle::rules::{self, Wanted};
+use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
 /// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,
@@ -31,12 +33,7 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
         .map(|row| (row.name, (row.quantity, row.provisioning)))
         .collect();
     let mut added = 0;
-    for pool in ctx
-        .config
-        .nodepools
-        .iter()
-        .flat_map(duffy_config::NodePools::concrete)
-    {
+    for pool in configured_pools(ctx) {
         let Some(fill_level) = pool.fill_level else {
             continue;
         };
@@ -66,7 +63,7 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
 async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbError> {
     let wanted = match &pool.reuse_nodes {
         None => None,
-        Some(reuse) => match rules::wanted_members(pool, reuse) {
+        Some(reuse) => match rules::reuse_members(pool, reuse) {
             Ok(wanted) => Some(wanted),
             Err(error) => {
                 tracing::error!(pool.name, error, "cannot fill pool: reuse-nodes is wrong");
@@ -106,7 +103,7 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
 async fn pick_reusable(
     tx: &mut Tx,
     pool: &str,
-    wanted: &[(String, Wanted)],
+    wanted: &Map<String, Value>,
     missing: u32,
 ) -> Result<u32, DbError> {
     let mut picked = 0;

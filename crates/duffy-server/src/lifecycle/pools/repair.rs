@@ -66,10 +66,7 @@ async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {
         detail: Some("another active node has its name or address; see to it by hand"),
         ..Change::default()
     };
-    ctx.db
-        .transaction(async |mut tx| {
-            transitions::apply(&mut tx, Transition::StopRepairs, &[id], &change).await
-        })
-        .await
-        .map(drop)
+    let write =
+        async |mut tx| transitions::apply(&mut tx, Transition::StopRepairs, &[id], &change).await;
+    ctx.db.transaction(write).await.map(drop)
 }

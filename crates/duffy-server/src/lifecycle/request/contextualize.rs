@@ -30,7 +30,7 @@ const AT_ONCE: usize = 64;
 const REPLACEMENTS: usize = 2;
 
 /// A node without the tenant's key, and why.
-struct Failure {
+struct InstallFailure {
     reserved: ReservedNode,
     cause: String,
     /// The node was not reached for a reason that lies here: it is as good as before.
@@ -118,9 +118,9 @@ async fn install_keys(
     keys: &str,
     nodes: Vec<ReservedNode>,
     keeper: &LeaseKeeper,
-) -> (Vec<ReservedNode>, Vec<Failure>) {
+) -> (Vec<ReservedNode>, Vec<InstallFailure>) {
     let each = nodes.into_iter().map(|reserved| async move {
-        let fail = |reserved, cause: String, unharmed| Failure {
+        let fail = |reserved, cause: String, unharmed| InstallFailure {
             reserved,
             cause,
             unharmed,
@@ -146,10 +146,9 @@ async fn install_keys(
             }
         }
     });
-    let results: Vec<_> = stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
-    let mut good = Vec::new();
-    let mut failures = Vec::new();
-    for result in results {
+    let mut results = stream::iter(each).buffer_unordered(AT_ONCE);
+    let (mut good, mut failures) = (Vec::new(), Vec::new());
+    while let Some(result) = results.next().await {
         match result {
             Ok(reserved) => good.push(reserved),
             Err(failure) => failures.push(failure),
@@ -158,37 +157,28 @@ async fn install_keys(
     (good, failures)
 }
 
-/// Why nodes are not replaced.
-#[derive(Debug, thiserror::Error)]
-enum SubstituteError {
-    /// Too few are ready, or the session or its nodes have changed meanwhile.
-    #[error("there is no replacement")]
-    None,
-    #[error(transparent)]
-    Db(#[from] DbError),
-}
-
 /// Marks nodes as failed and puts ready ones in their places. `None`, and nothing is changed,
 /// when there are too few.
 async fn substitute(
     ctx: &Ctx,
     session: &SessionRow,
-    failures: &[Failure],
+    failures: &[InstallFailure],
     lease: &str,
 ) -> Result<Option<Vec<ReservedNode>>, DbError> {
-    let write = async |mut tx: Tx| {
+    // `None` rolls back.
+    let write = async |mut tx: Tx| -> Result<_, Option<DbError>> {
         let current = sessions::lock_session(&mut tx, session.id).await?;
         if current.is_none_or(|current| current.retired_at.is_some()) {
-            return Err(SubstituteError::None);
+            return Err(None);
         }
         let mut replacements = Vec::new();
         for failure in failures {
             let spec = &failure.reserved.spec;
             let old = failure.reserved.node.id;
             let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
-            let node = ready.into_iter().next().ok_or(SubstituteError::None)?;
+            let node = ready.into_iter().next().ok_or(None)?;
             if !fail(ctx, &mut tx, session, failure, lease).await? {
-                return Err(SubstituteError::None);
+                return Err(None);
             }
             let node = take_node(ctx, &mut tx, session, spec, node, lease).await?;
             sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data).await?;
@@ -201,11 +191,10 @@ async fn substitute(
         tx.wake_workers();
         Ok(replacements)
     };
-    let replaced = ctx.db.transaction(write).await;
-    match replaced {
+    match ctx.db.transaction(write).await {
         Ok(replacements) => Ok(Some(replacements)),
-        Err(SubstituteError::None) => Ok(None),
-        Err(SubstituteError::Db(error)) => Err(error),
+        Err(None) => Ok(None),
+        Err(Some(error)) => Err(error),
     }
 }
 
@@ -214,7 +203,7 @@ async fn fail(
     ctx: &Ctx,
     tx: &mut Tx,
     session: &SessionRow,
-    failure: &Failure,
+    failure: &InstallFailure,
     lease: &str,
 ) -> Result<bool, DbError> {
     let node = &failure.reserved.node;
@@ -328,7 +317,7 @@ async fn undo(
     ctx: &Ctx,
     session: &SessionRow,
     good: Vec<ReservedNode>,
-    failures: Vec<Failure>,
+    failures: Vec<InstallFailure>,
     keeper: &LeaseKeeper,
 ) -> Result<(), DbError> {
     let each = good.into_iter().map(|reserved| async move {

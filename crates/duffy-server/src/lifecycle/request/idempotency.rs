@@ -24,7 +24,7 @@ pub const GRACE: Duration = Duration::from_mins(1);
 
 /// What a request with a key may do.
 #[derive(Debug)]
-pub(crate) enum Standing {
+pub(crate) enum KeyState {
     /// It is the first, or those before came to nothing; their session, if they had one.
     First(Option<i64>),
     /// Another request with the key runs.
@@ -54,18 +54,18 @@ pub(crate) fn new_key(
 }
 
 /// Where a request with this key stands at this moment.
-pub(crate) async fn stand(tx: &mut Tx, key: &NewKey) -> Result<Standing, SessionError> {
+pub(crate) async fn find_key_state(tx: &mut Tx, key: &NewKey) -> Result<KeyState, SessionError> {
     match idempotency::find_key(tx, key.tenant_id, &key.key).await? {
-        None => Ok(Standing::First(None)),
+        None => Ok(KeyState::First(None)),
         Some(row) if row.request != key.request => Err(SessionError::OtherRequest),
         Some(KeyRow {
             session_id,
             reply: Some(reply),
             ..
-        }) => Ok(Standing::Answered(session_id, reply)),
+        }) => Ok(KeyState::Answered(session_id, reply)),
         // It was undone, or rolled back after a crash: there will be no answer.
-        Some(row) if row.retired_at.is_some() => Ok(Standing::First(Some(row.session_id))),
-        Some(_) => Ok(Standing::Second),
+        Some(row) if row.retired_at.is_some() => Ok(KeyState::First(Some(row.session_id))),
+        Some(_) => Ok(KeyState::Second),
     }
 }
 
@@ -91,13 +91,13 @@ pub(crate) async fn await_answer(
     let until = Instant::now() + PATIENCE;
     let mut told = false;
     loop {
-        let read = async |mut tx| stand(&mut tx, key).await;
-        let standing = ctx.db.read(read).await?;
-        match standing {
-            Standing::First(_) => return Ok(None),
-            Standing::Answered(session_id, reply) => return Ok(Some((session_id, reply))),
-            Standing::Second if Instant::now() > until => return Err(SessionError::FirstStillRuns),
-            Standing::Second => {
+        let read = async |mut tx| find_key_state(&mut tx, key).await;
+        let state = ctx.db.read(read).await?;
+        match state {
+            KeyState::First(_) => return Ok(None),
+            KeyState::Answered(session_id, reply) => return Ok(Some((session_id, reply))),
+            KeyState::Second if Instant::now() > until => return Err(SessionError::FirstStillRuns),
+            KeyState::Second => {
                 if !told {
                     tracing::info!("waiting for the answer to the first request with this key");
                 }

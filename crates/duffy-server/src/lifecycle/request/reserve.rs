@@ -13,7 +13,7 @@ use crate::db::tenants::{self, TenantRow};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Interval, JsonObject, Tx};
 use crate::lifecycle::request::error::SessionError;
-use crate::lifecycle::request::idempotency::{self, Standing};
+use crate::lifecycle::request::idempotency::{self, KeyState};
 use crate::lifecycle::rules;
 use crate::lifecycle::views;
 use crate::node_state::Transition;
@@ -37,7 +37,7 @@ pub(crate) struct ReservedNode {
 
 /// Who asks for a session, and for what.
 #[derive(Debug)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct SessionRequest<'a> {
     /// For which tenant.
     pub(crate) tenant_id: i64,
     /// What.
@@ -58,21 +58,21 @@ pub(crate) enum Outcome {
     Repeated,
 }
 
-/// Reserves what is wanted.
+/// Reserves the nodes of a request.
 pub(crate) async fn reserve(
     ctx: &Ctx,
-    wanted: &Wanted<'_>,
+    request: &SessionRequest<'_>,
     lease: &str,
 ) -> Result<Outcome, SessionError> {
-    let mut result = try_reserve(ctx, wanted, lease, Hurry::TakeWhatIsFree).await;
+    let mut result = try_reserve(ctx, request, lease, Hurry::TakeWhatIsFree).await;
     // Enough are ready, but others are about to take them, or to let go of them again: only
     // with them out of the way can it be told.
     if matches!(result, Err(ReserveError::HeldByOthers)) {
-        result = try_reserve(ctx, wanted, lease, Hurry::WaitForOthers).await;
+        result = try_reserve(ctx, request, lease, Hurry::WaitForOthers).await;
     }
     match result {
         Ok(outcome) => Ok(outcome),
-        Err(ReserveError::HeldByOthers) => Err(cannot_reserve(wanted.create.nodes_specs.first())),
+        Err(ReserveError::HeldByOthers) => Err(cannot_reserve(request.create.nodes_specs.first())),
         Err(ReserveError::Repeated) => Ok(Outcome::Repeated),
         Err(ReserveError::Refused(error)) => Err(error),
     }
@@ -113,24 +113,24 @@ enum Hurry {
 
 async fn try_reserve(
     ctx: &Ctx,
-    wanted: &Wanted<'_>,
+    request: &SessionRequest<'_>,
     lease: &str,
     hurry: Hurry,
 ) -> Result<Outcome, ReserveError> {
-    let &Wanted {
+    let &SessionRequest {
         tenant_id,
         create,
         key,
-    } = wanted;
+    } = request;
     let write = async |mut tx| {
         let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
         let tenant = tenant.ok_or(SessionError::UnknownTenant(tenant_id))?;
         // First of all: what a repeated request asks for it may hold already.
         let before = match key {
             None => None,
-            Some(key) => match idempotency::stand(&mut tx, key).await? {
-                Standing::First(before) => before,
-                Standing::Second | Standing::Answered(..) => {
+            Some(key) => match idempotency::find_key_state(&mut tx, key).await? {
+                KeyState::First(before) => before,
+                KeyState::Second | KeyState::Answered(..) => {
                     return Err(ReserveError::Repeated);
                 }
             },
@@ -154,7 +154,9 @@ async fn try_reserve(
         let taken = take_all(&mut tx, &create.nodes_specs, hurry).await?;
         let mut reserved = Vec::with_capacity(taken.len());
         for (spec, node) in taken {
-            let node = write_reservation(ctx, &mut tx, &session, spec, node, lease).await?;
+            let node = take_node(ctx, &mut tx, &session, spec, node, lease).await?;
+            sessions::insert_session_node(&mut tx, session.id, node.id, &spec.pool, &node.data)
+                .await?;
             reserved.push(ReservedNode {
                 node,
                 spec: spec.clone(),
@@ -222,28 +224,23 @@ async fn check_quota(
     }
 }
 
-/// Takes the nodes of each spec. Pools are visited by name, so that no two requests wait for
-/// each other in a circle; a shortage is told of the first spec as the request has them.
+/// Takes the nodes of each spec. Visits the pools by name, so that no two requests wait for each other in a circle. A
+/// shortage is reported for the first spec of the request that has one.
 async fn take_all<'s>(
     tx: &mut Tx,
     specs: &'s [NodesSpec],
     hurry: Hurry,
 ) -> Result<Vec<(&'s NodesSpec, NodeRow)>, ReserveError> {
-    let mut order: Vec<usize> = (0..specs.len()).collect();
-    order.sort_by_key(|index| specs.get(*index).map(|spec| &spec.pool));
-    let mut taken: Vec<(usize, Vec<NodeRow>)> = Vec::new();
+    let mut order: Vec<(usize, &NodesSpec)> = specs.iter().enumerate().collect();
+    order.sort_by_key(|(_, spec)| &spec.pool);
+    let mut taken: Vec<(usize, &NodesSpec, NodeRow)> = Vec::new();
     let mut short: Option<(usize, ReserveError)> = None;
-    for index in order {
-        let Some(spec) = specs.get(index) else {
-            continue;
-        };
-        let of_pool = |node: &&NodeRow| node.pool.as_ref() == Some(&spec.pool);
-        let before: Vec<i64> = taken
-            .iter()
-            .flat_map(|(_, nodes)| nodes.iter().filter(of_pool).map(|node| node.id))
-            .collect();
+    for (index, spec) in order {
+        let nodes = taken.iter().map(|(.., node)| node);
+        let of_pool = nodes.filter(|node| node.pool.as_ref() == Some(&spec.pool));
+        let before: Vec<i64> = of_pool.map(|node| node.id).collect();
         match take(tx, spec, &before, hurry).await {
-            Ok(nodes) => taken.push((index, nodes)),
+            Ok(nodes) => taken.extend(nodes.into_iter().map(|node| (index, spec, node))),
             Err(
                 error @ (ReserveError::HeldByOthers
                 | ReserveError::Refused(SessionError::CannotReserve { .. })),
@@ -258,14 +255,9 @@ async fn take_all<'s>(
     if let Some((_, error)) = short {
         return Err(error);
     }
-    taken.sort_by_key(|(index, _)| *index);
-    let with_spec = |(index, nodes): (usize, Vec<NodeRow>)| {
-        let spec = specs.get(index);
-        nodes
-            .into_iter()
-            .filter_map(move |node| Some((spec?, node)))
-    };
-    Ok(taken.into_iter().flat_map(with_spec).collect())
+    taken.sort_by_key(|(index, ..)| *index);
+    let with_spec = |(_, spec, node)| (spec, node);
+    Ok(taken.into_iter().map(with_spec).collect())
 }
 
 /// Above this quantity, count before locking.
@@ -310,20 +302,6 @@ async fn take(
         nodes::await_ready_nodes(tx, &spec.pool, quantity).await?;
     }
     Err(cannot_reserve(Some(spec)).into())
-}
-
-/// Writes that a node is reserved for a session. Returns its row as it is then.
-pub(crate) async fn write_reservation(
-    ctx: &Ctx,
-    tx: &mut Tx,
-    session: &SessionRow,
-    spec: &NodesSpec,
-    node: NodeRow,
-    lease: &str,
-) -> Result<NodeRow, DbError> {
-    let node = take_node(ctx, tx, session, spec, node, lease).await?;
-    sessions::insert_session_node(tx, session.id, node.id, &spec.pool, &node.data).await?;
-    Ok(node)
 }
 
 /// Writes that a node is reserved, and for what, into its own row.

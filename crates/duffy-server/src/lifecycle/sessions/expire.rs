@@ -38,12 +38,11 @@ pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
 
 async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
     let write = async |mut tx| {
-        let due = sessions::lock_expired_session(&mut tx, id).await?;
-        let retired = due
-            && end_session(&mut tx, id, Transition::Expire)
-                .await?
-                .is_some();
-        Ok(retired)
+        if !sessions::lock_expired_session(&mut tx, id).await? {
+            return Ok(false);
+        }
+        let ended = end_session(&mut tx, id, Transition::Expire).await?;
+        Ok(ended.is_some())
     };
     ctx.db.transaction(write).await
 }

@@ -17,15 +17,12 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
         let write = async |mut tx| {
             // Again, under the session's lock: its request may have come back to life.
             sessions::lock_session(&mut tx, id).await?;
-            let still = sessions::list_abandoned_sessions(&mut tx)
-                .await?
-                .contains(&id);
-            let retired = if still {
-                end_session(&mut tx, id, Transition::Abandon).await?
-            } else {
-                None
-            };
-            Ok(retired.is_some())
+            let abandoned = sessions::list_abandoned_sessions(&mut tx).await?;
+            if !abandoned.contains(&id) {
+                return Ok(false);
+            }
+            let ended = end_session(&mut tx, id, Transition::Abandon).await?;
+            Ok(ended.is_some())
         };
         let rolled_back = ctx.db.transaction(write).await;
         match rolled_back {
@@ -35,15 +32,12 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
             Err(error) => tracing::error!(session.id = id, %error, "cannot roll back a session"),
         }
     }
-    let released = ctx
-        .db
-        .transaction(async |mut tx| -> Result<_, DbError> {
-            let orphans = sessions::list_orphans(&mut tx).await?;
-            let change = Change::default();
-            transitions::apply(&mut tx, Transition::ReleaseOrphan, &orphans, &change).await
-        })
-        .await?
-        .len();
+    let release = async |mut tx| -> Result<_, DbError> {
+        let orphans = sessions::list_orphans(&mut tx).await?;
+        let change = Change::default();
+        transitions::apply(&mut tx, Transition::ReleaseOrphan, &orphans, &change).await
+    };
+    let released = ctx.db.transaction(release).await?.len();
     if released > 0 {
         tracing::warn!(
             nodes = released,

@@ -12,11 +12,11 @@ use crate::cause::Cause;
 /// Who acts on a node in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
-    /// Nobody: it waits until somebody needs it.
+    /// Nobody: the node waits until it is needed.
     Nobody,
     /// A worker, under a lease. When the lease lapses, another worker takes over.
     Worker,
-    /// The request for a session, under a lease. When the lease lapses, a worker undoes the session.
+    /// The request for a session, under a lease. When the lease lapses, a worker rolls the session back.
     Request,
     /// The tenant, until the session ends.
     Session,
@@ -58,9 +58,9 @@ pub enum LeaseCheck {
 pub enum Effect {
     /// It stays.
     Keep,
-    /// It gets a new value.
+    /// It is set.
     Set,
-    /// There is none any more.
+    /// It is cleared.
     End,
 }
 
@@ -81,7 +81,7 @@ pub enum Counter {
 
 /// What a transition requires of a node's row, and what it writes.
 ///
-/// What is the same for all of them: the row is not retired. A change of the state sets `state_since`, `done` also sets
+/// For all transitions, the row must not be retired. A change of the state sets `state_since`, `done` also sets
 /// `retired_at`, and a node that is `unused` or `done` belongs to no pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -109,11 +109,11 @@ pub struct Rule {
     pub hold: Effect,
     /// Whether workers have something to do after it.
     pub wakes: bool,
-    /// As the history has it.
+    /// Its cause in the history.
     pub cause: Cause,
 }
 
-/// Begins and ends nothing.
+/// Changes nothing.
 const STAY: Rule = Rule {
     from: &[],
     to: None,
@@ -129,7 +129,7 @@ const STAY: Rule = Rule {
     wakes: false,
     cause: Cause::Registered,
 };
-/// Ends work under the caller's lease, whatever came of it.
+/// Ends work under the caller's lease, with any result.
 const END_WORK: Rule = Rule {
     requires: LeaseCheck::Own,
     lease: Effect::End,
@@ -141,7 +141,7 @@ const SUCCEED: Rule = Rule {
     attempts: Counter::Zero,
     ..END_WORK
 };
-/// Begins a state anew.
+/// Begins a state without lease, attempts and pause.
 const RESET: Rule = Rule {
     lease: Effect::End,
     attempts: Counter::Zero,
@@ -157,7 +157,7 @@ const BY_HAND: Rule = Rule {
     ..STAY
 };
 
-/// A session ends. Who still puts a key on the node keeps the lease, and hands it back.
+/// A session ends. A process that is still installing a key keeps the lease, and hands it back.
 const RELEASE: Rule = Rule {
     lease: Effect::Keep,
     ..RESET
@@ -207,10 +207,11 @@ transitions! {
     /// A worker begins an attempt.
     Claim { [Provisioning Deprovisioning], Claimed:
         requires: LeaseCheck::Free, lease: Effect::Set, attempts: Counter::Up, pause: Effect::End, ..STAY }
-    /// A worker stops before the end of an attempt, which does not count. The pause ends now: nobody is at work.
+    /// A worker stops before the end of an attempt, which does not count. The pause ends now, because nobody works on
+    /// the node.
     HandBack { [Provisioning Deprovisioning], HandedBack:
         attempts: Counter::Down, pause: Effect::Set, wakes: true, ..END_WORK }
-    /// The same of a node that an operator holds: an attempt without a lease would mean that the key is off.
+    /// As `HandBack`, for a node that an operator holds: an attempt without a lease would mean that the key is off.
     HandBackHeld { [Deprovisioning], HandedBack:
         held: Some(true), attempts: Counter::Zero, pause: Effect::Set, wakes: true, ..END_WORK }
     /// An attempt failed, and another one follows.
@@ -236,11 +237,11 @@ transitions! {
         lease: Effect::Set, attempts: Counter::One, pause: Effect::End, wakes: true, ..STAY }
     /// The tenant's key is on the node.
     Deploy { [Contextualizing] -> Deployed, Deployed: repairs: Counter::Zero, ..SUCCEED }
-    /// The session is not granted, and the node is as good as before.
+    /// The session is not granted, and the node is ready again.
     Return { [Contextualizing] -> Ready, Returned: ..SUCCEED }
     /// The tenant or an administrator retired the session.
     Retire { [Contextualizing Deployed] -> Deprovisioning, Retired: ..RELEASE }
-    /// The session's time is over.
+    /// The session expired.
     Expire { [Contextualizing Deployed] -> Deprovisioning, Expired: ..RELEASE }
     /// The session could not be granted.
     Refuse { [Contextualizing Deployed] -> Deprovisioning, Refused: ..RELEASE }
@@ -254,49 +255,50 @@ transitions! {
         requires: LeaseCheck::Free, held: Some(false), ..RESET }
     /// The pause of a failed node is over.
     Repair { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Up, ..RESET }
-    /// A failed node is left to the operator.
+    /// A failed node is not repaired again.
     StopRepairs { [Failed], Failed: pause: Effect::End, ..STAY }
 
-    /// An operator has a failed node deprovisioned.
+    /// An operator deprovisions a failed node.
     RepairByHand { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Zero, ..RESET }
-    /// An operator has a failed node without a pool used again.
+    /// An operator returns a failed node without a pool to use.
     Reuse { [Failed] -> Unused, Repaired: held: Some(false), repairs: Counter::Zero, ..RESET }
     /// An operator ends the pause before the next attempt.
     RetryNow { [Provisioning Deprovisioning], Repaired:
         requires: LeaseCheck::Free, attempts: Counter::Zero, ..BY_HAND }
-    /// An operator takes a node out, and it is deprovisioned. Who works on it keeps the lease, and loses the next write.
+    /// An operator retires a node, and it is deprovisioned. A process that works on it keeps the lease, but its next
+    /// write fails.
     TakeDown { [Provisioning Ready Failed] -> Deprovisioning, NodeRetired:
         attempts: Counter::Zero, use_up: true, ..BY_HAND }
-    /// An operator takes a node out that is in use or being deprovisioned: it is not used again after that.
+    /// An operator retires a node that is in use or being deprovisioned. It is not used again after that.
     UseUp { [Deployed Deprovisioning], NodeRetired: use_up: true, ..BY_HAND }
-    /// An operator takes a node out that nobody can take down.
+    /// An operator retires a node that nothing can deprovision.
     Forget { [Unused Provisioning Ready Failed Done] -> Done, NodeRetired:
         lease: Effect::End, use_up: true, ..BY_HAND }
-    /// An operator keeps a node as it is.
+    /// An operator holds a node.
     Hold { [Unused Provisioning Ready Contextualizing Deployed Failed], Held:
         pause: Effect::Keep, hold: Effect::Set, ..BY_HAND }
-    /// An operator keeps a node whose session has ended. The tenant's key comes off at once.
+    /// An operator holds a node whose session has ended. The tenant's key is taken off immediately.
     HoldReturned { [Deprovisioning], Held: attempts: Counter::Zero, hold: Effect::Set, ..BY_HAND }
-    /// An operator lets a held node go.
+    /// An operator releases a held node.
     LetGo { [Unused Provisioning Ready Contextualizing Deployed Failed], Released:
         held: Some(true), pause: Effect::Keep, hold: Effect::End, ..BY_HAND }
-    /// An operator lets a held node go whose deprovisioning goes on at once.
+    /// An operator releases a held node. Its deprovisioning continues immediately.
     LetGoReturned { [Deprovisioning], Released: held: Some(true), hold: Effect::End, ..BY_HAND }
 }
 
-/// What the rules say of every row, whichever transitions led to it.
+/// The part of a row that the rules constrain, whichever transitions led to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// The state.
     pub state: NodeState,
-    /// Whether there is a lease, be it lapsed.
+    /// Whether there is a lease, even a lapsed one.
     pub leased: bool,
     /// Whether the row is retired.
     pub retired: bool,
 }
 
 impl Shape {
-    /// What is wrong with it; `None` when transitions can lead to such a row.
+    /// Returns what is wrong with it; `None` when transitions can lead to such a row.
     pub fn contradiction(self) -> Option<&'static str> {
         if self.leased && !is_leased(self.state) {
             Some("has a lease in a state in which nobody works on it")

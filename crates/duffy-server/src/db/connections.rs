@@ -1,7 +1,7 @@
 //! Connections to the database: two pools, and the transactions on their connections.
 //!
-//! Leases must be renewed whatever clients ask for. Their renewals, and the writes of workers, therefore have a pool of
-//! their own. Everything else uses the general pool, where the number of waiting transactions is limited.
+//! Requests of clients must not keep leases from being renewed. The renewals, and the writes of workers, therefore have
+//! a pool of their own. Everything else uses the general pool, where the number of waiting transactions is limited.
 
 use std::io;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engines::{postgres, sqlite};
 
-/// How many transactions may wait for each connection of the general pool. The longest wait is ten seconds: with
-/// transactions of 150 ms and more, others would wait in vain.
+/// How many transactions may wait for each connection of the general pool. The longest wait is ten seconds: if
+/// transactions take 150 ms or more, further ones would wait in vain.
 const WAITING_PER_CONNECTION: usize = 64;
 /// How long closing may take.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ impl Pools {
         })
     }
 
-    /// Closes all connections, after those in use are given back; a few seconds at most.
+    /// Closes all connections once they are returned to their pools. Waits for a few seconds at most.
     pub(super) async fn close(&self) {
         let closed = async { tokio::join!(self.general.close(), self.reserved.close()) };
         if tokio::time::timeout(CLOSE, closed).await.is_err() {

@@ -1,4 +1,4 @@
-//! Where PostgreSQL and SQLite differ: words of SQL, column types, error codes.
+//! The differences between PostgreSQL and SQLite: words of SQL, column types, error codes.
 //!
 //! A statement is one text for both engines. It contains `{words}` where they differ, and for lists of columns:
 //! [`expand`] replaces them.
@@ -10,7 +10,7 @@ pub(crate) mod values;
 pub enum Engine {
     /// PostgreSQL.
     Postgres,
-    /// SQLite. A writing transaction holds the whole database there, so rows need no locks of their own.
+    /// SQLite. A writing transaction locks the whole database, so rows need no locks of their own.
     Sqlite,
 }
 
@@ -47,7 +47,7 @@ const WORDS: &[Word] = &[
         "json_array_elements(CAST({} AS JSON))",
         "json_each({})",
     ),
-    // Milliseconds since 1970: the number also grows when the machine gets another row.
+    // Milliseconds since 1970, so that the number also grows when the machine gets another row.
     (
         "next_fence",
         "greatest(nodes.fence + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))",
@@ -66,7 +66,7 @@ const WORDS: &[Word] = &[
         "SELECT pg_try_advisory_xact_lock($2, hashtext($1))",
         "SELECT $1 IS NOT NULL OR $2",
     ),
-    // Not every version has each of them.
+    // Not every version has all of these settings.
     (
         "no_timeouts",
         "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN \
@@ -78,7 +78,7 @@ const WORDS: &[Word] = &[
         "SELECT set_config('lock_timeout', $1, true)",
         "SELECT $1",
     ),
-    // In SQLite, what a transaction reads first is what it goes on reading.
+    // In SQLite, the first read of a transaction fixes its snapshot.
     (
         "snapshot",
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
@@ -103,7 +103,7 @@ const WORDS: &[Word] = &[
     ),
 ];
 
-/// Words that mean the same in both. Never `*` for columns: the program must not depend on a column that another
+/// Words that mean the same in both. Columns are never `*`: the program must not depend on a column that another
 /// version adds.
 const COMMON_WORDS: &[(&str, &str)] = &[
     (
@@ -113,15 +113,15 @@ const COMMON_WORDS: &[(&str, &str)] = &[
          nodes.retired_at, nodes.attempts, nodes.fence, nodes.repairs, nodes.held_at, \
          nodes.retry_at, nodes.state_since, nodes.lease_expires_at",
     ),
-    // Nodes that a worker may claim. Of a held node it only takes the tenant's key off, once its session has ended:
-    // `attempts` is 0 before that, and 1 without a lease after it.
+    // Nodes that a worker may claim. It claims a held node only to take the tenant's key off, after the session has
+    // ended: `attempts` is 0 before that, and 1 without a lease after it.
     (
         "claimable",
         "nodes.retired_at IS NULL AND (nodes.held_at IS NULL OR (nodes.pool IS NOT NULL \
          AND nodes.state = 'deprovisioning' AND (nodes.attempts = 0 OR nodes.lease IS NOT NULL))) \
          AND nodes.state IN ('provisioning', 'deprovisioning')",
     ),
-    // To the right of `nodes`: the running session that has the node, and its tenant.
+    // Follows `nodes`: the running session that has the node, and its tenant.
     (
         "lent_nodes",
         "LEFT JOIN (SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \
@@ -149,12 +149,12 @@ const COMMON_WORDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A statement in the words of an engine.
+/// Returns a statement in the words of an engine.
 ///
-/// A value may follow a word: `{now + $2}`. `{}` stays, for an empty JSON object.
+/// A value may follow a word: `{now + $2}`. `{}` stays, because it is an empty JSON object.
 ///
 /// # Errors
-/// For an unknown word, with the word.
+/// An unknown word, which the error names.
 pub fn expand(text: &str, engine: Engine) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len() * 2);
     let mut rest = text;
@@ -185,7 +185,7 @@ fn meaning(word: &str, engine: Engine) -> Option<String> {
     Some(meaning.replace("{}", value))
 }
 
-/// A rule of the schema that two rows may not both satisfy.
+/// A unique index of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unique {
     /// Tenants' names.
@@ -198,7 +198,7 @@ pub enum Unique {
     Other,
 }
 
-/// Which rule an error is about, if it is about uniqueness.
+/// Returns the unique index that an error is about.
 pub(crate) fn violated_unique(error: &dyn sqlx::error::DatabaseError) -> Option<Unique> {
     if !error.is_unique_violation() {
         return None;
@@ -217,13 +217,13 @@ pub(crate) fn violated_unique(error: &dyn sqlx::error::DatabaseError) -> Option<
     Some(rule.map_or(Unique::Other, |(_, unique)| *unique))
 }
 
-/// Whether a statement waited for a lock for as long as it may.
+/// Whether a statement waited too long for a lock.
 pub(crate) fn is_lock_timeout(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(error.code().as_deref(), Some("55P03"))
 }
 
-/// Whether the transaction lost against another one and may simply be done again:
-/// serialization failure or deadlock in PostgreSQL, a busy or locked database in SQLite.
+/// Whether the transaction lost against another one and can be retried: serialization failure or deadlock in
+/// PostgreSQL, a busy or locked database in SQLite.
 pub(crate) fn is_conflict(error: &dyn sqlx::error::DatabaseError) -> bool {
     let code = error.code();
     matches!(

@@ -1,5 +1,5 @@
 //! The `events` table: what happened to nodes, sessions and pools, who did it and why. Each change of a row adds its
-//! events in its own transaction. Old rows go by `old_events`.
+//! events in its own transaction. `old_events` removes old rows.
 
 use duffy_api::NodeState;
 use serde::Serialize;
@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::{DbError, Timestamp, Tx};
 use crate::cause::Cause;
 
-/// Something that happened, to be written down.
+/// Something that happened, to be recorded.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
-    /// What.
+    /// What happened.
     pub cause: Cause,
     /// The node.
     pub node_id: Option<i64>,
@@ -24,12 +24,12 @@ pub struct Event {
     pub from: Option<NodeState>,
     /// The node's state after.
     pub to: Option<NodeState>,
-    /// Last lines of a playbook or of SSH, an operator's reason.
+    /// The last lines of a playbook or of SSH, or an operator's reason.
     pub detail: Option<String>,
 }
 
 impl Event {
-    /// Of a cause alone.
+    /// An event with a cause and nothing else.
     pub fn new(cause: Cause) -> Self {
         Self {
             cause,
@@ -43,7 +43,7 @@ impl Event {
         }
     }
 
-    /// What happened to a session.
+    /// An event of a session.
     pub fn of_session(cause: Cause, id: i64, tenant_id: i64) -> Self {
         Self {
             session_id: Some(id),
@@ -52,7 +52,7 @@ impl Event {
         }
     }
 
-    /// What happened to a pool.
+    /// An event of a pool.
     pub fn of_pool(cause: Cause, pool: &str) -> Self {
         Self {
             pool: Some(pool.to_owned()),
@@ -60,7 +60,7 @@ impl Event {
         }
     }
 
-    /// With more to say.
+    /// Adds a detail.
     #[must_use]
     pub fn with_detail(self, detail: impl Into<String>) -> Self {
         Self {
@@ -93,19 +93,19 @@ pub struct EventRow {
     pub cause: String,
     /// Who did it.
     pub actor: String,
-    /// Last lines of a playbook or of SSH, an operator's reason.
+    /// The last lines of a playbook or of SSH, or an operator's reason.
     pub detail: Option<String>,
 }
 
-/// Longest detail that is kept, in bytes: its end counts.
+/// The longest detail that is kept, in bytes. The end of a longer one is kept.
 const MAX_DETAIL: usize = 4096;
 
-/// Writes down what happened. The transaction knows who did it.
+/// Records an event. The transaction knows who did it.
 pub async fn record(tx: &mut Tx, event: Event) -> Result<(), DbError> {
     record_all(tx, vec![event]).await
 }
 
-/// Writes down what happened, in this order.
+/// Records events in this order.
 pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> Result<(), DbError> {
     for event in &mut events {
         event.detail = event.detail.as_deref().map(clean);
@@ -120,7 +120,7 @@ pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> Result<()
                 value ->> 'detail' FROM {json_rows $1}", &[&events, &&*actor]).await
 }
 
-/// The end of a text, as a database can hold it.
+/// Returns the end of a text, as a database can hold it.
 fn clean(detail: &str) -> String {
     let mut start = detail.len().saturating_sub(MAX_DETAIL);
     while !detail.is_char_boundary(start) {
@@ -131,8 +131,8 @@ fn clean(detail: &str) -> String {
     end.replace('\0', "\u{fffd}")
 }
 
-/// What happened to a node after the event numbered `after`, oldest first, `limit` rows at most;
-/// of that only what belongs to a tenant's sessions, if one is named.
+/// Lists up to `limit` events of a node that follow the event numbered `after`, oldest first. With a tenant, lists only
+/// events of its sessions.
 pub async fn list_of_node(
     tx: &mut Tx,
     node_id: i64,
@@ -148,7 +148,7 @@ pub async fn list_of_node(
     .await
 }
 
-/// The latest that happened to a node, newest first.
+/// Lists the latest events of a node, newest first.
 pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> Result<Vec<EventRow>, DbError> {
     tx.fetch_all(
         "SELECT {event_columns} FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2",
@@ -157,7 +157,7 @@ pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> Result<Vec<E
     .await
 }
 
-/// What happened to a session and to its nodes while it had them, as with [`list_of_node`].
+/// Lists events of a session, and of its nodes while it had them, as [`list_of_node`] does.
 pub async fn list_of_session(
     tx: &mut Tx,
     session_id: i64,

@@ -1,33 +1,33 @@
-//! The `idempotency_keys` table: which session a request with a key led to, and what was answered.
+//! The `idempotency_keys` table: the session that a request with a key led to, and the reply.
 
 use super::{DbError, Timestamp, Tx};
 
-/// A key, as its tenant chose it.
+/// A key of a request.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// Who asks: keys of different tenants have nothing to do with each other.
+    /// The tenant that sent it. Different tenants may use the same key.
     pub tenant_id: i64,
-    /// What it chose.
+    /// The key.
     pub key: String,
-    /// Digest of what is asked for.
+    /// A digest of the request.
     pub request: String,
 }
 
 /// What became of a request with a key.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct KeyRow {
-    /// Digest of what was asked for.
+    /// A digest of the request.
     pub request: String,
     /// The session that it led to.
     #[sqlx(try_from = "i32")]
     pub session_id: i64,
-    /// The answer, once there is one.
+    /// The reply, once there is one.
     pub reply: Option<String>,
     /// When that session was retired.
     pub retired_at: Option<Timestamp>,
 }
 
-/// What became of the request with this key of this tenant.
+/// Finds the request of a tenant with this key.
 pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<KeyRow>, DbError> {
     tx.fetch_optional(
         "SELECT idempotency_keys.request, idempotency_keys.session_id, idempotency_keys.reply, \
@@ -39,10 +39,10 @@ pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<K
     .await
 }
 
-/// Remembers that a request led to this session. False when the key is there already.
+/// Stores that a request led to this session. False when the key exists already.
 pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> Result<bool, DbError> {
-    // Waits for another transaction that adds the same key, where an administrator acts for
-    // two tenants at once.
+    // Waits for another transaction that adds the same key. That happens when an administrator acts for two tenants at
+    // the same time.
     tx.changes(
         "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
              VALUES ($1, $2, $3, $4, {now}) ON CONFLICT (tenant_id, key) DO NOTHING",
@@ -51,8 +51,7 @@ pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> Result<bo
     .await
 }
 
-/// Has a key whose session came to nothing lead to another one. False when somebody else did
-/// so before.
+/// Moves a key whose session ended without a reply to another session. False when another request did so first.
 pub async fn take_key_over(
     tx: &mut Tx,
     key: &NewKey,
@@ -67,7 +66,7 @@ pub async fn take_key_over(
     .await
 }
 
-/// Remembers the answer, once.
+/// Stores the reply, once.
 pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> Result<(), DbError> {
     tx.execute(
         "UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL",
@@ -122,7 +121,7 @@ pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result
     Ok(left == 0)
 }
 
-/// Forgets keys older than `seconds` whose sessions are over, up to `limit`. Returns how many.
+/// Deletes up to `limit` keys that are older than `seconds` and whose sessions are over. Returns how many.
 pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> Result<u64, DbError> {
     tx.count_changes(
         "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\

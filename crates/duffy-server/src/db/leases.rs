@@ -1,4 +1,4 @@
-//! Leases: which nodes wait for a worker, and who works on them until when.
+//! Leases: which nodes wait for a worker, and until when a worker has them.
 //!
 //! The database's clock sets and judges a lease. Each write that ends the work names the lease, so that a process that
 //! lost it changes nothing.
@@ -13,22 +13,22 @@ use crate::node_state::Transition;
 /// Nodes of a pool in one state that wait for a worker.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Waiting {
-    /// The pool; none for a node that the original was about to deprovision.
+    /// The pool; `None` for a node that the original was about to deprovision.
     pub pool: Option<String>,
     /// `provisioning` or `deprovisioning`.
     #[sqlx(try_from = "String")]
     pub state: State,
     /// How many nodes.
     pub quantity: i64,
-    /// Whether one of them came into this state ten minutes ago, or earlier.
+    /// Whether one of them has been in this state for ten minutes or longer.
     pub overdue: bool,
-    /// Whether the pool's mechanism keeps failing at this, and has one try now.
+    /// Whether the pool's mechanism keeps failing at this work, and may be tried once now.
     pub failing: bool,
-    /// Whether an operator holds them: then the mechanism is not used.
+    /// Whether an operator holds them. The mechanism is not used for held nodes.
     pub held: bool,
 }
 
-/// What waits to be worked on, by pool and state.
+/// Lists the nodes that wait for a worker, by pool and state.
 pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
     tx.fetch_all(
         "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
@@ -49,20 +49,19 @@ pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
     .await
 }
 
-/// How many nodes to claim at once.
+/// How many nodes one claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Portion {
     /// One.
     One,
-    /// All that wait; but one whose work failed before by itself, so that it does not make the
-    /// others' fail with its own.
+    /// All that wait. A node whose work failed before is claimed alone, so that it does not make the others fail too.
     Batch,
 }
 
-/// In a batch are nodes whose work failed less often than this.
+/// A batch has only nodes whose work failed less often than this.
 const FAILURES_IN_BATCH: i32 = 2;
 
-/// Claims nodes of a group, as many as the portion says, under `lease`. In the order of their numbers.
+/// Claims nodes of a group under `lease`. Returns them in the order of their numbers.
 pub async fn claim_nodes(
     tx: &mut Tx,
     group: &Waiting,
@@ -121,8 +120,8 @@ pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, 
     .await
 }
 
-/// Gives a lease up unfinished: others may go on at once, and the attempt does not count. Returns how many nodes were
-/// under it.
+/// Hands back the nodes of a lease before their work has ended: others may go on immediately, and the attempt does not
+/// count. Returns how many nodes were under it.
 pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError> {
     let leased = "SELECT id FROM nodes WHERE lease = $1";
     let ids = tx.ids(leased, &[&lease]).await?;
@@ -136,9 +135,9 @@ pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError>
     Ok(held.len() + others.len())
 }
 
-/// Whether another registered node has the name or the address that was made for this one. The unique indexes do not
-/// look at nodes that are `failed` or `provisioning`, and a registered node has its name and address in these states too.
-/// A node that was registered again does not count.
+/// Returns which of the name and the address that were made for this node another registered node has. The unique
+/// indexes ignore nodes that are `failed` or `provisioning`, but a registered node has its name and address in these
+/// states too. A second registration of the same node does not count.
 pub async fn registered_elsewhere(
     tx: &mut Tx,
     id: i64,
@@ -165,8 +164,7 @@ pub async fn registered_elsewhere(
     }))
 }
 
-/// Gives a node being deprovisioned its pool back. False when it has one, or does something
-/// else.
+/// Sets the pool of a node that is being deprovisioned. False when the node has a pool, or is in another state.
 pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
     tx.changes(
         "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'",

@@ -1,4 +1,4 @@
-//! Making a schema, and taking one from revision to revision.
+//! Creates the schema, and moves it from revision to revision.
 
 mod progress;
 mod revisions;
@@ -15,7 +15,7 @@ use revisions::{BASE, STEPS, Script, Step, TABLES, split};
 pub use progress::{Report, in_silence};
 pub use test_data::{TEST_TENANTS, insert_test_data, test_api_key};
 
-/// A revision that this program knows: 0 is the base, before the first numbered one.
+/// A revision that this program knows. 0 is the base, before the first numbered one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(usize);
 
@@ -25,7 +25,7 @@ impl Revision {
     /// Before the first numbered one.
     pub const BASE: Revision = Revision(0);
 
-    /// As it stands in `alembic_version`; `None` for the base.
+    /// Its id in `alembic_version`; `None` for the base.
     pub fn id(self) -> Option<&'static str> {
         self.step().map(|step| step.id)
     }
@@ -39,7 +39,7 @@ impl Revision {
         STEPS.get(self.0.checked_sub(1)?)
     }
 
-    /// All, oldest first.
+    /// All revisions, oldest first.
     pub fn all() -> impl Iterator<Item = Revision> {
         (0..=STEPS.len()).map(Revision)
     }
@@ -59,13 +59,13 @@ impl fmt::Display for Revision {
 /// Why a schema could not be made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// There is something already.
+    /// The database has tables of Duffy.
     #[error("the database has tables of Duffy already: {}; nothing was changed. To bring them up to date, run `duffy migration upgrade`", .0.join(", "))]
     TablesPresent(Vec<String>),
-    /// There is nothing yet.
+    /// The database has no tables of Duffy.
     #[error("the database has no tables of Duffy; run `duffy setup-db`")]
     NotSetUp,
-    /// A later version of Duffy was here.
+    /// A later version of Duffy migrated the database.
     #[error(
         "the database is at revision {0}, which this version of duffy does not know; use a newer one"
     )]
@@ -81,7 +81,7 @@ pub enum MigrateError {
     NoSuchRevision {
         /// The text.
         wanted: String,
-        /// What there is.
+        /// The known revisions.
         known: String,
     },
     /// Other programs hold the tables.
@@ -97,7 +97,7 @@ pub enum MigrateError {
 impl From<DbError> for MigrateError {
     fn from(error: DbError) -> Self {
         match &error {
-            // Nobody tries again for as long as a migration may take.
+            // A migration may take longer than the retries.
             DbError::Conflict(_) => MigrateError::Locked,
             DbError::Unavailable(sqlx::Error::Database(cause))
                 if dialect::is_lock_timeout(cause.as_ref()) =>
@@ -109,7 +109,7 @@ impl From<DbError> for MigrateError {
     }
 }
 
-/// Makes the schema in an empty database, at its newest revision.
+/// Creates the schema in an empty database, at the newest revision.
 pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
     let patience = db.deadlines.migration_lock;
     db.long_transaction(async |mut tx| {
@@ -128,12 +128,12 @@ pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
     .await
 }
 
-/// The revision that the database is at.
+/// Reads the revision of the database.
 pub async fn current(db: &Db) -> Result<Revision, MigrateError> {
     db.read(async |mut tx| read_version(&mut tx).await).await
 }
 
-/// Refuses a database that is not at the newest revision.
+/// Checks that the database is at the newest revision.
 pub async fn check(db: &Db) -> Result<(), MigrateError> {
     match current(db).await? {
         Revision::HEAD => Ok(()),
@@ -141,8 +141,8 @@ pub async fn check(db: &Db) -> Result<(), MigrateError> {
     }
 }
 
-/// Takes the schema up to a revision: `head`, its number or the beginning of it, or `+1` and
-/// so on. Returns where it was and where it is. `report` gets messages about what takes long.
+/// Upgrades the schema to a revision: `head`, an id or its beginning, or `+1` and so on. Returns the revisions before
+/// and after. `report` gets messages about slow steps.
 pub async fn upgrade(
     db: &Db,
     to: &str,
@@ -151,8 +151,8 @@ pub async fn upgrade(
     migrate(db, to, true, report).await
 }
 
-/// Takes the schema down to a revision: `base`, its number or the beginning of it, or `-1`
-/// and so on. Returns where it was and where it is. `report` gets messages about what takes long.
+/// Downgrades the schema to a revision: `base`, an id or its beginning, or `-1` and so on. Returns the revisions before
+/// and after. `report` gets messages about slow steps.
 pub async fn downgrade(
     db: &Db,
     to: &str,
@@ -161,7 +161,7 @@ pub async fn downgrade(
     migrate(db, to, false, report).await
 }
 
-/// All steps are one transaction: the schema is never left half-way.
+/// All steps are one transaction, so that the schema is never left between two revisions.
 async fn migrate(
     db: &Db,
     to: &str,
@@ -200,7 +200,7 @@ async fn migrate(
     .await
 }
 
-/// The revision that a text names, seen from another one.
+/// Returns the revision that a text names. Steps count from another revision.
 fn resolve(text: &str, from: Revision) -> Result<Revision, MigrateError> {
     let unknown = || MigrateError::NoSuchRevision {
         wanted: text.to_owned(),
@@ -276,7 +276,7 @@ async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateErr
     Ok(())
 }
 
-/// Which tables of ours there are.
+/// Lists Duffy's tables that exist.
 async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
     let names = tx.column::<String>("{tables}", &[]).await?;
     Ok(names
@@ -285,8 +285,8 @@ async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
         .collect())
 }
 
-/// Keeps another program from changing the schema at the same time. From here on statements take as long as they need,
-/// but wait for locks no longer than this: a statement that waits for a lock blocks all that come later.
+/// Keeps another program from changing the schema at the same time. Later statements have no time limit, but wait for
+/// locks no longer than this: a statement that waits for a lock blocks all later ones.
 async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
     tx.execute("{no_timeouts}", &[]).await?;
     let patience = format!("{}ms", patience.as_millis().max(1));
@@ -294,11 +294,11 @@ async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
     tx.execute("{schema_lock}", &[]).await
 }
 
-/// Takes all the locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
-/// holds the whole database.
+/// Takes all locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
+/// locks the whole database.
 async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
     if tx.engine() == Engine::Postgres {
-        // Names of ours, that need no quotes.
+        // These names need no quotes.
         let tables = list_tables(tx).await?.join(", ");
         let lock = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
         tx.execute(&lock, &[]).await?;

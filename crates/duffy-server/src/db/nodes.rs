@@ -1,4 +1,4 @@
-//! The `nodes` table: looking, adding, lending. What is leased stands in [`crate::db::leases`].
+//! The `nodes` table: finding, adding and lending nodes. Leases are in [`crate::db::leases`].
 
 use duffy_api::{NodeCreate, NodeState};
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct NodeRow {
     pub hostname: Option<String>,
     /// IPv4 or IPv6 address.
     pub ipaddr: Option<String>,
-    /// What it is doing.
+    /// Its state.
     #[sqlx(try_from = "String")]
     pub state: State,
     /// An operator's remark.
@@ -32,23 +32,23 @@ pub struct NodeRow {
     pub created_at: Timestamp,
     /// When it was retired.
     pub retired_at: Option<Timestamp>,
-    /// How often the work on its present state was begun.
+    /// How many attempts at the work of its present state have begun.
     pub attempts: i32,
     /// Grows with each claim and reservation. A process with an older number is late, and the node refuses it.
     pub fence: i64,
     /// How often it was repaired since it was last lent.
     pub repairs: i32,
-    /// Since when an operator keeps it as it is.
+    /// Since when an operator holds it.
     pub held_at: Option<Timestamp>,
-    /// Before that time nobody acts on it.
+    /// Nobody acts on it before this time.
     pub retry_at: Option<Timestamp>,
-    /// Since when it is in its state; unknown of what the original wrote.
+    /// Since when it is in its state. `None` if the original wrote the row.
     pub state_since: Option<Timestamp>,
-    /// Until when a process works on it.
+    /// When the lease of the process that works on it ends.
     pub lease_expires_at: Option<Timestamp>,
 }
 
-/// A state as it stands in a row.
+/// A state in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct State(pub NodeState);
 
@@ -67,7 +67,7 @@ struct StateCount {
     quantity: i64,
 }
 
-/// How many nodes of a pool are ready or soon will be.
+/// How many nodes of a pool are ready or being provisioned.
 #[derive(Debug, sqlx::FromRow)]
 pub struct PoolCount {
     /// The pool's name.
@@ -78,7 +78,7 @@ pub struct PoolCount {
     pub provisioning: i64,
 }
 
-/// The node of this number, retired ones too.
+/// Finds a node by its number, retired ones too.
 pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
     tx.fetch_optional(
         "SELECT {node_columns} FROM nodes WHERE nodes.id = $1",
@@ -87,7 +87,7 @@ pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError>
     .await
 }
 
-/// All nodes that are not retired.
+/// Lists all nodes that are not retired.
 pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
     tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id",
@@ -96,7 +96,7 @@ pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
     .await
 }
 
-/// The next ones after the node of this number.
+/// Lists the next nodes after the node of this number.
 pub async fn list_active_nodes_after(
     tx: &mut Tx,
     id: i64,
@@ -142,7 +142,7 @@ pub async fn insert_node(
     Ok(row)
 }
 
-/// How many active nodes of a pool are in which state.
+/// Counts the active nodes of a pool by state.
 pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i64)>, DbError> {
     let rows = tx
         .fetch_all::<StateCount>(
@@ -158,7 +158,7 @@ pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i
         .collect())
 }
 
-/// Nodes of this pool whose deprovisioning has not begun.
+/// Lists nodes of a pool whose deprovisioning has not begun.
 pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
     tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
@@ -168,7 +168,7 @@ pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow
     .await
 }
 
-/// How many nodes of each pool are ready or being provisioned; pools without one are left out.
+/// Counts the nodes of each pool that are ready or being provisioned. Leaves out pools without such nodes.
 pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
     tx.fetch_all(
         "SELECT pool AS name, count(*) AS quantity, count(CASE WHEN state = \
@@ -180,7 +180,7 @@ pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
     .await
 }
 
-/// How many nodes of this pool are ready or being provisioned.
+/// Counts the nodes of one pool that are ready or being provisioned.
 pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
     tx.value(
         "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
@@ -190,7 +190,7 @@ pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
     .await
 }
 
-/// The reusable nodes that no pool has.
+/// Lists the reusable nodes that belong to no pool.
 pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
     tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND \
@@ -233,7 +233,7 @@ pub async fn take_ready_nodes(
     pool: &str,
     quantity: u32,
 ) -> Result<Vec<NodeRow>, DbError> {
-    // Oldest first: every node gets its turn, and none rots at the end of the line.
+    // The longest waiting first, so that every node is used.
     tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
          AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
@@ -254,7 +254,7 @@ pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>,
     .await
 }
 
-/// How many nodes of a pool are ready, those that other transactions hold included.
+/// Counts the ready nodes of a pool, including those that other transactions have locked.
 pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
     tx.value(
         "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
@@ -264,22 +264,21 @@ pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
     .await
 }
 
-/// What is done to a pool as a whole by one transaction at a time.
+/// What only one transaction at a time does to a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolLock {
     /// Filling it.
     Fill = 1,
-    /// Reserving when its ready nodes run out.
+    /// Reserving its last ready nodes.
     Reserve = 2,
 }
 
-/// Waits until no other transaction does the same to this pool, and keeps them from it until
-/// this one ends.
+/// Waits until no other transaction has this lock of this pool, and keeps it until this transaction ends.
 pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), DbError> {
     tx.execute("{pool_lock}", &[&pool, &(lock as i32)]).await
 }
 
-/// The same without waiting. False when another transaction holds the lock.
+/// As [`lock_pool`], without waiting. False when another transaction has the lock.
 pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bool, DbError> {
     tx.value("{try_pool_lock}", &[&pool, &(lock as i32)]).await
 }

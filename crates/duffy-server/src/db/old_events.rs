@@ -5,7 +5,7 @@ use chrono::DateTime;
 
 use super::{DbError, Timestamp, Tx};
 
-/// Where an event stands in the order of time.
+/// The position of an event in the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
 pub struct EventPosition {
     created_at: Timestamp,
@@ -25,26 +25,26 @@ impl EventPosition {
 pub struct Slice {
     /// How many events.
     pub events: u64,
-    /// Behind which event the next part begins; `None` when there is none.
+    /// The next part begins after this event; `None` when this was the last part.
     pub next: Option<EventPosition>,
 }
 
-/// The point of time `seconds` ago.
+/// Returns the time `seconds` ago.
 pub async fn long_ago(tx: &mut Tx, seconds: f64) -> Result<Timestamp, DbError> {
-    // The point of time that is so long ago. The engines use an index for a value, but not for a reading of the clock.
+    // The engines use an index for a value, but not for an expression with the clock.
     tx.value("SELECT {now + $1}", &[&-seconds]).await
 }
 
-/// Removes events that are older than a time, `limit` at most, from a place on.
+/// Removes up to `limit` events that are older than `before`, from a position on.
 pub async fn delete_slice(
     tx: &mut Tx,
     after: EventPosition,
     before: Timestamp,
     limit: u32,
 ) -> Result<Slice, DbError> {
-    // Others may remove the same events: where the next part begins is not told by what is left for this one.
+    // Read first: others may remove the same events, so the rows removed here do not say where the next part begins.
     let next = last_of_slice(tx, after, before, limit).await?;
-    // Begins where the slice before ended: otherwise PostgreSQL passes over all rows that were removed already.
+    // Begins where the last slice ended. Otherwise PostgreSQL scans all rows that were removed before.
     let events = tx
         .count_changes(
             "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
@@ -56,7 +56,7 @@ pub async fn delete_slice(
     Ok(Slice { events, next })
 }
 
-/// The last event of a whole slice; `None` when there are fewer.
+/// Finds the last event of a full slice; `None` when there are fewer events.
 async fn last_of_slice(
     tx: &mut Tx,
     after: EventPosition,
@@ -76,7 +76,7 @@ async fn last_of_slice(
     .await
 }
 
-/// Counts events that are older than a time, `limit` at most, from a place on.
+/// Counts up to `limit` events that are older than `before`, from a position on.
 pub async fn count_slice(
     tx: &mut Tx,
     after: EventPosition,

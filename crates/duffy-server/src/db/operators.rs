@@ -1,4 +1,4 @@
-//! What operators see of nodes, and rows that are locked to be changed by hand or to be repaired.
+//! Nodes as operators see them, and the locks for changes by hand and for repairs.
 
 use duffy_api::NodeState;
 
@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::{DbError, JsonObject, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
 
-/// A node as operators see it: its row, and who has it. In JSON, the last error stands for its data.
+/// A node as operators see it: its row, and the session that has it. JSON has the last error in place of the data.
 #[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
 pub struct NodeStatus {
     /// Number of the node.
@@ -83,7 +83,7 @@ pub struct LevelRow {
     pub held: i64,
 }
 
-/// The node of this number; no other transaction changes it until this one ends.
+/// Locks a node until this transaction ends.
 pub async fn lock_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
     tx.fetch_optional(
         "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 {for_update}",
@@ -92,7 +92,7 @@ pub async fn lock_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError>
     .await
 }
 
-/// Nodes, of one pool or in one state only if these are named, retired ones too if `all`.
+/// Lists nodes: with a pool or a state only such nodes, with `all` retired ones too.
 pub async fn list_nodes(
     tx: &mut Tx,
     pool: Option<&str>,
@@ -110,7 +110,7 @@ pub async fn list_nodes(
     .await
 }
 
-/// The node of this number, retired or not, and who has it.
+/// Finds a node, retired or not, and the session that has it.
 pub async fn show_node(tx: &mut Tx, id: i64) -> Result<Option<NodeStatus>, DbError> {
     tx.fetch_optional(
         "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
@@ -120,7 +120,7 @@ pub async fn show_node(tx: &mut Tx, id: i64) -> Result<Option<NodeStatus>, DbErr
     .await
 }
 
-/// How many active nodes of each pool are in which state.
+/// Counts the active nodes by pool and state.
 pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
     tx.fetch_all(
         "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
@@ -131,7 +131,7 @@ pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
     .await
 }
 
-/// Up to `limit` failed nodes whose repair is due.
+/// Lists up to `limit` failed nodes whose repair is due.
 pub async fn list_repairable(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
     tx.ids(
         "SELECT id FROM nodes WHERE retired_at IS NULL AND held_at IS NULL AND state = 'failed' \
@@ -141,7 +141,7 @@ pub async fn list_repairable(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbErro
     .await
 }
 
-/// Locks a failed node whose repair is due. `None` when it is not due, or not any more.
+/// Locks a failed node whose repair is due. `None` when the repair is not due.
 pub async fn lock_repairable(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
     tx.fetch_optional(
         "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 AND nodes.retired_at IS \

@@ -1,5 +1,5 @@
-//! The `pool_states` table: which pools' mechanisms keep failing, and which pools are drained. A row
-//! for each pool and kind of work that there is something to say of.
+//! The `pool_states` table: which pools' mechanisms keep failing, and which pools are drained. A pool that never was
+//! either has no row.
 
 use duffy_api::NodeState;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{DbError, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
 
-/// How a pool's mechanism does at one kind of work. In JSON, only what a failing mechanism is about.
+/// The state of a pool's mechanism for one kind of work. JSON has only what is about failures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
 pub struct PoolStateRow {
     /// The pool's name.
@@ -32,7 +32,7 @@ pub struct PoolStateRow {
     pub reason: Option<String>,
 }
 
-/// How all pools' mechanisms do, those left out of which there is nothing to say.
+/// Lists the states of all pools' mechanisms.
 pub async fn list_pool_states(tx: &mut Tx) -> Result<Vec<PoolStateRow>, DbError> {
     tx.fetch_all(
         "SELECT {pool_state_columns} FROM pool_states ORDER BY pool, work",
@@ -41,7 +41,7 @@ pub async fn list_pool_states(tx: &mut Tx) -> Result<Vec<PoolStateRow>, DbError>
     .await
 }
 
-/// How a pool's mechanism does at one kind of work, if there is something to say.
+/// Finds the state of a pool's mechanism for one kind of work.
 pub async fn find_pool_state(
     tx: &mut Tx,
     pool: &str,
@@ -54,8 +54,8 @@ pub async fn find_pool_state(
     .await
 }
 
-/// Counts a failure of work that began `begun_ago` seconds ago. Returns how many there were in a
-/// row; `None` when there were `threshold` already, one of them since then: that is the same one.
+/// Counts a failure of work that began `begun_ago` seconds ago. Returns the number of failures in a row; `None` when
+/// there were `threshold` already and one of them came after the work began: then both have the same reason.
 pub async fn count_failure(
     tx: &mut Tx,
     pool: &str,
@@ -66,8 +66,8 @@ pub async fn count_failure(
 ) -> Result<Option<u32>, DbError> {
     // PostgreSQL's text cannot hold U+0000.
     let detail = detail.replace('\0', "\u{fffd}");
-    // From the threshold on only what was begun after the last failure: several that fail at the
-    // same time fail for one reason.
+    // From the threshold on, only work that began after the last failure counts: attempts that fail at the same time
+    // fail for the same reason.
     let failures = tx
         .scalar::<i32>(
             "INSERT INTO pool_states (pool, work, failures, failed_at, detail) \
@@ -87,7 +87,7 @@ pub async fn count_failure(
     Ok(failures.map(|failures| u32::try_from(failures).unwrap_or(1)))
 }
 
-/// The mechanism is tried again in `seconds`, not earlier.
+/// Sets that the mechanism is tried again in `seconds`, not earlier.
 pub async fn set_retry(
     tx: &mut Tx,
     pool: &str,
@@ -101,8 +101,7 @@ pub async fn set_retry(
     .await
 }
 
-/// Takes the one try that a failing mechanism has now; the next one is in `seconds`. False when
-/// another worker took it.
+/// Takes the one try that a failing mechanism has now. The next one is in `seconds`. False when another worker took it.
 pub async fn take_try(
     tx: &mut Tx,
     pool: &str,
@@ -118,7 +117,7 @@ pub async fn take_try(
     .await
 }
 
-/// The mechanism works. False when that is nothing new.
+/// Records that the mechanism works. False when it did not fail before.
 pub async fn clear_failures(tx: &mut Tx, pool: &str, work: NodeState) -> Result<bool, DbError> {
     tx.changes(
         "UPDATE pool_states SET failures = 0, retry_at = NULL, failed_at = NULL, detail = NULL \
@@ -140,7 +139,7 @@ pub async fn drain_pool(tx: &mut Tx, pool: &str, reason: &str) -> Result<(), DbE
     .await
 }
 
-/// Lets a pool be filled again, at once. False when nothing kept it from that.
+/// Lets a pool be filled again immediately. False when nothing prevented it.
 pub async fn resume_pool(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
     tx.changes(
         "UPDATE pool_states SET drained_at = NULL, reason = NULL, retry_at = NULL, failures = 0 \
@@ -150,7 +149,7 @@ pub async fn resume_pool(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
     .await
 }
 
-/// Nodes of drained pools that are `ready` or `provisioning`, and that nobody works on.
+/// Lists nodes of drained pools that are `ready` or `provisioning` and that nobody works on.
 pub async fn list_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
     tx.fetch_all(
         "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \

@@ -1,4 +1,4 @@
-//! The `sessions` and `sessions_nodes` tables, and what a session's end does to its nodes.
+//! The `sessions` and `sessions_nodes` tables.
 
 use super::events::{self, Event};
 use super::tenants::TenantRow;
@@ -12,12 +12,12 @@ pub struct SessionRow {
     /// Number of the session.
     #[sqlx(try_from = "i32")]
     pub id: i64,
-    /// Whose it is.
+    /// Its tenant.
     #[sqlx(try_from = "i32")]
     pub tenant_id: i64,
-    /// When it ends by itself.
+    /// When it expires.
     pub expires_at: Option<Timestamp>,
-    /// What was asked for.
+    /// What the request asked for.
     pub data: JsonObject,
     /// When it was granted.
     pub created_at: Timestamp,
@@ -38,7 +38,7 @@ pub struct SessionNodeRow {
     pub node: NodeRow,
 }
 
-/// The session of this number, retired ones too.
+/// Finds a session by its number, retired ones too.
 pub async fn find_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
     tx.fetch_optional(
         "SELECT {session_columns} FROM sessions WHERE id = $1",
@@ -47,7 +47,7 @@ pub async fn find_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, Db
     .await
 }
 
-/// The same, and no other transaction changes it until this one ends.
+/// As [`find_session`], and locks the session until this transaction ends.
 pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
     tx.fetch_optional(
         "SELECT {session_columns} FROM sessions WHERE id = $1 {for_update}",
@@ -56,7 +56,7 @@ pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, Db
     .await
 }
 
-/// The running sessions, of one tenant or of all.
+/// Lists the running sessions of one tenant or of all.
 pub async fn list_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
@@ -69,7 +69,7 @@ pub async fn list_active_sessions(
     .await
 }
 
-/// The tenants that have a running session, or this one if it has.
+/// Lists the tenants that have a running session; with a number only this tenant.
 pub async fn list_tenants_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
@@ -82,7 +82,7 @@ pub async fn list_tenants_of_active_sessions(
     .await
 }
 
-/// The nodes of the running sessions, of one tenant or of all.
+/// Lists the nodes of the running sessions of one tenant or of all.
 pub async fn list_nodes_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
@@ -98,7 +98,7 @@ pub async fn list_nodes_of_active_sessions(
     .await
 }
 
-/// The nodes of a session.
+/// Lists the nodes of a session.
 pub async fn list_nodes_of_session(
     tx: &mut Tx,
     session_id: i64,
@@ -112,7 +112,7 @@ pub async fn list_nodes_of_session(
     .await
 }
 
-/// How many nodes the running sessions of a tenant hold.
+/// Counts the nodes of a tenant's running sessions.
 pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
     tx.value(
         "SELECT count(*) FROM sessions_nodes \
@@ -123,7 +123,7 @@ pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, D
     .await
 }
 
-/// How many active sessions a tenant has.
+/// Counts a tenant's running sessions.
 pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
     tx.value(
         "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL",
@@ -167,7 +167,7 @@ pub async fn insert_session_node(
     .await
 }
 
-/// Puts another node in the place of one. False when the session has no such node.
+/// Replaces a node of a session. False when the session has no such node.
 pub async fn replace_session_node(
     tx: &mut Tx,
     session_id: i64,
@@ -182,7 +182,7 @@ pub async fn replace_session_node(
     .await
 }
 
-/// Sets when a session ends by itself.
+/// Sets when a session expires.
 pub async fn set_expiry(
     tx: &mut Tx,
     session: &SessionRow,
@@ -198,7 +198,7 @@ pub async fn set_expiry(
     events::record(tx, event.with_detail(detail)).await
 }
 
-/// Retires a session. `None` when it was retired already, or is not there. Its nodes stay as they are.
+/// Retires a session. `None` when there is no such running session. Its nodes stay as they are.
 pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
     tx.fetch_optional(
         "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
@@ -208,7 +208,7 @@ pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, 
     .await
 }
 
-/// The numbers of the nodes that a session has or had.
+/// Lists the numbers of the nodes that a session has or had.
 pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> Result<Vec<i64>, DbError> {
     tx.ids(
         "SELECT node_id FROM sessions_nodes WHERE session_id = $1",
@@ -217,7 +217,7 @@ pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> Result<Vec<i64>, DbE
     .await
 }
 
-/// Up to `limit` sessions whose time is over.
+/// Lists up to `limit` running sessions that have expired.
 pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
     tx.ids(
         "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < {now} \
@@ -227,7 +227,7 @@ pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, 
     .await
 }
 
-/// Locks a session whose time is over. False when it is not over, or another transaction has locked it.
+/// Locks a running session that has expired. False when it has not, or another transaction has locked it.
 pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
     let row = tx
         .scalar::<i32>(
@@ -239,7 +239,7 @@ pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError>
     Ok(row.is_some())
 }
 
-/// Sessions that are not granted yet, and whose request died.
+/// Lists sessions that are not granted yet and whose request died.
 pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
     // A node of such a session waits for its key, and its lease has lapsed.
     tx.ids(
@@ -253,7 +253,7 @@ pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
     .await
 }
 
-/// Nodes in use that belong to no running session, and that nobody works on.
+/// Lists nodes in use that belong to no running session and that nobody works on.
 pub async fn list_orphans(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
     tx.ids(
         "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') AND \
@@ -266,7 +266,7 @@ pub async fn list_orphans(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
     .await
 }
 
-/// The pool from which a node was lent last: the original forgets it when it deprovisions.
+/// Finds the pool from which a node was last lent. The original clears the node's pool when it deprovisions.
 pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> Result<Option<String>, DbError> {
     tx.scalar(
         "SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1",
@@ -275,7 +275,7 @@ pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> Result<Option<Strin
     .await
 }
 
-/// The highest number of a session; 0 when there is none.
+/// Finds the highest number of a session; 0 when there is none.
 pub async fn last_session_id(tx: &mut Tx) -> Result<i64, DbError> {
     let last = tx
         .scalar::<Option<i32>>("SELECT max(id) FROM sessions", &[])

@@ -1,4 +1,4 @@
-//! All that is at stake, as it is at one moment: for looking whether it fits together.
+//! A snapshot of all tables that a check compares.
 
 use super::{Db, DbError, Timestamp};
 use crate::db::nodes::{self, NodeRow};
@@ -6,7 +6,7 @@ use crate::db::pools::{self, PoolStateRow};
 use crate::db::sessions::{self, SessionNodeRow, SessionRow};
 use crate::db::tenants::{self, TenantRow};
 
-/// What the tables say at one moment.
+/// The rows of the tables at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The moment, by the database's clock.
@@ -19,17 +19,17 @@ pub struct Snapshot {
     pub uses: Vec<SessionNodeRow>,
     /// All tenants.
     pub tenants: Vec<TenantRow>,
-    /// What there is to say of pools.
+    /// The states of pools' mechanisms.
     pub pools: Vec<PoolStateRow>,
 }
 
-/// Reads all of it.
+/// Takes a snapshot.
 pub async fn take_snapshot(db: &Db) -> Result<Snapshot, DbError> {
     db.read(async |mut tx| {
         tx.execute("{snapshot}", &[]).await?;
         let nodes = nodes::list_active_nodes(&mut tx).await?;
         let snapshot = Snapshot {
-            // The first table that is read decides the moment.
+            // The first table that is read fixes the moment.
             now: tx.value("SELECT {now}", &[]).await?,
             nodes,
             sessions: sessions::list_active_sessions(&mut tx, None).await?,

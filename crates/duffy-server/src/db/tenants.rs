@@ -41,7 +41,7 @@ impl std::fmt::Debug for TenantRow {
     }
 }
 
-/// What is stored of an API key.
+/// The stored form of an API key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// Its bcrypt hash.
@@ -69,20 +69,20 @@ impl std::fmt::Debug for StoredKey {
     }
 }
 
-/// The tenant of this name, retired ones too.
+/// Finds a tenant by its name, retired ones too.
 pub async fn find_tenant_by_name(db: &Db, name: &str) -> Result<Option<TenantRow>, DbError> {
     let text = "SELECT {tenant_columns} FROM tenants WHERE name = $1";
     let find = async |mut tx: Tx| tx.fetch_optional(text, &[&name]).await;
     db.read(find).await
 }
 
-/// The tenant of this number, retired ones too.
+/// Finds a tenant by its number, retired ones too.
 pub async fn find_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
     tx.fetch_optional("SELECT {tenant_columns} FROM tenants WHERE id = $1", &[&id])
         .await
 }
 
-/// All tenants, retired ones too, or `only` this one.
+/// Lists all tenants, retired ones too, or `only` this one.
 pub async fn list_tenants(tx: &mut Tx, only: Option<i64>) -> Result<Vec<TenantRow>, DbError> {
     tx.fetch_all(
         "SELECT {tenant_columns} FROM tenants WHERE CAST($1 AS BIGINT) IS NULL \
@@ -92,8 +92,7 @@ pub async fn list_tenants(tx: &mut Tx, only: Option<i64>) -> Result<Vec<TenantRo
     .await
 }
 
-/// The tenant of this number, which no other transaction changes, or counts the nodes of,
-/// until this one ends.
+/// Locks a tenant, so that no other transaction changes it or checks its quota until this one ends.
 pub async fn lock_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
     tx.fetch_optional(
         "SELECT {tenant_columns} FROM tenants WHERE id = $1 {for_no_key_update}",
@@ -132,7 +131,7 @@ pub async fn insert_tenant(
     .await
 }
 
-/// Writes what of a tenant can change.
+/// Writes the columns of a tenant that can change.
 pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbError> {
     tx.execute(
         "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, session_lifetime = $5, \
@@ -150,9 +149,9 @@ pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbErro
     .await
 }
 
-/// Stores the digest of a tenant's key. False when the key's hash is another one by now.
+/// Stores the digest of a tenant's key. False when the key has changed meanwhile.
 pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> Result<bool, DbError> {
-    // Only with the hash that it belongs to.
+    // The digest belongs to this hash.
     tx.changes(
         "UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2",
         &[&id, &hash, &digest],
@@ -160,7 +159,7 @@ pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> Resul
     .await
 }
 
-/// Retires a tenant, or takes it back. A retired tenant's sessions expire.
+/// Retires or reactivates a tenant. A retired tenant's sessions expire.
 pub async fn set_tenant_active(
     tx: &mut Tx,
     id: i64,

@@ -11,14 +11,14 @@ use super::sessions::SessionRow;
 use super::{DbError, JsonObject, Tx};
 use crate::node_state::{Effect, LeaseCheck, Transition};
 
-/// What a transition writes besides what its rule says. What is `None` stays as it is, except `pause`.
+/// What a transition writes besides what its rule says. `None` leaves a value as it is, except for `pause`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Change<'a> {
-    /// The lease that the caller has, or takes.
+    /// The lease that the caller has or takes.
     pub lease: Option<&'a str>,
-    /// How long a lease that is taken lasts.
+    /// The length of a lease that is taken.
     pub lease_length: Duration,
-    /// How long the pause is, where the rule sets one; `None` is a pause without an end.
+    /// The length of the pause, if the rule sets one; `None` is a pause without an end.
     pub pause: Option<Duration>,
     /// The node's data.
     pub data: Option<&'a JsonObject>,
@@ -28,14 +28,14 @@ pub struct Change<'a> {
     pub ipaddr: Option<&'a str>,
     /// The pool that takes it.
     pub pool: Option<&'a str>,
-    /// The session in whose course it happens.
+    /// The session that the events name.
     pub session: Option<&'a SessionRow>,
-    /// Last lines of a playbook or of SSH, an operator's reason.
+    /// The last lines of a playbook or of SSH, or an operator's reason.
     pub detail: Option<&'a str>,
 }
 
-/// Applies a transition to a node that is in the state that its row says. Returns the row as it is after that; `None`
-/// when the state is another by now, or the rule does not allow it.
+/// Applies a transition to a node, if it is still in the state of this row. Returns the new row; `None` when the state
+/// has changed or the rule does not allow the transition.
 pub async fn apply_to(
     tx: &mut Tx,
     transition: Transition,
@@ -47,8 +47,8 @@ pub async fn apply_to(
     Ok(moved.into_iter().next())
 }
 
-/// Applies a transition to those of the nodes that its rule allows it for. Returns their rows as they are after that, in
-/// the order of their numbers.
+/// Applies a transition to those of the nodes for which its rule allows it. Returns their new rows in the order of
+/// their numbers.
 pub async fn apply(
     tx: &mut Tx,
     transition: Transition,
@@ -58,7 +58,7 @@ pub async fn apply(
     run(tx, transition, transition.rule().from, ids, None, change).await
 }
 
-/// `pool` is that of the nodes before the transition, which may take them out of it.
+/// `pool` is the nodes' pool before the transition, which may clear it.
 async fn run(
     tx: &mut Tx,
     transition: Transition,

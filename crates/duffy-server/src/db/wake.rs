@@ -1,7 +1,7 @@
 //! Wake-ups: hints that there is work, so that workers need not wait for the next poll.
 //!
-//! Within a process they go over a channel; from process to process over PostgreSQL's
-//! NOTIFY, once per transaction. Losing one costs time, not work.
+//! Within a process they use a channel; between processes PostgreSQL's NOTIFY, once per transaction. Losing one costs
+//! time, not work.
 
 use std::io;
 use std::time::Duration;

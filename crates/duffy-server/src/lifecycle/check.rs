@@ -1,8 +1,8 @@
-//! Whether all fits together: what Duffy promises, looked at in the database and on the nodes.
+//! Checks what Duffy promises, in the database and on the nodes.
 //!
-//! The promises are numbered, and a finding names the one that is broken. Notes say what explains a
-//! shortage, and what could not be looked at. What clients were told is not known here: that a
-//! granted session stays granted, promise 6, is for those to check who remember.
+//! The promises are numbered, and a finding names the one that is broken. Notes explain a shortage, or say what could
+//! not be checked. The replies to clients are not known here, so a check cannot tell whether a granted session stays
+//! granted, promise 6.
 
 mod invariants;
 mod keys;
@@ -20,20 +20,19 @@ use crate::lifecycle::views;
 
 pub use report::{CheckReport, Finding, Invariant};
 
-/// How closely to look.
+/// What to check.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckOptions {
-    /// Nothing has been asked of Duffy for a while: then every pool should be full, and no node on
-    /// its way without a reason.
+    /// Duffy has had no requests for a while: every pool should be full, and no node being worked on without a reason.
     pub at_rest: bool,
-    /// Look at the keys on nodes, by SSH.
+    /// Whether to read the keys on nodes by SSH.
     pub look_at_nodes: bool,
 }
 
-/// Looks at everything.
+/// Checks everything.
 ///
 /// # Errors
-/// When the database cannot be read. What cannot be seen of nodes is a note.
+/// When the database cannot be read. What cannot be read on nodes is a note.
 pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbError> {
     let machines = machines::list(ctx);
     let snapshot = take_snapshot(&ctx.db).await?;
@@ -46,7 +45,7 @@ pub async fn check(ctx: &Ctx, options: CheckOptions) -> Result<CheckReport, DbEr
         let reuse = pool.reuse_nodes.as_ref();
         let level = invariants::Level {
             fill_level: pool.fill_level?,
-            // A template that is wrong is no good reason for a shortage.
+            // A wrong template does not explain a shortage.
             reuse: reuse.map(|reuse| rules::reuse_members(pool, reuse).unwrap_or_default()),
         };
         Some((pool.name.clone(), level))

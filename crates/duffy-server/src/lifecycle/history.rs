@@ -1,4 +1,4 @@
-//! History as the API and the operators' commands show it.
+//! The history, for the API and for operators' commands.
 
 pub mod prune;
 
@@ -8,17 +8,17 @@ use crate::context::Ctx;
 use crate::db::events::{self, EventRow};
 use crate::db::{DbError, nodes, sessions};
 
-/// Which part of a history.
+/// A page of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// Only what came after the event of this number.
+    /// Only events that follow the event of this number.
     pub after: i64,
-    /// The most events.
+    /// The largest number of events.
     pub limit: u32,
 }
 
 impl Page {
-    /// The most events at once.
+    /// The largest limit.
     pub const MAX_LIMIT: u32 = 10_000;
 }
 
@@ -31,10 +31,10 @@ impl Default for Page {
     }
 }
 
-/// An event. Who did it and what was said of it, playbooks' last lines and operators' reasons
-/// say, is for operators.
+/// Returns an event. Only operators see who did it, and the detail: the last lines of a playbook, or an operator's
+/// reason.
 pub fn event(row: EventRow, for_operators: bool) -> Event {
-    // A state that a later version wrote is left out.
+    // Leaves out a state that only a later version knows.
     let state = |text: Option<String>| text.and_then(|text| text.parse().ok());
     Event {
         id: row.id,
@@ -51,8 +51,8 @@ pub fn event(row: EventRow, for_operators: bool) -> Event {
     }
 }
 
-/// What happened to a node, oldest first: all of it for operators, else what belongs to the
-/// sessions of `tenant_id`. `None` when there is no such node.
+/// Lists the events of a node, oldest first: all for operators, otherwise those of the sessions of `tenant_id`. `None`
+/// when there is no such node.
 pub async fn list_node_events(
     ctx: &Ctx,
     id: i64,
@@ -71,19 +71,18 @@ pub async fn list_node_events(
     Ok(rows.map(|rows| rows.into_iter().map(show).collect()))
 }
 
-/// What there is to say of a session's history.
+/// The history of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionHistory {
     /// There is no such session.
     Unknown,
     /// It is another tenant's.
     OfAnother,
-    /// What happened.
+    /// Its events.
     Events(Vec<Event>),
 }
 
-/// What happened to a session and to its nodes while it had them, oldest first, for operators or
-/// for this tenant.
+/// Lists the events of a session, and of its nodes while it had them, oldest first, for operators or for this tenant.
 pub async fn list_session_events(
     ctx: &Ctx,
     id: i64,

@@ -1,4 +1,4 @@
-//! Registering nodes, and where to reach one.
+//! Registers nodes, and finds their SSH servers.
 
 use duffy_api::{Node, NodeCreate, NodeState};
 use serde_json::{Map, Value};
@@ -23,7 +23,7 @@ pub enum NodeError {
     Db(#[from] DbError),
 }
 
-/// Registers a node, which is unused at first.
+/// Registers an unused node.
 pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeError> {
     let create = &create;
     let write = async |mut tx: Tx| -> Result<_, NodeError> {
@@ -37,7 +37,7 @@ pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeErro
             }
             error => error.into(),
         })?;
-        // A pool may want to pick it.
+        // A pool may pick it.
         tx.wake_workers();
         Ok(row)
     };
@@ -46,8 +46,8 @@ pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeErro
     Ok(views::node(row, true))
 }
 
-/// Where to reach a node over SSH: its address, and the port and host keys that its mechanism
-/// gave, if it did. `None` without an address.
+/// Returns the address of a node's SSH server, with the port and host keys if its mechanism gave them. `None` without
+/// an address.
 pub fn ssh_target(node: &NodeRow) -> Option<Target> {
     let provision = node.data.0.get("provision");
     let port = provisioned_ssh_port(&node.data.0);
@@ -68,7 +68,7 @@ pub fn ssh_target(node: &NodeRow) -> Option<Target> {
     })
 }
 
-/// The port of a node's SSH server, where its mechanism gave one.
+/// Returns the port of a node's SSH server, if its mechanism gave one.
 pub fn provisioned_ssh_port(data: &Map<String, Value>) -> Option<u16> {
     read_port(data.get("provision")?.get("ssh_port")?)
 }

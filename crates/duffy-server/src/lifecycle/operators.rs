@@ -1,7 +1,7 @@
-//! What operators do by hand: to nodes, and to the history. Pools are in [`crate::lifecycle::pools::drain`].
+//! Operators' commands for nodes and the history. Those for pools are in [`crate::lifecycle::pools::drain`].
 //!
-//! Each is one transaction that locks the node's row first. A lease is never taken away: a process
-//! that works on the node finds at its next write that there is nothing left to write.
+//! Each is one transaction that locks the node's row first. It never takes a lease away: the next write of a process
+//! that works on the node changes nothing.
 
 pub mod status;
 
@@ -22,41 +22,41 @@ use crate::lifecycle::history::prune;
 use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
-/// Why an operator's wish is not granted.
+/// Why an operator's command is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// There is no such node.
     #[error("there is no node {0}")]
     UnknownNode(i64),
-    /// The row is history.
+    /// The node is retired.
     #[error("node {0} is retired")]
     Retired(i64),
-    /// It is to stay as it is.
+    /// The node is held.
     #[error("node {0} is held; let go of it first: duffy admin hold-node --release {0}")]
     Held(i64),
-    /// It is not held.
+    /// The node is not held.
     #[error("node {0} is not held")]
     NotHeld(i64),
-    /// There is nothing to repair.
+    /// The node has not failed.
     #[error(
         "node {id} is {state}: only what failed, or waits for its next attempt, can be repaired"
     )]
     NotBroken {
         /// Its number.
         id: i64,
-        /// What it does.
+        /// Its state.
         state: NodeState,
     },
     /// A process works on it.
     #[error("node {0} is being worked on: wait for the end of this attempt")]
     AtWork(i64),
-    /// Nobody knows how to deprovision it.
+    /// No mechanism can deprovision it.
     #[error(
         "node {0} is in no pool and not reusable, so there is no mechanism to repair it with; \
          take it out instead: duffy admin retire-node {0}"
     )]
     NoPool(i64),
-    /// Its machine seems to be another node's.
+    /// Another node seems to have its machine.
     #[error(
         "another active node has the name or address of node {0}, so its machine is that one's; \
          take it out instead: duffy admin retire-node {0}"
@@ -67,10 +67,10 @@ pub enum OperatorError {
     UnknownPool {
         /// The name.
         name: String,
-        /// Those in the configuration.
+        /// The pools of the configuration.
         known: Vec<String>,
     },
-    /// Nothing keeps the pool from being filled.
+    /// The pool is neither drained nor failing.
     #[error("pool {0:?} is neither drained nor failing")]
     NotDrained(String),
     /// The database.
@@ -78,7 +78,7 @@ pub enum OperatorError {
     Db(#[from] DbError),
 }
 
-/// The node, locked, if something can be done to it.
+/// Locks a node that is not retired.
 async fn lock_active(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     let node = operators::lock_node(tx, id).await?;
     let node = node.ok_or(OperatorError::UnknownNode(id))?;
@@ -88,7 +88,7 @@ async fn lock_active(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     }
 }
 
-/// The same, if it is not held.
+/// Locks a node that is neither retired nor held.
 async fn lock_free(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     let node = lock_active(tx, id).await?;
     match node.held_at {
@@ -97,7 +97,7 @@ async fn lock_free(tx: &mut Tx, id: i64) -> Result<NodeRow, OperatorError> {
     }
 }
 
-/// Applies a transition to a node that is locked. It fails when somebody works on the node.
+/// Applies a transition to a locked node. Fails when a process works on the node.
 async fn apply(
     tx: &mut Tx,
     transition: Transition,
@@ -117,22 +117,22 @@ async fn apply(
 /// What becomes of a node that an operator retires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retired {
-    /// A worker takes it down.
+    /// A worker deprovisions it.
     Deprovisioning,
-    /// It is lent: a worker takes it down when its session ends.
+    /// It is lent: a worker deprovisions it when its session ends.
     WhenReturned {
         /// The session, if it runs.
         session_id: Option<i64>,
         /// Whose session.
         tenant: Option<String>,
     },
-    /// It is history: there is no mechanism to take it down with.
+    /// It is gone: no mechanism can deprovision it.
     Gone,
-    /// It is history: another active node has its name or address, and so its machine.
+    /// It is gone: another active node has its name or address, and so its machine.
     MachineTaken,
 }
 
-/// Takes a node out for good.
+/// Retires a node.
 pub async fn retire_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Retired, OperatorError> {
     let retired = match try_retire(ctx, id, reason, false).await {
         Err(OperatorError::Db(DbError::NotUnique(_))) => try_retire(ctx, id, reason, true).await,
@@ -142,7 +142,7 @@ pub async fn retire_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Retired, Op
     Ok(retired)
 }
 
-/// `taken` says whether another active node turned out to have the machine.
+/// `taken` says whether another active node has the machine.
 async fn try_retire(
     ctx: &Ctx,
     id: i64,
@@ -152,7 +152,7 @@ async fn try_retire(
     let write = async |mut tx| {
         let node = lock_free(&mut tx, id).await?;
         let (retired, transition) = match node.state.0 {
-            // Should its session not be granted it would be ready again, and lent.
+            // If its session is not granted, it would be ready again, and lent.
             NodeState::Contextualizing => return Err(OperatorError::AtWork(id)),
             NodeState::Deployed => {
                 let lent = operators::show_node(&mut tx, id).await?;
@@ -189,16 +189,16 @@ pub enum Repaired {
     TriedNow,
 }
 
-/// A repair, and what may still delay it.
+/// A repair, and what may delay it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// What becomes of the node.
     pub repaired: Repaired,
-    /// Its pool's mechanism keeps failing, and is not tried before.
+    /// When the failing mechanism of its pool is tried again.
     pub pool_waits_until: Option<DateTime<Utc>>,
 }
 
-/// Has a failed node deprovisioned, or one that waits for its next attempt tried at once.
+/// Deprovisions a failed node, or retries a waiting one now.
 pub async fn repair_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Repair, OperatorError> {
     let write = async |mut tx| {
         let node = lock_free(&mut tx, id).await?;
@@ -238,7 +238,7 @@ async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, O
         }
         (NodeState::Failed, None) if node.reusable => {
             let mut data = rules::without_ephemeral(&node.data.0);
-            // Nobody knows what it failed at: it may have been before the key was off.
+            // It may have failed before the key was off.
             data.insert(rules::STALE_KEYS.into(), json!(true));
             apply(tx, Transition::Reuse, node, Some(&JsonObject(data)), reason).await?;
             Ok(Repaired::Unused)
@@ -252,8 +252,8 @@ async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, O
     }
 }
 
-/// Keeps a node as it is: it is not lent, picked, worked on or repaired until it is released.
-/// What is lent stays so until its session ends.
+/// Holds a node: it is not lent, picked, worked on or repaired until it is released. A lent node stays with its
+/// session.
 pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
     let write = async |mut tx| -> Result<_, OperatorError> {
         let node = lock_free(&mut tx, id).await?;
@@ -268,7 +268,7 @@ pub async fn hold_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorE
     Ok(())
 }
 
-/// Lets go of a node that is held.
+/// Releases a held node.
 pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), OperatorError> {
     let write = async |mut tx| {
         let node = lock_active(&mut tx, id).await?;
@@ -292,7 +292,7 @@ pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64
     if found == 0 {
         return Ok(0);
     }
-    // The event is written first: it stays if the process dies.
+    // Recorded first, so that the event stays if the process dies.
     let write = async |mut tx| -> Result<_, DbError> {
         let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
         let event = Event::new(Cause::Purged).with_detail(detail);

@@ -20,23 +20,23 @@ use error::SessionError;
 use idempotency::Promise;
 use reserve::{Outcome, SessionRequest, reserve};
 
-/// A session, granted.
+/// A granted session.
 #[derive(Debug)]
 pub struct GrantedSession {
     /// Its number.
     pub id: i64,
     /// The reply to the client: a `SessionResult`.
     pub reply: String,
-    /// Whether an earlier request with the same key was granted it.
+    /// Whether it was granted to an earlier request with the same key.
     pub replayed: bool,
-    /// The request's key, by which it can be repeated.
+    /// The session's key, if the request has one.
     pub promise: Option<Promise>,
 }
 
-/// Grants a session: reserves nodes, puts the tenant's key on them, and gives them over. All
-/// of what was asked for, or nothing. Takes as long as SSH to the slowest node does.
+/// Grants a session: reserves nodes, installs the tenant's key on them, and deploys them, all or nothing. Takes as long
+/// as SSH to the slowest node.
 ///
-/// A request with the `key` of an earlier one gets that one's session.
+/// A request with the `key` of an earlier one gets the session of that request.
 pub async fn request_session(
     ctx: &Ctx,
     by: &TenantRow,
@@ -115,8 +115,7 @@ async fn grant(ctx: &Ctx, request: &SessionRequest<'_>) -> Result<Option<Session
     }
 }
 
-/// Retires a session that was granted and that nobody took, again and again while the database is
-/// away.
+/// Retires a granted session that no client received. Retries while the database is unavailable.
 pub async fn give_back(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     let write = async |mut tx| end_session(&mut tx, id, Transition::Retire).await;
     let retire = async || ctx.db.transaction(write).await.map(drop);

@@ -1,4 +1,4 @@
-//! The rules that need neither database nor node: pure functions.
+//! Rules as pure functions.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use duffy_config::{Pool, ReuseValue};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-/// Members of a node's data that belong to one use of it.
+/// Members of a node's data that belong to one use of the node.
 const EPHEMERAL: [&str; 4] = ["error", "nodes_spec", "provision", STALE_KEYS];
 
-/// Says of a reusable node that a former tenant's key may still be on it.
+/// The member that says that a former tenant's key may still be on a reusable node.
 pub const STALE_KEYS: &str = "stale_keys";
 
-/// How many nodes a pool lacks.
+/// Returns how many nodes a pool lacks.
 pub fn count_missing(fill_level: u32, filled: i64) -> u32 {
     let missing = i64::from(fill_level) - filled;
     u32::try_from(missing.max(0)).unwrap_or(u32::MAX)
 }
 
-/// Whether `requested` more fit into a quota.
+/// Whether `requested` more are within a quota.
 pub fn within_quota(requested: i64, current: i64, quota: i64) -> bool {
     requested.saturating_add(current) <= quota
 }
 
-/// How long to wait after an attempt that failed: `min`, doubled with each attempt, at most
-/// `max`; of that between 80 % and 120 %, as `jitter` from 0 to 1 says.
+/// Returns the pause after a failed attempt: `min`, doubled with each attempt, at most `max`, times 0.8 to 1.2 for a
+/// `jitter` from 0 to 1.
 pub fn back_off(attempt: u32, min: Duration, max: Duration, jitter: f64) -> Duration {
     let doubled = 2f64.powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
     let seconds = (min.as_secs_f64() * doubled).min(max.as_secs_f64());
@@ -37,19 +37,19 @@ pub fn back_off(attempt: u32, min: Duration, max: Duration, jitter: f64) -> Dura
 pub enum NewExpiry {
     /// At this time.
     At(DateTime<Utc>),
-    /// So much later, or earlier if negative.
+    /// Later by this time, or earlier if negative.
     By(TimeDelta),
 }
 
-/// When a session expires: not before it was created, and not later than `longest`
-/// after that, where there is such a limit.
+/// Returns when a session expires: not before it was created, and at most `longest` after that, if there is such a
+/// limit.
 pub fn clamp_expiry(
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     new: NewExpiry,
     longest: Option<TimeDelta>,
 ) -> DateTime<Utc> {
-    // What both databases and the clients' languages can hold.
+    // The latest time that both databases and clients' languages support.
     let end_of_time = Utc
         .with_ymd_and_hms(9999, 12, 31, 23, 59, 59)
         .single()
@@ -73,8 +73,7 @@ pub fn clamp_expiry(
     wanted.min(latest).max(created_at)
 }
 
-/// Writes into a node's data why it failed, with the last lines of what a playbook or SSH
-/// printed, where there are any.
+/// Writes into a node's data why it failed, with the last lines of a playbook or of SSH, if there are any.
 pub fn record_error(
     data: &mut Map<String, Value>,
     failed_at: DateTime<Utc>,
@@ -91,7 +90,7 @@ pub fn record_error(
     data.insert("error".into(), Value::Object(error));
 }
 
-/// What is left of a node's data after its use.
+/// Returns the members of a node's data that stay after its use.
 pub fn without_ephemeral(data: &Map<String, Value>) -> Map<String, Value> {
     let kept = data
         .iter()

@@ -1,4 +1,4 @@
-//! Changing and ending sessions.
+//! Changes and ends sessions.
 
 pub mod ending;
 pub mod expire;
@@ -17,7 +17,7 @@ use crate::node_state::Transition;
 
 use ending::end_session;
 
-/// What is to become of a session.
+/// A change of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionChange {
     /// `false` retires it.
@@ -45,7 +45,7 @@ pub async fn update_session(
         if let Some(new) = change.expires_at {
             let owner = tenants::find_tenant(&mut tx, session.tenant_id).await?;
             let longest = match owner {
-                // Retiring a tenant ends its sessions; nothing brings them back.
+                // The sessions of a retired tenant end, and cannot be extended.
                 Some(owner) if owner.retired_at.is_some() => Some(TimeDelta::zero()),
                 Some(owner) if !by.is_admin => Some(views::effective_lifetime_max(ctx, &owner)),
                 _ => None,

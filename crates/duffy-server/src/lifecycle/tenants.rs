@@ -1,4 +1,4 @@
-//! Creating, changing and retiring tenants.
+//! Creates, changes and retires tenants.
 
 use std::collections::HashSet;
 
@@ -49,7 +49,7 @@ pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCrea
     Ok(TenantCreated::new(view, key))
 }
 
-/// A tenant of another Duffy, with the API key that it has there.
+/// A tenant of another Duffy, with its API key there.
 #[derive(Debug, Clone)]
 pub struct ImportedTenant {
     /// Unique name.
@@ -60,8 +60,8 @@ pub struct ImportedTenant {
     pub api_key: SecretString,
 }
 
-/// Creates these tenants, all or none of them. Left out, and returned by name, are those whose names are taken. A
-/// `dry_run` writes nothing.
+/// Creates these tenants, all or none. Leaves out those whose names are taken, and returns their names. A `dry_run`
+/// writes nothing.
 pub async fn import_tenants(
     ctx: &Ctx,
     imported: &[ImportedTenant],
@@ -118,7 +118,7 @@ async fn insert(
     })
 }
 
-/// Changes what the update names. A new API key is shown in the result when it was made here.
+/// Changes the members that the update names. The result shows a new API key if it was generated here.
 pub async fn update_tenant(
     ctx: &Ctx,
     id: i64,
@@ -163,7 +163,7 @@ pub async fn update_tenant(
     Ok(TenantUpdated::new(views::tenant(ctx, &row), Some(shown)))
 }
 
-/// Retires a tenant, whose sessions then expire, or takes it back.
+/// Retires a tenant, whose sessions then expire, or reactivates it.
 pub async fn set_tenant_active(
     ctx: &Ctx,
     id: i64,
@@ -190,8 +190,8 @@ pub async fn set_tenant_active(
     Ok(TenantUpdated::new(views::tenant(ctx, &row), None))
 }
 
-/// Stores the digest of a key that was verified by its hash, so that the next check is cheap. What does not work now is
-/// tried again then.
+/// Stores the digest of a key that was verified by its hash, so that the next check is cheap. If that fails, the next
+/// check tries again.
 pub async fn remember_digest(ctx: &Ctx, tenant: &TenantRow, digest: &str) {
     let store =
         async |mut tx| tenants::set_digest(&mut tx, tenant.id, &tenant.api_key, digest).await;

@@ -1,7 +1,7 @@
-//! Column types: how a value of ours stands in a column. What the engines do differently is in `engines/`.
+//! Column types. Their forms in each engine are in `engines/`.
 //!
-//! The original's columns stay as they are: `timestamp`, `interval` and `json` in
-//! PostgreSQL; in SQLite the texts that SQLAlchemy writes and reads.
+//! The columns are the original's: `timestamp`, `interval` and `json` in PostgreSQL; in SQLite the texts that
+//! SQLAlchemy writes and reads.
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::Serialize;

@@ -12,13 +12,13 @@ use crate::db::{Db, DbError};
 pub const TEST_TENANTS: [(&str, &str, bool); 2] =
     [("admin", "Boo", true), ("tenant", "Boo!", false)];
 
-/// The API key of a test tenant: always the same, so that scripts can know it.
+/// Returns the API key of a test tenant. It is always the same, so that scripts can know it.
 pub fn test_api_key(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
 
-/// Adds tenants and nodes to try things with. `keys` are what is stored of their API keys, in
-/// the order of [`TEST_TENANTS`].
+/// Adds tenants and nodes to try things with. `keys` are the stored forms of their API keys, in the order of
+/// [`TEST_TENANTS`].
 pub async fn insert_test_data<K: Into<StoredKey>>(db: &Db, keys: [K; 2]) -> Result<(), DbError> {
     let keys = &keys.map(Into::into);
     db.transaction(async |mut tx| {

@@ -1,4 +1,4 @@
-//! What the tables alone can tell, as functions of a snapshot.
+//! The checks that need only the tables, as functions of a snapshot.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::db::tenants::TenantRow;
 use crate::lifecycle::rules;
 use crate::node_state::{self, Shape};
 
-/// By what a snapshot is judged.
+/// What a snapshot is compared with.
 pub(super) struct Expected<'a> {
     pub(super) at_rest: bool,
     pub(super) lease: Duration,
@@ -24,15 +24,15 @@ pub(super) struct Expected<'a> {
     pub(super) levels: &'a BTreeMap<String, Level>,
 }
 
-/// How full a pool is to be.
+/// How many nodes a pool should have.
 #[derive(Debug, Clone)]
 pub(super) struct Level {
     pub(super) fill_level: u32,
-    /// What nodes must have to be used again for it; none where nodes are made anew.
+    /// The members that reused nodes must have; `None` if the pool makes new nodes.
     pub(super) reuse: Option<Map<String, Value>>,
 }
 
-/// How long a node may wait for a worker to take it: a poll, and others before it.
+/// How long a node may wait for a worker to claim it: a poll, and nodes before it.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
 pub(super) fn judge(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
@@ -89,7 +89,7 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
         let due = waits_until.into_iter().flatten().max();
         let in_work = node.lease_expires_at.filter(|until| *until > snapshot.now);
         let paused = due.is_some_and(|due| due.0 + lease + PATIENCE > snapshot.now.0);
-        // It may wait for its turn behind others of its kind.
+        // It may wait behind other nodes of its pool.
         let waits = in_work.is_some() || in_work_on.contains(&kind(node));
         if waits && !expected.at_rest || paused {
             continue;
@@ -216,13 +216,13 @@ fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckRe
             None if expected.at_rest => report
                 .findings
                 .push(Finding::new(full, short).of_pool(pool)),
-            // Somebody has just taken nodes, and the next look of a worker fills it.
+            // A session may have just taken nodes. A worker fills the pool soon.
             None => report.notes.push(Finding::new(full, short).of_pool(pool)),
         }
     }
 }
 
-/// Why a pool may be short of nodes.
+/// Returns why a pool may lack nodes.
 fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
     let of_pool = |row: &&PoolStateRow| row.pool == pool && row.work.0 == NodeState::Provisioning;
     if let Some(row) = snapshot.pools.iter().find(of_pool) {
@@ -255,7 +255,7 @@ fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
     Some(format!("node {} is {}: {error}", node.id, node.state.0))
 }
 
-/// Whether all nodes that could be used again for a pool are in use.
+/// Returns a reason if all nodes that a pool could reuse are in use.
 fn used_up(snapshot: &Snapshot, level: &Level) -> Option<String> {
     let wanted = level.reuse.as_ref()?;
     let fits = |node: &NodeRow| {

@@ -1,4 +1,4 @@
-//! A look at the nodes themselves: whose keys are on them.
+//! Checks the tenants' keys on the nodes.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::db::{Db, DbError};
 use crate::lifecycle::nodes::ssh_target;
 use crate::lifecycle::rules;
 
-/// How many nodes are looked at at the same time.
+/// How many nodes are read at the same time.
 const AT_ONCE: usize = 32;
 
 pub(super) async fn look(
@@ -48,7 +48,7 @@ pub(super) async fn look(
     let looks: Vec<_> = stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
     for (node, found) in looks {
         if !is_unchanged(&ctx.db, node).await? {
-            // It has been lent or taken back since: what was seen is of another time.
+            // It has been lent or returned since, so its keys do not belong to the snapshot.
             continue;
         }
         let owner = session_of
@@ -83,8 +83,8 @@ async fn is_unchanged(db: &Db, node: &NodeRow) -> Result<bool, DbError> {
     Ok(now.is_some_and(|now| now.fence == node.fence && now.state == node.state))
 }
 
-/// What is wrong with a node's keys. A tenant may do with its node what it likes: only what no
-/// tenant can have done is wrong for sure, another tenant's key.
+/// Returns what is wrong with a node's keys. A tenant may change its own node. Only another tenant's key is certainly
+/// wrong.
 fn judge(
     node: &NodeRow,
     keys: &str,
@@ -97,7 +97,7 @@ fn judge(
     };
     let mut wrong = Vec::new();
     let is_clean = || {
-        // Or it is known, and the key is taken off before the node is ready again.
+        // Or Duffy knows, and takes the key off before the node is ready again.
         lines(keys).next().is_none() || node.data.0.contains_key(rules::STALE_KEYS)
     };
     match (node.state.0, owner) {

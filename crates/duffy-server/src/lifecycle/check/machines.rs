@@ -1,4 +1,4 @@
-//! Machines and rows: the simulated ones can be listed, others only by those who made them.
+//! Compares machines with rows. Only simulated machines can be listed.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::db::snapshot::Snapshot;
 use crate::lifecycle::pools::configured_pools;
 use crate::nodes::simulated::{machine_name, simulated_directory};
 
-/// The names of the simulated machines that exist, or why they cannot be listed.
+/// Returns the names of the simulated machines that exist, or why they cannot be listed.
 pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
     let directories: BTreeSet<_> = configured_pools(ctx)
         .filter_map(|pool| match &pool.mechanism {
@@ -27,8 +27,8 @@ pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
     Ok(machines)
 }
 
-/// Compares the simulated machines with the rows of their pools. `before` is what there was before
-/// the snapshot was taken: what was made or removed meanwhile is not held against anybody.
+/// Compares the simulated machines with the rows of their pools. `before` lists the machines before the snapshot:
+/// machines that were made or removed meanwhile are not reported.
 pub(super) fn look(
     ctx: &Ctx,
     snapshot: &Snapshot,

@@ -5,25 +5,25 @@ use serde::Serialize;
 /// What is promised, as numbered in docs/reliability.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invariant {
-    /// No node is on its way longer than its lease and pause say.
+    /// No node is being worked on longer than its lease and pause allow.
     NothingStuck = 1,
     /// No node is in two running sessions.
     LentOnce = 2,
     /// Each deployed node has its session, and each session its nodes.
     NodesAndSessionsAgree = 3,
-    /// No ready node carries a tenant's key, a deployed one its tenant's only.
+    /// No ready node has a tenant's key, and a deployed one only its tenant's.
     KeysAreRight = 4,
     /// No tenant holds more nodes than it may.
     WithinQuota = 5,
-    /// Pools are full, or the reason is on record.
+    /// Pools are full, or the reason is recorded.
     PoolsFull = 7,
     /// Machines and rows agree.
     NoMachineLost = 8,
-    /// Each row is one that the transitions lead to.
+    /// Transitions can lead to each row.
     RowsAreSound = 9,
 }
 
-/// Something that is not as promised, or worth knowing.
+/// A broken promise, or a note.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The number of the promise.
@@ -71,7 +71,7 @@ impl Finding {
 /// What was found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
-    /// What is not as promised.
+    /// Broken promises.
     pub findings: Vec<Finding>,
     /// Explanations, and what could not be checked.
     pub notes: Vec<Finding>,

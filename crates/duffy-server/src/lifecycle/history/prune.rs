@@ -13,7 +13,7 @@ const AT_ONCE: u32 = 20;
 /// How many rows one transaction counts.
 const COUNTED: u32 = 100_000;
 
-/// Removes history that is older than the configuration keeps it, a part at a time. Returns how many rows.
+/// Removes up to [`AT_ONCE`] batches of history that is older than configured. Returns how many rows.
 pub async fn prune_history(ctx: &Ctx) -> Result<u64, DbError> {
     match ctx.policy.keep_history {
         Some(age) => remove_older(ctx, age, AT_ONCE).await,
@@ -39,7 +39,7 @@ pub async fn remove_older(ctx: &Ctx, age: Duration, batches: u32) -> Result<u64,
     Ok(removed)
 }
 
-/// How much history is older than this.
+/// Counts the events that are older than this.
 pub async fn count_older(ctx: &Ctx, age: Duration) -> Result<u64, DbError> {
     let before = long_ago(ctx, age).await?;
     let mut counted = 0;
@@ -58,7 +58,7 @@ async fn long_ago(ctx: &Ctx, age: Duration) -> Result<Timestamp, DbError> {
     ctx.db.read(read).await
 }
 
-/// How long the answer to a request with a key is kept at least; longer while its session runs.
+/// How long the reply to a request with a key is kept at least. It is kept longer while its session runs.
 const KEEP_KEYS: Duration = Duration::from_hours(24);
 
 /// Deletes the keys of old requests. Returns how many.

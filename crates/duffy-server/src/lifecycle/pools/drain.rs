@@ -1,4 +1,4 @@
-//! Drained pools: an operator has them emptied, and not filled until they are resumed.
+//! Drained pools: they are emptied, and not filled until an operator resumes them.
 
 use duffy_api::NodeState;
 
@@ -12,8 +12,8 @@ use crate::db::{DbError, Tx, operators, pools};
 use crate::lifecycle::operators::OperatorError;
 use crate::node_state::Transition;
 
-/// Empties a pool and keeps it empty: what it has ready or in the making is deprovisioned, what is
-/// lent stays until its session ends. Returns how many nodes are deprovisioned at once.
+/// Empties a pool and keeps it empty: its ready and provisioning nodes are deprovisioned, lent nodes stay until their
+/// sessions end. Returns how many nodes are deprovisioned now.
 pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool.name == name);
     let write = async |mut tx: Tx| {
@@ -34,13 +34,13 @@ pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, Op
     Ok(released)
 }
 
-/// A pool that was taken out of the configuration may still have nodes.
+/// A pool that was removed from the configuration may still have nodes.
 async fn has_nodes(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
     let levels = operators::list_levels(tx).await?;
     Ok(levels.iter().any(|level| level.pool == pool))
 }
 
-/// Has a pool filled again, and a mechanism that keeps failing tried at once.
+/// Lets a pool be filled again, and retries a failing mechanism now.
 pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool.name == name);
     let write = async |mut tx: Tx| {
@@ -70,7 +70,7 @@ fn unknown_pool(ctx: &Ctx, name: &str) -> OperatorError {
     }
 }
 
-/// Empties drained pools: what they have ready is deprovisioned. Returns of each node its pool.
+/// Deprovisions nodes of drained pools. Returns the pool of each of these nodes.
 pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
     let list = async |mut tx| pools::list_nodes_of_drained(&mut tx).await;
     let nodes = ctx.db.read(list).await?;

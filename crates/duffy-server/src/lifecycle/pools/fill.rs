@@ -1,4 +1,4 @@
-//! Keeping pools filled.
+//! Fills pools.
 
 use std::collections::HashMap;
 
@@ -14,8 +14,8 @@ use crate::db::{DbError, Tx, pools};
 use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
-/// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,
-/// new ones otherwise. Returns how many were added.
+/// Adds to each pool the nodes that it lacks: reusable ones that fit if the pool has `reuse-nodes`, otherwise new ones.
+/// Returns how many were added.
 pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
     let read = async |mut tx| -> Result<_, DbError> {
         let counts = nodes::count_filled(&mut tx).await?;
@@ -40,8 +40,7 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
         let (filled, provisioning) = counts.get(&pool.name).copied().unwrap_or((0, 0));
         let fill_level = match states.get(&pool.name) {
             Some(state) if state.drained_at.is_some() => 0,
-            // One node waits for the next try of a mechanism that keeps failing; more would fail
-            // as well.
+            // One node waits for the next try of a failing mechanism. More would fail too.
             Some(state) if state.retry_at.is_some() => {
                 let tried = filled + i64::from(provisioning == 0);
                 fill_level.min(u32::try_from(tried).unwrap_or(u32::MAX))
@@ -59,7 +58,7 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
     Ok(added)
 }
 
-/// Counts again under the pool's lock: another worker may have filled it meanwhile.
+/// Counts again under the pool's lock, because another worker may have filled it meanwhile.
 async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbError> {
     let wanted = match &pool.reuse_nodes {
         None => None,

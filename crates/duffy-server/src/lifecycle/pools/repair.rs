@@ -1,7 +1,7 @@
-//! Failed nodes: after a while they are deprovisioned, to be used again or to be gone.
+//! Failed nodes are deprovisioned after a while, to be used again or removed.
 //!
-//! A failed node may hide a machine, so none is left alone for good by itself. The pauses grow, and
-//! who was repaired in vain often enough is left to the operator.
+//! A failed node may still have a machine, so it is repaired automatically. The pauses grow. A node whose repair failed
+//! too often is left to the operator.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::db::{DbError, operators};
 use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
-/// The most nodes of one round.
+/// The largest number of nodes in one round.
 const BATCH: u32 = 50;
 
-/// The pause before a node that was repaired so often is repaired again, if it is.
+/// Returns the pause before the next repair of a node with this number of repairs; `None` if it is not repaired again.
 pub(crate) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
     let repairs = u32::try_from(repairs).unwrap_or(0);
     let (min, max) = (policy.repair_min, policy.repair_max);
@@ -22,7 +22,7 @@ pub(crate) fn pause_before(policy: &Policy, repairs: i32) -> Option<Duration> {
     again.then(|| rules::back_off(repairs + 1, min, max, rand::random()))
 }
 
-/// Hands over to be deprovisioned the failed nodes whose pause is over. Returns how many.
+/// Deprovisions the failed nodes whose pause is over. Returns how many.
 pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
     let list = async |mut tx| operators::list_repairable(&mut tx, BATCH).await;
     let due = ctx.db.read(list).await?;

@@ -1,5 +1,4 @@
-//! From reserved nodes to a session: the tenant's key on each, failed nodes replaced, or all
-//! of it undone.
+//! Installs the tenant's key on reserved nodes, replaces nodes that fail, and grants the session or rolls it back.
 
 use std::time::Duration;
 
@@ -23,28 +22,28 @@ use crate::lifecycle::views;
 use crate::lifecycle::work::lease::{self, LeaseKeeper};
 use crate::node_state::Transition;
 
-/// How many nodes are reached at the same time for one request.
+/// How many nodes one request connects to at the same time.
 const AT_ONCE: usize = 64;
-/// How often nodes that failed are replaced in one request. More often than not the fault is
-/// Duffy's own then, its key say, and no node is to be failed for that.
+/// How often failed nodes are replaced in one request. After more failures, the fault is probably Duffy's own, for
+/// example its key, and no node should fail for that.
 const REPLACEMENTS: usize = 2;
 
-/// A node without the tenant's key, and why.
+/// A node on which the tenant's key could not be installed, and why.
 struct InstallFailure {
     reserved: ReservedNode,
     cause: String,
-    /// The node was not reached for a reason that lies here: it is as good as before.
+    /// The fault is Duffy's own, so the node is unharmed.
     unharmed: bool,
 }
 
-/// Puts the tenant's key on all nodes at once. A node that fails is replaced by another ready
-/// one, while there is any and time is left. Ends with the session granted, or all undone.
+/// Installs the tenant's key on all nodes at the same time. Replaces a node that fails by another ready one, if there
+/// is one and time is left. Grants the session or rolls it back.
 pub(crate) async fn contextualize(
     ctx: &Ctx,
     reserved: Reserved,
     keeper: &LeaseKeeper,
 ) -> Result<Session, SessionError> {
-    // What has begun under a lease ends before the lease does, however many clients ask for other things.
+    // Work under a lease must end before the lease does, even if many clients send requests.
     let ctx = &ctx.reserved();
     let id = reserved.session.id;
     let granted = grant(ctx, reserved, keeper);
@@ -57,8 +56,8 @@ pub(crate) async fn contextualize(
         Err(SessionError::Stopping)
     };
     if result.is_err() {
-        // Nodes of a session that was retired meanwhile are under the lease still, so that
-        // nobody touched them while their key was being installed.
+        // Nodes of a session that was retired meanwhile are still under the lease, so that nobody touched them while
+        // their key was being installed.
         keeper.expect_fewer(usize::MAX);
         if let Err(error) = lease::hand_back(ctx, keeper.lease()).await {
             tracing::warn!(%error, "cannot hand nodes back; their lease will lapse");
@@ -157,15 +156,14 @@ async fn install_keys(
     (good, failures)
 }
 
-/// Marks nodes as failed and puts ready ones in their places. `None`, and nothing is changed,
-/// when there are too few.
+/// Marks nodes as failed and replaces them by ready ones. `None`, without changes, when there are too few.
 async fn substitute(
     ctx: &Ctx,
     session: &SessionRow,
     failures: &[InstallFailure],
     lease: &str,
 ) -> Result<Option<Vec<ReservedNode>>, DbError> {
-    // `None` rolls back.
+    // The error `None` rolls back: there is no replacement, or the session or its nodes have changed.
     let write = async |mut tx: Tx| -> Result<_, Option<DbError>> {
         let current = sessions::lock_session(&mut tx, session.id).await?;
         if current.is_none_or(|current| current.retired_at.is_some()) {
@@ -198,7 +196,7 @@ async fn substitute(
     }
 }
 
-/// Quarantines a node. False when the lease is lost.
+/// Marks a node as failed. False when the lease is lost.
 async fn fail(
     ctx: &Ctx,
     tx: &mut Tx,
@@ -210,7 +208,7 @@ async fn fail(
     let mut data = node.data.clone();
     let detail = format!("contextualizing node failed: {}", failure.cause);
     rules::record_error(&mut data.0, ctx.clock.now(), &detail, None);
-    // It may have the key all the same, if its answer was lost.
+    // It may have the key even so, if its answer was lost.
     data.0.insert(rules::STALE_KEYS.into(), json!(true));
     let change = Change {
         lease: Some(lease),
@@ -224,10 +222,10 @@ async fn fail(
     Ok(failed.is_some())
 }
 
-/// How often to ask the database whether a session is granted when its answer was lost.
+/// How often to try the second transaction if the database becomes unavailable.
 const DEPLOY_TRIES: u32 = 5;
 
-/// The second transaction of a session: its nodes are deployed.
+/// Runs the second transaction of a session, which deploys its nodes.
 async fn deploy(
     ctx: &Ctx,
     id: i64,
@@ -240,7 +238,7 @@ async fn deploy(
     loop {
         tries += 1;
         match try_deploy(ctx, id, keeper.lease(), quantity, keyed).await {
-            // It may have been committed all the same: doing it again tells.
+            // It may have been committed even so. A retry finds out.
             Err(SessionError::Db(DbError::Unavailable(error))) if tries < DEPLOY_TRIES => {
                 tracing::warn!(session.id = id, %error, "cannot tell whether it is granted");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -254,7 +252,7 @@ async fn deploy(
     }
 }
 
-/// Can be done again: a session whose nodes all are deployed is granted.
+/// Can be retried: a session whose nodes are all deployed is granted.
 async fn try_deploy(
     ctx: &Ctx,
     id: i64,
@@ -276,21 +274,21 @@ async fn try_deploy(
         let is_deployed =
             |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
         if view.active && view.nodes.len() == quantity && view.nodes.iter().all(is_deployed) {
-            // Not again, when it was committed before and only the answer was lost.
+            // Not again if it was committed before and only the answer was lost.
             if !deployed.is_empty() {
                 record_grant(&mut tx, &view, keyed).await?;
             }
             Ok(view)
         } else {
-            // The session ended meanwhile, and its nodes with it.
+            // The session has ended meanwhile.
             Err(SessionError::LeaseLost(id))
         }
     };
     ctx.db.transaction(write).await
 }
 
-/// Retires a session that was refused to its tenant. If it was granted all the same, and a
-/// repeated request has been told so, it stays.
+/// Retires a session after its request was refused. The session stays if it was granted even so and a repeated request
+/// received the reply.
 async fn refuse(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     let write = async |mut tx| {
         sessions::lock_session(&mut tx, id).await?;
@@ -302,7 +300,7 @@ async fn refuse(ctx: &Ctx, id: i64) -> Result<(), DbError> {
     ctx.db.transaction(write).await
 }
 
-/// The same as soon as the database is back.
+/// As `refuse`, once the database is available again.
 fn give_up(ctx: &Ctx, id: i64) {
     let ctx = ctx.clone();
     ctx.tasks.clone().spawn(actor::carry(async move {
@@ -312,7 +310,7 @@ fn give_up(ctx: &Ctx, id: i64) {
     }));
 }
 
-/// Takes the key off the good nodes, which are ready again then; retires the session.
+/// Takes the key off the good nodes, makes them ready again, and retires the session.
 async fn undo(
     ctx: &Ctx,
     session: &SessionRow,
@@ -328,7 +326,7 @@ async fn undo(
         match ctx.ssh.remove_keys(&target).await {
             Ok(()) => Some(reserved.node),
             Err(error) => {
-                // Retiring the session hands it over to be deprovisioned.
+                // It is deprovisioned with the session's end.
                 tracing::warn!(node.id = reserved.node.id, %error, "cannot take the key back");
                 None
             }
@@ -344,9 +342,9 @@ async fn undo(
     clean.extend(unharmed.into_iter().map(|failure| failure.reserved.node));
     keeper.expect_fewer(usize::MAX);
     let (clean, failed, lease) = (&clean, &failed, keeper.lease());
-    // Without the database the leases lapse, and a worker rolls the session back.
+    // If the database is unavailable, the leases lapse, and a worker rolls the session back.
     let write = async |mut tx| {
-        // The session before its nodes, as everybody does.
+        // The session is locked before its nodes, as everywhere.
         sessions::lock_session(&mut tx, session.id).await?;
         for node in clean {
             let mut data = node.data.clone();

@@ -1,4 +1,4 @@
-//! The first transaction of a session: quota, nodes, session, all or nothing.
+//! The first transaction of a session: checks the quota, takes nodes, and writes the session, all or nothing.
 
 use duffy_api::{NodesSpec, Session, SessionCreate};
 use serde_json::json;
@@ -24,7 +24,7 @@ pub(crate) struct Reserved {
     pub(crate) session: SessionRow,
     pub(crate) tenant: TenantRow,
     pub(crate) nodes: Vec<ReservedNode>,
-    /// Whether the answer is to be remembered.
+    /// Whether the request has a key, so that the reply is stored.
     pub(crate) keyed: bool,
 }
 
@@ -35,14 +35,14 @@ pub(crate) struct ReservedNode {
     pub(crate) spec: NodesSpec,
 }
 
-/// Who asks for a session, and for what.
+/// A request for a session.
 #[derive(Debug)]
 pub(crate) struct SessionRequest<'a> {
-    /// For which tenant.
+    /// The tenant that gets the session.
     pub(crate) tenant_id: i64,
-    /// What.
+    /// The nodes.
     pub(crate) create: &'a SessionCreate,
-    /// By which it is the same request when it comes again.
+    /// The key that identifies a repeated request.
     pub(crate) key: Option<&'a NewKey>,
 }
 
@@ -51,8 +51,7 @@ pub(crate) struct SessionRequest<'a> {
 pub(crate) enum Outcome {
     /// The nodes wait for the tenant's key.
     Reserved(Box<Reserved>),
-    /// The session has no nodes, so nothing is left to do: it is granted in the same transaction, and a crash
-    /// cannot leave it half-way.
+    /// The session has no nodes. It is granted in the same transaction, so that a crash cannot leave it unfinished.
     Granted(Box<Session>),
     /// Another request with the same key was faster.
     Repeated,
@@ -65,8 +64,8 @@ pub(crate) async fn reserve(
     lease: &str,
 ) -> Result<Outcome, SessionError> {
     let mut result = try_reserve(ctx, request, lease, Hurry::TakeWhatIsFree).await;
-    // Enough are ready, but others are about to take them, or to let go of them again: only
-    // with them out of the way can it be told.
+    // Enough nodes are ready, but other requests have locked them and may take or release them. Wait until they have
+    // decided.
     if matches!(result, Err(ReserveError::HeldByOthers)) {
         result = try_reserve(ctx, request, lease, Hurry::WaitForOthers).await;
     }
@@ -78,16 +77,16 @@ pub(crate) async fn reserve(
     }
 }
 
-/// Why a transaction did not reserve.
+/// Why a transaction did not reserve nodes.
 #[derive(Debug, thiserror::Error)]
 enum ReserveError {
-    /// Enough nodes are ready, but other requests are about to take them.
+    /// Enough nodes are ready, but other requests have locked them.
     #[error("other requests hold the nodes")]
     HeldByOthers,
     /// Another request with the same key came first.
     #[error("another request has the same idempotency key")]
     Repeated,
-    /// For good.
+    /// The request is refused.
     #[error(transparent)]
     Refused(#[from] SessionError),
 }
@@ -125,7 +124,7 @@ async fn try_reserve(
     let write = async |mut tx| {
         let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
         let tenant = tenant.ok_or(SessionError::UnknownTenant(tenant_id))?;
-        // First of all: what a repeated request asks for it may hold already.
+        // Checked before the quota: the tenant may already hold what a repeated request asks for.
         let before = match key {
             None => None,
             Some(key) => match idempotency::find_key_state(&mut tx, key).await? {
@@ -179,7 +178,7 @@ async fn try_reserve(
     ctx.db.transaction(write).await
 }
 
-/// Writes down that a session is granted: in the history, and for a repeated request.
+/// Records that a session is granted: in the history, and for a repeated request.
 pub(crate) async fn record_grant(
     tx: &mut Tx,
     session: &Session,
@@ -281,7 +280,7 @@ async fn take(
         nodes.take(spec.quantity as usize).collect()
     };
     let wanted = spec.quantity as usize;
-    // Many are asked for: look first, so that not a whole pool is locked for nothing.
+    // Count before locking, so that a large request does not lock a whole pool for nothing.
     if quantity > LOOK_FIRST && nodes::count_ready(tx, &spec.pool).await? < i64::from(quantity) {
         return Err(cannot_reserve(Some(spec)).into());
     }
@@ -304,7 +303,7 @@ async fn take(
     Err(cannot_reserve(Some(spec)).into())
 }
 
-/// Writes that a node is reserved, and for what, into its own row.
+/// Reserves a node, and writes its specification into its row.
 pub(crate) async fn take_node(
     ctx: &Ctx,
     tx: &mut Tx,

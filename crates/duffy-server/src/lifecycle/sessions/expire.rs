@@ -1,16 +1,15 @@
-//! Ending sessions whose time is over.
+//! Ends sessions that have expired.
 
 use crate::context::Ctx;
 use crate::db::{DbError, sessions};
 use crate::lifecycle::sessions::ending::end_session;
 use crate::node_state::Transition;
 
-/// How many sessions one batch has.
+/// The size of a batch.
 const BATCH: u32 = 100;
 
-/// Retires the sessions whose time is over; their nodes are deprovisioned. Each in a
-/// transaction of its own, so that one that cannot be retired does not keep the others.
-/// Returns how many.
+/// Retires the sessions that have expired. Each has a transaction of its own, so that one that cannot be retired does
+/// not block the others. Returns how many.
 pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
     let mut expired = 0;
     loop {

@@ -1,7 +1,7 @@
-//! Picking up what a process left behind that died.
+//! Cleans up after processes that died.
 //!
-//! Nodes being provisioned or deprovisioned need nothing of this: they can be claimed again as
-//! soon as their lease lapses. Sessions in the making are rolled back here.
+//! This rolls back sessions that were not granted yet. Nodes that were being provisioned or deprovisioned can be
+//! claimed again when their lease lapses.
 
 use crate::context::Ctx;
 use crate::db::transitions::{self, Change};
@@ -15,7 +15,7 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
     let abandoned = ctx.db.read(list).await?;
     for id in abandoned {
         let write = async |mut tx| {
-            // Again, under the session's lock: its request may have come back to life.
+            // Again, under the session's lock: its request may have continued.
             sessions::lock_session(&mut tx, id).await?;
             let abandoned = sessions::list_abandoned_sessions(&mut tx).await?;
             if !abandoned.contains(&id) {

@@ -1,4 +1,4 @@
-//! Taking leased nodes out of use.
+//! Deprovisions leased nodes.
 
 use std::collections::HashSet;
 
@@ -18,8 +18,8 @@ use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::{MechanismError, match_deprovisioned};
 
-/// Takes the tenant's key off nodes under one lease, runs the mechanism, and writes what
-/// became of each: unused, done, to be tried again later, or failed.
+/// Takes the tenant's key off nodes under one lease, runs the mechanism, and writes the result of each: unused, done,
+/// postponed or failed.
 pub async fn deprovision_nodes(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -51,7 +51,7 @@ pub async fn deprovision_nodes(
         }
     };
     for (node, matched) in nodes.iter().zip(match_deprovisioned(&inputs, &results)) {
-        // Of a node that was never made no result can tell; that the mechanism worked is enough.
+        // No result can name a node that was never made. It is enough that the mechanism succeeded.
         let never_made =
             !node.reusable && node.ipaddr.is_none() && !node.data.0.contains_key("provision");
         let written = if matched || never_made {
@@ -60,14 +60,14 @@ pub async fn deprovision_nodes(
             let detail = "deprovisioning node failed: no result names it";
             failure::postpone_or_fail(ctx, work, node, detail, None).await
         };
-        // What cannot be written of one node must not keep the others from being written.
+        // A node that cannot be written must not block the others.
         result = result.and(written);
     }
     result
 }
 
-/// After use a node may be in any condition, so that this fails is no obstacle; but it is
-/// remembered of a node that is used again. Returns the nodes where it failed.
+/// Takes the tenant's key off nodes. After use a node may be in any condition, so a failure does not stop the work, but
+/// is recorded for a reusable node. Returns the nodes where it failed.
 async fn remove_keys(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -110,7 +110,7 @@ async fn finish(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Resul
     work.keeper.expect_fewer(1);
     let write = || {
         ctx.db.transaction(async |mut tx| {
-            // By the row, not as it was when the work began: an operator may have retired the node meanwhile.
+            // By the current row: an operator may have retired the node meanwhile.
             let mut done =
                 transitions::apply_to(&mut tx, Transition::MakeUnused, node, &reuse).await?;
             if done.is_none() {
@@ -135,8 +135,8 @@ async fn finish(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Resul
     Ok(())
 }
 
-/// Ends the work on a node that an operator holds. Nothing more than the tenant's key is taken off; while that fails it
-/// is tried again, after a pause that grows with the time since the session's end.
+/// Ends the work on a node that an operator holds. Only the tenant's key is taken off. While that fails, it is retried
+/// after a pause that grows with the time since the session's end.
 async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Result<(), DbError> {
     let since = node.state_since.map(|since| ctx.clock.now() - since.0);
     let elapsed = since.and_then(|since| since.to_std().ok());
@@ -174,9 +174,8 @@ async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> R
     Ok(())
 }
 
-/// Gives nodes their pools back that the original took them from: it forgets the pool of a
-/// node that it deprovisions, and the session it was in still knows it. What nobody knows
-/// the pool of is given up.
+/// Restores the pools of nodes that the original was deprovisioning: it clears a node's pool, but the node's last
+/// session still has it. A node without a known pool fails.
 pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Result<(), DbError> {
     for node in &nodes {
         let mut data = node.data.clone();

@@ -1,4 +1,4 @@
-//! How work ends that fails: nodes are tried again after a pause, or given up.
+//! Ends attempts that failed: nodes are retried after a pause, or fail.
 
 use super::backoff;
 use super::job::Job;
@@ -12,8 +12,7 @@ use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::MechanismError;
 
-/// Gives up on nodes whose work began too often without an end, because the process died each time. Returns the
-/// others.
+/// Ends the work on nodes that began too often without an end, because the process died each time. Returns the others.
 pub(crate) async fn give_up_on_hopeless(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -31,8 +30,7 @@ pub(crate) async fn give_up_on_hopeless(
     Ok(nodes)
 }
 
-/// Writes that a mechanism failed for all its nodes; or, if it was told to stop, hands the
-/// lease back.
+/// Writes that a mechanism failed for all its nodes. If the mechanism was stopped, hands the lease back.
 pub(crate) async fn settle_failure(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -56,8 +54,7 @@ pub(crate) async fn settle_failure(
     result
 }
 
-/// Ends an attempt that failed: the node is tried again after a pause, or given up when it
-/// was tried often enough. Its data says why.
+/// Ends a failed attempt: the node is retried after a pause, or fails after the last attempt. Its data says why.
 pub(crate) async fn postpone_or_fail(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -132,7 +129,7 @@ pub(crate) async fn postpone_or_fail(
     Ok(())
 }
 
-/// What stands in the history of a failure: the error, and the last lines that led to it.
+/// Returns the detail of a failure for the history: the error, and the last lines that led to it.
 fn full_detail(detail: &str, log: Option<&str>) -> String {
     match log.filter(|log| !log.is_empty()) {
         Some(log) => format!("{detail}\n{log}"),

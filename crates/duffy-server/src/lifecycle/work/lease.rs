@@ -1,4 +1,4 @@
-//! Holding a lease while the work under it runs.
+//! Holds a lease while the work under it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::context::Ctx;
 use crate::db::{Db, DbError, leases};
 
-/// A new random lease.
+/// Returns a new random lease.
 pub fn new_lease() -> String {
     uuid::Uuid::new_v4().to_string()
 }
@@ -135,14 +135,14 @@ pub(crate) async fn hand_back(ctx: &Ctx, lease: &str) -> Result<(), DbError> {
     ctx.db.transaction(write).await.map(drop)
 }
 
-/// How long to try to write what became of work while the database is away.
+/// How long to retry writing the result of work while the database is unavailable.
 const PERSIST_FOR: Duration = Duration::from_mins(15);
-/// The pause between tries.
+/// The pause between retries.
 const PERSIST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Writes what became of work, again and again while the database is away: a machine made by a
-/// long playbook must not be forgotten for a restart of PostgreSQL. Writing late does no harm,
-/// as the write requires the lease. It does not retry while the process stops.
+/// Writes the result of work, and retries while the database is unavailable: a restart of PostgreSQL must not lose a
+/// machine that a long playbook made. Writing late does no harm, because the write requires the lease. Does not retry
+/// while the process stops.
 pub(crate) async fn persist<T, F, Fut>(ctx: &Ctx, write: F) -> Result<T, DbError>
 where
     F: Fn() -> Fut,

@@ -1,4 +1,4 @@
-//! Making leased nodes ready.
+//! Provisions leased nodes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,8 +19,7 @@ use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::{NodeResult, match_provisioned, result_hostname};
 
-/// Runs the mechanism for nodes under one lease, and writes what became of each: ready, to be
-/// tried again later, or failed.
+/// Runs the mechanism for nodes under one lease, and writes the result of each: ready, postponed or failed.
 pub async fn provision_nodes(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -37,7 +36,7 @@ pub async fn provision_nodes(
             return failure::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
         }
     };
-    // What cannot be written of one node must not keep the others from being written.
+    // A node that cannot be written must not block the others.
     let each = nodes.into_iter().zip(match_provisioned(&inputs, &results));
     let ends = each.map(|(node, result)| async move {
         match result {
@@ -113,7 +112,8 @@ async fn make_ready(
     }
 }
 
-/// False when the lease is lost, or an operator has retired the node: then it is taken down as this row says.
+/// Writes a provisioned node. False when the lease is lost, or an operator has retired the node: then the row says how
+/// to deprovision it.
 async fn write_ready(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<bool, DbError> {
     let hostname = node.hostname.as_deref().unwrap_or_default();
     let ipaddr = node.ipaddr.as_deref().unwrap_or_default();
@@ -140,10 +140,10 @@ async fn write_ready(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<bool, 
     ctx.db.transaction(write).await
 }
 
-/// How long a name server may take.
+/// The time limit of a name server.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The name that belongs to an address, or the address itself if there is none.
+/// Returns the name of an address, or the address itself if it has none.
 async fn look_up_hostname(ipaddr: &str) -> String {
     let Ok(address) = ipaddr.parse::<IpAddr>() else {
         return ipaddr.to_owned();

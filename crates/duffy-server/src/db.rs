@@ -181,10 +181,7 @@ impl Db {
             if result.is_ok() || attempt > CONFLICT_RETRIES || !state.lock().await.conflict {
                 return result;
             }
-            tracing::debug!(
-                attempt,
-                "a transaction lost against another one and runs again"
-            );
+            tracing::debug!(attempt, "a transaction lost against another one; retrying");
             drop(state);
             let pause = rand::random_range(1..=10) * u64::from(attempt);
             tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -113,11 +113,12 @@ pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> Result<()
     let actor = tx.0.actor.clone();
     let events =
         serde_json::to_string(&events).map_err(|error| DbError::Corrupt(error.to_string()))?;
-    tx.execute("INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
-                to_state, cause, actor, detail) SELECT {now}, CAST(value ->> 'node_id' AS INTEGER), \
-                CAST(value ->> 'session_id' AS INTEGER), CAST(value ->> 'tenant_id' AS INTEGER), \
-                value ->> 'pool', value ->> 'from', value ->> 'to', value ->> 'cause', $2, \
-                value ->> 'detail' FROM {json_rows $1}", &[&events, &&*actor]).await
+    let sql = "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
+        to_state, cause, actor, detail) SELECT {now}, CAST(value ->> 'node_id' AS INTEGER), \
+        CAST(value ->> 'session_id' AS INTEGER), CAST(value ->> 'tenant_id' AS INTEGER), \
+        value ->> 'pool', value ->> 'from', value ->> 'to', value ->> 'cause', $2, \
+        value ->> 'detail' FROM {json_rows $1}";
+    tx.execute(sql, &[&events, &&*actor]).await
 }
 
 /// Returns the end of a text, as a database can hold it.
@@ -140,21 +141,16 @@ pub async fn list_of_node(
     tenant_id: Option<i64>,
     limit: u32,
 ) -> Result<Vec<EventRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {event_columns} FROM events WHERE node_id = $1 AND id > $2 \
-         AND (CAST($3 AS INTEGER) IS NULL OR tenant_id = $3) ORDER BY id LIMIT $4",
-        &[&node_id, &after, &tenant_id, &i64::from(limit)],
-    )
-    .await
+    let sql = "SELECT {event_columns} FROM events WHERE node_id = $1 AND id > $2 \
+        AND (CAST($3 AS INTEGER) IS NULL OR tenant_id = $3) ORDER BY id LIMIT $4";
+    tx.fetch_all(sql, &[&node_id, &after, &tenant_id, &i64::from(limit)])
+        .await
 }
 
 /// Lists the latest events of a node, newest first.
 pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> Result<Vec<EventRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {event_columns} FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2",
-        &[&node_id, &i64::from(limit)],
-    )
-    .await
+    let sql = "SELECT {event_columns} FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2";
+    tx.fetch_all(sql, &[&node_id, &i64::from(limit)]).await
 }
 
 /// Lists events of a session, and of its nodes while it had them, as [`list_of_node`] does.
@@ -164,10 +160,8 @@ pub async fn list_of_session(
     after: i64,
     limit: u32,
 ) -> Result<Vec<EventRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {event_columns} FROM events WHERE session_id = $1 AND id > $2 \
-         ORDER BY id LIMIT $3",
-        &[&session_id, &after, &i64::from(limit)],
-    )
-    .await
+    let sql = "SELECT {event_columns} FROM events WHERE session_id = $1 AND id > $2 \
+        ORDER BY id LIMIT $3";
+    tx.fetch_all(sql, &[&session_id, &after, &i64::from(limit)])
+        .await
 }

@@ -30,23 +30,20 @@ pub struct Waiting {
 
 /// Lists the nodes that wait for a worker, by pool and state.
 pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
-    tx.fetch_all(
-        "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
-         min(coalesce(nodes.state_since, nodes.created_at)) <= {now + -600} AS overdue, \
-         count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
-         FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool \
-         AND nodes.held_at IS NULL AND pool_states.work = CAST(nodes.state AS TEXT) \
-         WHERE {claimable} AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
-         AND (nodes.retry_at IS NULL OR nodes.retry_at <= {now}) \
-         AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= {now} \
-         AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
-         AND busy.state = nodes.state AND busy.retired_at IS NULL \
-         AND busy.lease_expires_at > {now}))) \
-         GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL \
-         ORDER BY nodes.state, nodes.pool",
-        &[],
-    )
-    .await
+    let sql = "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
+        min(coalesce(nodes.state_since, nodes.created_at)) <= {now + -600} AS overdue, \
+        count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
+        FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool \
+        AND nodes.held_at IS NULL AND pool_states.work = CAST(nodes.state AS TEXT) \
+        WHERE {claimable} AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
+        AND (nodes.retry_at IS NULL OR nodes.retry_at <= {now}) \
+        AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= {now} \
+        AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
+        AND busy.state = nodes.state AND busy.retired_at IS NULL \
+        AND busy.lease_expires_at > {now}))) \
+        GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL \
+        ORDER BY nodes.state, nodes.pool";
+    tx.fetch_all(sql, &[]).await
 }
 
 /// How many nodes one claim takes.
@@ -91,13 +88,14 @@ async fn pick(
     limit: i64,
     failures_below: i32,
 ) -> Result<Vec<i64>, DbError> {
+    let sql = "SELECT id FROM nodes WHERE {claimable} AND CAST(state AS TEXT) = $1 \
+        AND (pool = $2 OR (pool IS NULL AND CAST($2 AS TEXT) IS NULL)) \
+        AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+        AND (retry_at IS NULL OR retry_at <= {now}) \
+        AND repairs + attempts < $3 AND (held_at IS NOT NULL) = $4 \
+        ORDER BY repairs + attempts, id LIMIT $5 {skip_locked}";
     tx.ids(
-        "SELECT id FROM nodes WHERE {claimable} AND CAST(state AS TEXT) = $1 \
-         AND (pool = $2 OR (pool IS NULL AND CAST($2 AS TEXT) IS NULL)) \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND (retry_at IS NULL OR retry_at <= {now}) \
-         AND repairs + attempts < $3 AND (held_at IS NOT NULL) = $4 \
-         ORDER BY repairs + attempts, id LIMIT $5 {skip_locked}",
+        sql,
         &[
             &group.state.0.as_str(),
             &group.pool.as_deref(),
@@ -111,13 +109,10 @@ async fn pick(
 
 /// Extends a lease by `seconds` from now. Returns how many nodes are still under it.
 pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, DbError> {
-    tx.count_changes(
-        "UPDATE nodes SET lease_expires_at = {now + $2} WHERE lease = $1 \
-         AND retired_at IS NULL \
-         AND state IN ('provisioning', 'contextualizing', 'deprovisioning')",
-        &[&lease, &seconds],
-    )
-    .await
+    let sql = "UPDATE nodes SET lease_expires_at = {now + $2} WHERE lease = $1 \
+        AND retired_at IS NULL \
+        AND state IN ('provisioning', 'contextualizing', 'deprovisioning')";
+    tx.count_changes(sql, &[&lease, &seconds]).await
 }
 
 /// Hands back the nodes of a lease before their work has ended: others may go on immediately, and the attempt does not
@@ -144,17 +139,13 @@ pub async fn registered_elsewhere(
     hostname: &str,
     ipaddr: &str,
 ) -> Result<Option<Unique>, DbError> {
-    let by_address: Option<bool> = tx
-        .scalar(
-            "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
-             JOIN nodes AS own ON own.id = $1 \
-             WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
-             AND other.state IN ('provisioning', 'failed') \
-             AND (other.ipaddr = $2 OR other.hostname = $3) \
-             AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1",
-            &[&id, &ipaddr, &hostname],
-        )
-        .await?;
+    let sql = "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
+        JOIN nodes AS own ON own.id = $1 \
+        WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
+        AND other.state IN ('provisioning', 'failed') \
+        AND (other.ipaddr = $2 OR other.hostname = $3) \
+        AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1";
+    let by_address: Option<bool> = tx.scalar(sql, &[&id, &ipaddr, &hostname]).await?;
     Ok(by_address.map(|address| {
         if address {
             Unique::NodeAddress
@@ -166,9 +157,7 @@ pub async fn registered_elsewhere(
 
 /// Sets the pool of a node that is being deprovisioned. False when the node has a pool, or is in another state.
 pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
-    tx.changes(
-        "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'",
-        &[&id, &pool],
-    )
-    .await
+    let sql =
+        "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'";
+    tx.changes(sql, &[&id, &pool]).await
 }

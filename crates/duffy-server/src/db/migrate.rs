@@ -246,9 +246,8 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
     if !present.iter().any(|table| table == "alembic_version") {
         return Ok(Revision::BASE);
     }
-    let version = tx
-        .scalar::<String>("SELECT version_num FROM alembic_version", &[])
-        .await?;
+    let sql = "SELECT version_num FROM alembic_version";
+    let version = tx.scalar::<String>(sql, &[]).await?;
     match version {
         None if present.len() == 1 => Err(MigrateError::NotSetUp),
         None => Ok(Revision::BASE),
@@ -259,19 +258,13 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
 }
 
 async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateError> {
-    tx.execute(
-        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
-         CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
-        &[],
-    )
-    .await?;
+    let sql = "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
+        CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))";
+    tx.execute(sql, &[]).await?;
     tx.execute("DELETE FROM alembic_version", &[]).await?;
     if let Some(id) = revision.id() {
-        tx.execute(
-            "INSERT INTO alembic_version (version_num) VALUES ($1)",
-            &[&id],
-        )
-        .await?;
+        let sql = "INSERT INTO alembic_version (version_num) VALUES ($1)";
+        tx.execute(sql, &[&id]).await?;
     }
     Ok(())
 }

@@ -80,20 +80,14 @@ pub struct PoolCount {
 
 /// Finds a node by its number, retired ones too.
 pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {node_columns} FROM nodes WHERE nodes.id = $1",
-        &[&id],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.id = $1";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Lists all nodes that are not retired.
 pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id",
-        &[],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id";
+    tx.fetch_all(sql, &[]).await
 }
 
 /// Lists the next nodes after the node of this number.
@@ -102,12 +96,9 @@ pub async fn list_active_nodes_after(
     id: i64,
     limit: i64,
 ) -> Result<Vec<NodeRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
-         ORDER BY nodes.id LIMIT $2",
-        &[&id, &limit],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
+        ORDER BY nodes.id LIMIT $2";
+    tx.fetch_all(sql, &[&id, &limit]).await
 }
 
 /// Adds a node, which is `unused` or `ready`.
@@ -116,11 +107,12 @@ pub async fn insert_node(
     node: &NodeCreate,
     state: NodeState,
 ) -> Result<NodeRow, DbError> {
+    let sql = "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, \
+        created_at, state_since) VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, \
+        {now}, {now}) RETURNING {node_columns}";
     let row: NodeRow = tx
         .fetch_one(
-            "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, \
-             created_at, state_since) VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, \
-             {now}, {now}) RETURNING {node_columns}",
+            sql,
             &[
                 &node.hostname,
                 &node.ipaddr,
@@ -144,14 +136,10 @@ pub async fn insert_node(
 
 /// Counts the active nodes of a pool by state.
 pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i64)>, DbError> {
-    let rows = tx
-        .fetch_all::<StateCount>(
-            "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
-             WHERE retired_at IS NULL AND pool = $1 \
-             AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state",
-            &[&pool],
-        )
-        .await?;
+    let sql = "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
+        WHERE retired_at IS NULL AND pool = $1 \
+        AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state";
+    let rows = tx.fetch_all::<StateCount>(sql, &[&pool]).await?;
     Ok(rows
         .into_iter()
         .map(|row| (row.state.0, row.quantity))
@@ -160,45 +148,33 @@ pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i
 
 /// Lists nodes of a pool whose deprovisioning has not begun.
 pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
-         AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id",
-        &[&pool],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
+        AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id";
+    tx.fetch_all(sql, &[&pool]).await
 }
 
 /// Counts the nodes of each pool that are ready or being provisioned. Leaves out pools without such nodes.
 pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
-    tx.fetch_all(
-        "SELECT pool AS name, count(*) AS quantity, count(CASE WHEN state = \
-         'provisioning' THEN 1 END) AS provisioning FROM nodes WHERE retired_at IS NULL \
-         AND held_at IS NULL AND pool IS NOT NULL AND state IN ('ready', \
-         'provisioning') GROUP BY pool",
-        &[],
-    )
-    .await
+    let sql = "SELECT pool AS name, count(*) AS quantity, \
+        count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes \
+        WHERE retired_at IS NULL AND held_at IS NULL AND pool IS NOT NULL \
+        AND state IN ('ready', 'provisioning') GROUP BY pool";
+    tx.fetch_all(sql, &[]).await
 }
 
 /// Counts the nodes of one pool that are ready or being provisioned.
 pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    tx.value(
-        "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
-         AND held_at IS NULL AND state IN ('ready', 'provisioning')",
-        &[&pool],
-    )
-    .await
+    let sql = "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
+        AND held_at IS NULL AND state IN ('ready', 'provisioning')";
+    tx.value(sql, &[&pool]).await
 }
 
 /// Lists the reusable nodes that belong to no pool.
 pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND \
-         nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND \
-         nodes.state = 'unused' ORDER BY nodes.id",
-        &[],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
+        AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable \
+        AND nodes.state = 'unused' ORDER BY nodes.id";
+    tx.fetch_all(sql, &[]).await
 }
 
 /// Adds `quantity` nodes, to be provisioned, to a pool that this transaction has locked.
@@ -210,14 +186,10 @@ pub async fn insert_provisioning_nodes(
     if quantity == 0 {
         return Ok(());
     }
-    let ids = tx
-        .ids(
-            "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
-             WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
-             SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows RETURNING id",
-            &[&pool, &i64::from(quantity)],
-        )
-        .await?;
+    let sql = "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
+        WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
+        SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows RETURNING id";
+    let ids = tx.ids(sql, &[&pool, &i64::from(quantity)]).await?;
     let filled = ids.into_iter().map(|id| Event {
         node_id: Some(id),
         to: Some(NodeState::Provisioning),
@@ -234,34 +206,25 @@ pub async fn take_ready_nodes(
     quantity: u32,
 ) -> Result<Vec<NodeRow>, DbError> {
     // The longest waiting first, so that every node is used.
-    tx.fetch_all(
-        "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
-         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2 {skip_locked}",
-        &[&pool, &i64::from(quantity)],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+        AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
+        ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2 {skip_locked}";
+    tx.fetch_all(sql, &[&pool, &i64::from(quantity)]).await
 }
 
 /// The node that [`take_ready_nodes`] would take first.
 pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
-         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1",
-        &[&pool],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+        AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
+        ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1";
+    tx.fetch_optional(sql, &[&pool]).await
 }
 
 /// Counts the ready nodes of a pool, including those that other transactions have locked.
 pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    tx.value(
-        "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
-         AND held_at IS NULL",
-        &[&pool],
-    )
-    .await
+    let sql = "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' \
+        AND retired_at IS NULL AND held_at IS NULL";
+    tx.value(sql, &[&pool]).await
 }
 
 /// What only one transaction at a time does to a pool.
@@ -285,11 +248,9 @@ pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bo
 
 /// Waits until the transactions that hold ready nodes of a pool have ended.
 pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result<(), DbError> {
-    tx.column::<i32>(
-        "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
-         AND held_at IS NULL ORDER BY id LIMIT $2 {for_update}",
-        &[&pool, &i64::from(quantity)],
-    )
-    .await?;
+    let sql = "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
+        AND held_at IS NULL ORDER BY id LIMIT $2 {for_update}";
+    tx.column::<i32>(sql, &[&pool, &i64::from(quantity)])
+        .await?;
     Ok(())
 }

@@ -45,11 +45,12 @@ pub async fn delete_slice(
     // Read first: others may remove the same events, so the rows removed here do not say where the next part begins.
     let next = last_of_slice(tx, after, before, limit).await?;
     // Begins where the last slice ended. Otherwise PostgreSQL scans all rows that were removed before.
+    let sql = "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
+        WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
+        ORDER BY created_at, id LIMIT $4{end_in_rows}";
     let events = tx
         .count_changes(
-            "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
-             WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
-             ORDER BY created_at, id LIMIT $4{end_in_rows}",
+            sql,
             &[&after.created_at, &after.id, &before, &i64::from(limit)],
         )
         .await?;
@@ -63,9 +64,10 @@ async fn last_of_slice(
     before: Timestamp,
     limit: u32,
 ) -> Result<Option<EventPosition>, DbError> {
+    let sql = "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) \
+        AND created_at < $3 ORDER BY created_at, id LIMIT 1 OFFSET $4";
     tx.fetch_optional(
-        "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
-         ORDER BY created_at, id LIMIT 1 OFFSET $4",
+        sql,
         &[
             &after.created_at,
             &after.id,
@@ -87,13 +89,12 @@ pub async fn count_slice(
     let events = if next.is_some() {
         u64::from(limit)
     } else {
+        let sql =
+            "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3";
         let rest = tx
-            .value::<i64>(
-                "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3",
-                &[&after.created_at, &after.id, &before],
-            )
+            .value::<i64>(sql, &[&after.created_at, &after.id, &before])
             .await?;
-        u64::try_from(rest).unwrap_or(0)
+        rest.unsigned_abs()
     };
     Ok(Slice { events, next })
 }

@@ -85,11 +85,8 @@ pub struct LevelRow {
 
 /// Locks a node until this transaction ends.
 pub async fn lock_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 {for_update}",
-        &[&id],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 {for_update}";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Lists nodes: with a pool or a state only such nodes, with `all` retired ones too.
@@ -100,54 +97,39 @@ pub async fn list_nodes(
     all: bool,
 ) -> Result<Vec<NodeStatus>, DbError> {
     let state = state.map(NodeState::as_str);
-    tx.fetch_all(
-        "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
-         {lent_nodes} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) AND (CAST($2 \
-         AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) AND ($3 OR \
-         nodes.retired_at IS NULL) ORDER BY nodes.id",
-        &[&pool, &state, &all],
-    )
-    .await
+    let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
+        {lent_nodes} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
+        AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) AND ($3 \
+        OR nodes.retired_at IS NULL) ORDER BY nodes.id";
+    tx.fetch_all(sql, &[&pool, &state, &all]).await
 }
 
 /// Finds a node, retired or not, and the session that has it.
 pub async fn show_node(tx: &mut Tx, id: i64) -> Result<Option<NodeStatus>, DbError> {
-    tx.fetch_optional(
-        "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
-         {lent_nodes} WHERE nodes.id = $1",
-        &[&id],
-    )
-    .await
+    let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
+        {lent_nodes} WHERE nodes.id = $1";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Counts the active nodes by pool and state.
 pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
-    tx.fetch_all(
-        "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
-         count(held_at) AS held FROM nodes WHERE retired_at IS NULL AND pool IS NOT NULL \
-         GROUP BY pool, state ORDER BY pool, state",
-        &[],
-    )
-    .await
+    let sql = "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
+        count(held_at) AS held FROM nodes WHERE retired_at IS NULL AND pool IS NOT NULL \
+        GROUP BY pool, state ORDER BY pool, state";
+    tx.fetch_all(sql, &[]).await
 }
 
 /// Lists up to `limit` failed nodes whose repair is due.
 pub async fn list_repairable(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
-    tx.ids(
-        "SELECT id FROM nodes WHERE retired_at IS NULL AND held_at IS NULL AND state = 'failed' \
-         AND pool IS NOT NULL AND retry_at <= {now} ORDER BY retry_at LIMIT $1",
-        &[&i64::from(limit)],
-    )
-    .await
+    let sql = "SELECT id FROM nodes WHERE retired_at IS NULL AND held_at IS NULL \
+        AND state = 'failed' AND pool IS NOT NULL AND retry_at <= {now} ORDER BY retry_at LIMIT $1";
+    tx.ids(sql, &[&i64::from(limit)]).await
 }
 
 /// Locks a failed node whose repair is due. `None` when the repair is not due.
 pub async fn lock_repairable(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 AND nodes.retired_at IS \
-         NULL AND nodes.state = 'failed' AND nodes.pool IS NOT NULL AND nodes.retry_at \
-         <= {now} {for_update}",
-        &[&id],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 \
+        AND nodes.retired_at IS NULL AND nodes.state = 'failed' AND nodes.pool IS NOT NULL \
+        AND nodes.retry_at <= {now} {for_update}";
+    tx.fetch_optional(sql, &[&id]).await
 }

@@ -34,11 +34,8 @@ pub struct PoolStateRow {
 
 /// Lists the states of all pools' mechanisms.
 pub async fn list_pool_states(tx: &mut Tx) -> Result<Vec<PoolStateRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {pool_state_columns} FROM pool_states ORDER BY pool, work",
-        &[],
-    )
-    .await
+    let sql = "SELECT {pool_state_columns} FROM pool_states ORDER BY pool, work";
+    tx.fetch_all(sql, &[]).await
 }
 
 /// Finds the state of a pool's mechanism for one kind of work.
@@ -47,11 +44,8 @@ pub async fn find_pool_state(
     pool: &str,
     work: NodeState,
 ) -> Result<Option<PoolStateRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {pool_state_columns} FROM pool_states WHERE pool = $1 AND work = $2",
-        &[&pool, &work.as_str()],
-    )
-    .await
+    let sql = "SELECT {pool_state_columns} FROM pool_states WHERE pool = $1 AND work = $2";
+    tx.fetch_optional(sql, &[&pool, &work.as_str()]).await
 }
 
 /// Counts a failure of work that began `begun_ago` seconds ago. Returns the number of failures in a row; `None` when
@@ -68,13 +62,14 @@ pub async fn count_failure(
     let detail = detail.replace('\0', "\u{fffd}");
     // From the threshold on, only work that began after the last failure counts: attempts that fail at the same time
     // fail for the same reason.
+    let sql = "INSERT INTO pool_states (pool, work, failures, failed_at, detail) \
+        VALUES ($1, $2, 1, {now}, $3) ON CONFLICT (pool, work) DO UPDATE SET \
+        failures = pool_states.failures + 1, failed_at = excluded.failed_at, \
+        detail = excluded.detail WHERE pool_states.failures < $4 \
+        OR pool_states.failed_at <= {now + $5} RETURNING failures";
     let failures = tx
         .scalar::<i32>(
-            "INSERT INTO pool_states (pool, work, failures, failed_at, detail) \
-             VALUES ($1, $2, 1, {now}, $3) ON CONFLICT (pool, work) DO UPDATE SET \
-             failures = pool_states.failures + 1, failed_at = excluded.failed_at, \
-             detail = excluded.detail WHERE pool_states.failures < $4 \
-             OR pool_states.failed_at <= {now + $5} RETURNING failures",
+            sql,
             &[
                 &pool,
                 &work.as_str(),
@@ -94,11 +89,8 @@ pub async fn set_retry(
     work: NodeState,
     seconds: f64,
 ) -> Result<(), DbError> {
-    tx.execute(
-        "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2",
-        &[&pool, &work.as_str(), &seconds],
-    )
-    .await
+    let sql = "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2";
+    tx.execute(sql, &[&pool, &work.as_str(), &seconds]).await
 }
 
 /// Takes the one try that a failing mechanism has now. The next one is in `seconds`. False when another worker took it.
@@ -109,55 +101,40 @@ pub async fn take_try(
     seconds: f64,
 ) -> Result<bool, DbError> {
     // One try for all workers: the first worker postpones the next try.
-    tx.changes(
-        "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2 \
-             AND retry_at <= {now}",
-        &[&pool, &work.as_str(), &seconds],
-    )
-    .await
+    let sql = "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2 \
+        AND retry_at <= {now}";
+    tx.changes(sql, &[&pool, &work.as_str(), &seconds]).await
 }
 
 /// Records that the mechanism works. False when it did not fail before.
 pub async fn clear_failures(tx: &mut Tx, pool: &str, work: NodeState) -> Result<bool, DbError> {
-    tx.changes(
-        "UPDATE pool_states SET failures = 0, retry_at = NULL, failed_at = NULL, detail = NULL \
-             WHERE pool = $1 AND work = $2 AND failures > 0",
-        &[&pool, &work.as_str()],
-    )
-    .await
+    let sql = "UPDATE pool_states SET failures = 0, retry_at = NULL, failed_at = NULL, \
+        detail = NULL WHERE pool = $1 AND work = $2 AND failures > 0";
+    tx.changes(sql, &[&pool, &work.as_str()]).await
 }
 
 /// Keeps a pool from being filled.
 pub async fn drain_pool(tx: &mut Tx, pool: &str, reason: &str) -> Result<(), DbError> {
-    tx.execute(
-        "INSERT INTO pool_states (pool, work, drained_at, reason) \
-         VALUES ($1, 'provisioning', {now}, $2) ON CONFLICT (pool, work) DO UPDATE SET \
-         drained_at = coalesce(pool_states.drained_at, excluded.drained_at), \
-         reason = excluded.reason",
-        &[&pool, &reason],
-    )
-    .await
+    let sql = "INSERT INTO pool_states (pool, work, drained_at, reason) \
+        VALUES ($1, 'provisioning', {now}, $2) ON CONFLICT (pool, work) DO UPDATE SET \
+        drained_at = coalesce(pool_states.drained_at, excluded.drained_at), \
+        reason = excluded.reason";
+    tx.execute(sql, &[&pool, &reason]).await
 }
 
 /// Lets a pool be filled again immediately. False when nothing prevented it.
 pub async fn resume_pool(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
-    tx.changes(
-        "UPDATE pool_states SET drained_at = NULL, reason = NULL, retry_at = NULL, failures = 0 \
-         WHERE pool = $1 AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)",
-        &[&pool],
-    )
-    .await
+    let sql = "UPDATE pool_states SET drained_at = NULL, reason = NULL, retry_at = NULL, \
+        failures = 0 WHERE pool = $1 AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)";
+    tx.changes(sql, &[&pool]).await
 }
 
 /// Lists nodes of drained pools that are `ready` or `provisioning` and that nobody works on.
 pub async fn list_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
-         AND nodes.held_at IS NULL AND nodes.state IN ('ready', 'provisioning') \
-         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
-         AND nodes.pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL) \
-         ORDER BY nodes.id",
-        &[],
-    )
-    .await
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
+        AND nodes.held_at IS NULL AND nodes.state IN ('ready', 'provisioning') \
+        AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
+        AND nodes.pool IN (SELECT pool FROM pool_states WHERE drained_at IS NOT NULL) \
+        ORDER BY nodes.id";
+    tx.fetch_all(sql, &[]).await
 }

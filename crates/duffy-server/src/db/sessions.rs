@@ -40,20 +40,14 @@ pub struct SessionNodeRow {
 
 /// Finds a session by its number, retired ones too.
 pub async fn find_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {session_columns} FROM sessions WHERE id = $1",
-        &[&id],
-    )
-    .await
+    let sql = "SELECT {session_columns} FROM sessions WHERE id = $1";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
 /// As [`find_session`], and locks the session until this transaction ends.
 pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {session_columns} FROM sessions WHERE id = $1 {for_update}",
-        &[&id],
-    )
-    .await
+    let sql = "SELECT {session_columns} FROM sessions WHERE id = $1 {for_update}";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Lists the running sessions of one tenant or of all.
@@ -61,12 +55,9 @@ pub async fn list_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<SessionRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {session_columns} FROM sessions WHERE retired_at IS NULL \
-         AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id",
-        &[&tenant_id],
-    )
-    .await
+    let sql = "SELECT {session_columns} FROM sessions WHERE retired_at IS NULL \
+        AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id";
+    tx.fetch_all(sql, &[&tenant_id]).await
 }
 
 /// Lists the tenants that have a running session; with a number only this tenant.
@@ -74,12 +65,9 @@ pub async fn list_tenants_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<TenantRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {tenant_columns} FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
-         WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))",
-        &[&tenant_id],
-    )
-    .await
+    let sql = "SELECT {tenant_columns} FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
+        WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))";
+    tx.fetch_all(sql, &[&tenant_id]).await
 }
 
 /// Lists the nodes of the running sessions of one tenant or of all.
@@ -87,15 +75,13 @@ pub async fn list_nodes_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> Result<Vec<SessionNodeRow>, DbError> {
-    tx.fetch_all(
-        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, {node_columns} \
-         FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         JOIN nodes ON nodes.id = sessions_nodes.node_id \
-         WHERE sessions.retired_at IS NULL \
-         AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id",
-        &[&tenant_id],
-    )
-    .await
+    let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
+        {node_columns} \
+        FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
+        JOIN nodes ON nodes.id = sessions_nodes.node_id \
+        WHERE sessions.retired_at IS NULL \
+        AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id";
+    tx.fetch_all(sql, &[&tenant_id]).await
 }
 
 /// Lists the nodes of a session.
@@ -103,33 +89,24 @@ pub async fn list_nodes_of_session(
     tx: &mut Tx,
     session_id: i64,
 ) -> Result<Vec<SessionNodeRow>, DbError> {
-    tx.fetch_all(
-        "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, {node_columns} \
-         FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
-         WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id",
-        &[&session_id],
-    )
-    .await
+    let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
+        {node_columns} FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
+        WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id";
+    tx.fetch_all(sql, &[&session_id]).await
 }
 
 /// Counts the nodes of a tenant's running sessions.
 pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
-    tx.value(
-        "SELECT count(*) FROM sessions_nodes \
-         JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL",
-        &[&tenant_id],
-    )
-    .await
+    let sql = "SELECT count(*) FROM sessions_nodes \
+        JOIN sessions ON sessions.id = sessions_nodes.session_id \
+        WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL";
+    tx.value(sql, &[&tenant_id]).await
 }
 
 /// Counts a tenant's running sessions.
 pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
-    tx.value(
-        "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL",
-        &[&tenant_id],
-    )
-    .await
+    let sql = "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL";
+    tx.value(sql, &[&tenant_id]).await
 }
 
 /// The longest life of a session, in seconds: seven thousand years.
@@ -144,12 +121,9 @@ pub async fn insert_session(
 ) -> Result<SessionRow, DbError> {
     // Neither engine counts beyond the year 9999.
     let seconds = duffy_api::duration::to_seconds(lifetime.0).min(MAX_LIFETIME);
-    tx.fetch_one(
-        "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
-         VALUES ($1, $2, {now}, {now + $3}) RETURNING {session_columns}",
-        &[&tenant_id, &data, &seconds],
-    )
-    .await
+    let sql = "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
+        VALUES ($1, $2, {now}, {now + $3}) RETURNING {session_columns}";
+    tx.fetch_one(sql, &[&tenant_id, &data, &seconds]).await
 }
 
 /// Adds a node to a session.
@@ -160,11 +134,10 @@ pub async fn insert_session_node(
     pool: &str,
     data: &JsonObject,
 ) -> Result<(), DbError> {
-    tx.execute(
-        "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)",
-        &[&session_id, &node_id, &pool, &data],
-    )
-    .await
+    let sql =
+        "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)";
+    tx.execute(sql, &[&session_id, &node_id, &pool, &data])
+        .await
 }
 
 /// Replaces a node of a session. False when the session has no such node.
@@ -175,11 +148,9 @@ pub async fn replace_session_node(
     new: i64,
     data: &JsonObject,
 ) -> Result<bool, DbError> {
-    tx.changes(
-        "UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2",
-        &[&session_id, &old, &new, &data],
-    )
-    .await
+    let sql =
+        "UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2";
+    tx.changes(sql, &[&session_id, &old, &new, &data]).await
 }
 
 /// Sets when a session expires.
@@ -188,11 +159,8 @@ pub async fn set_expiry(
     session: &SessionRow,
     expires_at: Timestamp,
 ) -> Result<(), DbError> {
-    tx.execute(
-        "UPDATE sessions SET expires_at = $2 WHERE id = $1",
-        &[&session.id, &expires_at],
-    )
-    .await?;
+    let sql = "UPDATE sessions SET expires_at = $2 WHERE id = $1";
+    tx.execute(sql, &[&session.id, &expires_at]).await?;
     let detail = format!("expires at {}", expires_at.0.to_rfc3339());
     let event = Event::of_session(Cause::Extended, session.id, session.tenant_id);
     events::record(tx, event.with_detail(detail)).await
@@ -200,85 +168,62 @@ pub async fn set_expiry(
 
 /// Retires a session. `None` when there is no such running session. Its nodes stay as they are.
 pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
-    tx.fetch_optional(
-        "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
-         RETURNING {session_columns}",
-        &[&id],
-    )
-    .await
+    let sql = "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
+        RETURNING {session_columns}";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Lists the numbers of the nodes that a session has or had.
 pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> Result<Vec<i64>, DbError> {
-    tx.ids(
-        "SELECT node_id FROM sessions_nodes WHERE session_id = $1",
-        &[&session_id],
-    )
-    .await
+    let sql = "SELECT node_id FROM sessions_nodes WHERE session_id = $1";
+    tx.ids(sql, &[&session_id]).await
 }
 
 /// Lists up to `limit` running sessions that have expired.
 pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
-    tx.ids(
-        "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < {now} \
-         ORDER BY expires_at LIMIT $1",
-        &[&i64::from(limit)],
-    )
-    .await
+    let sql = "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < {now} \
+        ORDER BY expires_at LIMIT $1";
+    tx.ids(sql, &[&i64::from(limit)]).await
 }
 
 /// Locks a running session that has expired. False when it has not, or another transaction has locked it.
 pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
-    let row = tx
-        .scalar::<i32>(
-            "SELECT id FROM sessions WHERE id = $1 AND retired_at IS NULL \
-             AND expires_at < {now} {skip_locked}",
-            &[&id],
-        )
-        .await?;
+    let sql = "SELECT id FROM sessions WHERE id = $1 AND retired_at IS NULL \
+        AND expires_at < {now} {skip_locked}";
+    let row = tx.scalar::<i32>(sql, &[&id]).await?;
     Ok(row.is_some())
 }
 
 /// Lists sessions that are not granted yet and whose request died.
 pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
     // A node of such a session waits for its key, and its lease has lapsed.
-    tx.ids(
-        "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
-         SELECT sessions_nodes.session_id FROM sessions_nodes \
-         JOIN nodes ON nodes.id = sessions_nodes.node_id \
-         WHERE nodes.state = 'contextualizing' AND nodes.retired_at IS NULL \
-         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now})) ORDER BY id",
-        &[],
-    )
-    .await
+    let sql = "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
+        SELECT sessions_nodes.session_id FROM sessions_nodes \
+        JOIN nodes ON nodes.id = sessions_nodes.node_id \
+        WHERE nodes.state = 'contextualizing' AND nodes.retired_at IS NULL \
+        AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now})) ORDER BY id";
+    tx.ids(sql, &[]).await
 }
 
 /// Lists nodes in use that belong to no running session and that nobody works on.
 pub async fn list_orphans(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
-    tx.ids(
-        "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') AND \
-         retired_at IS NULL AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND NOT EXISTS (SELECT 1 FROM sessions_nodes JOIN sessions ON sessions.id = \
-         sessions_nodes.session_id WHERE sessions_nodes.node_id = nodes.id AND \
-         sessions.retired_at IS NULL)",
-        &[],
-    )
-    .await
+    let sql = "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') \
+        AND retired_at IS NULL AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+        AND NOT EXISTS (SELECT 1 FROM sessions_nodes JOIN sessions \
+        ON sessions.id = sessions_nodes.session_id WHERE sessions_nodes.node_id = nodes.id \
+        AND sessions.retired_at IS NULL)";
+    tx.ids(sql, &[]).await
 }
 
 /// Finds the pool from which a node was last lent. The original clears the node's pool when it deprovisions.
 pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> Result<Option<String>, DbError> {
-    tx.scalar(
-        "SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1",
-        &[&node_id],
-    )
-    .await
+    let sql = "SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1";
+    tx.scalar(sql, &[&node_id]).await
 }
 
 /// Finds the highest number of a session; 0 when there is none.
 pub async fn last_session_id(tx: &mut Tx) -> Result<i64, DbError> {
-    let last = tx
-        .scalar::<Option<i32>>("SELECT max(id) FROM sessions", &[])
-        .await?;
+    let sql = "SELECT max(id) FROM sessions";
+    let last = tx.scalar::<Option<i32>>(sql, &[]).await?;
     Ok(last.flatten().map_or(0, i64::from))
 }

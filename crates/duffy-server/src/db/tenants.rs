@@ -84,21 +84,15 @@ pub async fn find_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbEr
 
 /// Lists all tenants, retired ones too, or `only` this one.
 pub async fn list_tenants(tx: &mut Tx, only: Option<i64>) -> Result<Vec<TenantRow>, DbError> {
-    tx.fetch_all(
-        "SELECT {tenant_columns} FROM tenants WHERE CAST($1 AS BIGINT) IS NULL \
-         OR id = $1 ORDER BY id",
-        &[&only],
-    )
-    .await
+    let sql = "SELECT {tenant_columns} FROM tenants WHERE CAST($1 AS BIGINT) IS NULL \
+        OR id = $1 ORDER BY id";
+    tx.fetch_all(sql, &[&only]).await
 }
 
 /// Locks a tenant, so that no other transaction changes it or checks its quota until this one ends.
 pub async fn lock_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
-    tx.fetch_optional(
-        "SELECT {tenant_columns} FROM tenants WHERE id = $1 {for_no_key_update}",
-        &[&id],
-    )
-    .await
+    let sql = "SELECT {tenant_columns} FROM tenants WHERE id = $1 {for_no_key_update}";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
 /// A quota as the column holds it. Validation refuses larger numbers.
@@ -112,11 +106,12 @@ pub async fn insert_tenant(
     tenant: &TenantCreate,
     key: &StoredKey,
 ) -> Result<TenantRow, DbError> {
+    let sql = "INSERT INTO tenants (name, is_admin, ssh_key, api_key, node_quota, \
+        session_lifetime, session_lifetime_max, api_key_digest, created_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}) \
+        RETURNING {tenant_columns}";
     tx.fetch_one(
-        "INSERT INTO tenants (name, is_admin, ssh_key, api_key, node_quota, session_lifetime, \
-         session_lifetime_max, api_key_digest, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}) \
-         RETURNING {tenant_columns}",
+        sql,
         &[
             &tenant.name,
             &tenant.is_admin,
@@ -133,9 +128,10 @@ pub async fn insert_tenant(
 
 /// Writes the columns of a tenant that can change.
 pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbError> {
+    let sql = "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, \
+        session_lifetime = $5, session_lifetime_max = $6, api_key_digest = $7 WHERE id = $1";
     tx.execute(
-        "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, session_lifetime = $5, \
-         session_lifetime_max = $6, api_key_digest = $7 WHERE id = $1",
+        sql,
         &[
             &tenant.id,
             &tenant.ssh_key,
@@ -152,11 +148,8 @@ pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbErro
 /// Stores the digest of a tenant's key. False when the key has changed meanwhile.
 pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> Result<bool, DbError> {
     // The digest belongs to this hash.
-    tx.changes(
-        "UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2",
-        &[&id, &hash, &digest],
-    )
-    .await
+    let sql = "UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2";
+    tx.changes(sql, &[&id, &hash, &digest]).await
 }
 
 /// Retires or reactivates a tenant. A retired tenant's sessions expire.
@@ -166,16 +159,10 @@ pub async fn set_tenant_active(
     active: bool,
 ) -> Result<Option<TenantRow>, DbError> {
     // The sessions end when a worker next looks for expired ones.
-    tx.execute(
-        "UPDATE sessions SET expires_at = {now} \
-         WHERE tenant_id = $1 AND retired_at IS NULL AND NOT $2",
-        &[&id, &active],
-    )
-    .await?;
-    tx.fetch_optional(
-        "UPDATE tenants SET retired_at = CASE WHEN $2 THEN NULL ELSE {now} END \
-         WHERE id = $1 RETURNING {tenant_columns}",
-        &[&id, &active],
-    )
-    .await
+    let sql = "UPDATE sessions SET expires_at = {now} \
+        WHERE tenant_id = $1 AND retired_at IS NULL AND NOT $2";
+    tx.execute(sql, &[&id, &active]).await?;
+    let sql = "UPDATE tenants SET retired_at = CASE WHEN $2 THEN NULL ELSE {now} END \
+        WHERE id = $1 RETURNING {tenant_columns}";
+    tx.fetch_optional(sql, &[&id, &active]).await
 }

@@ -97,28 +97,29 @@ async fn update(
     let to = rule.to.unwrap_or(from);
     let pause = change.pause.filter(|_| rule.pause == Effect::Set);
     // The statement has the names of `Effect` and `Counter`.
+    let sql = "UPDATE nodes SET state = {as_state $3}, \
+        state_since = CASE WHEN $2 = $3 THEN state_since ELSE {now} END, \
+        retired_at = CASE WHEN $3 = 'done' THEN {now} ELSE retired_at END, \
+        pool = CASE WHEN $3 IN ('unused', 'done') THEN NULL ELSE coalesce($4, pool) END, \
+        lease = CASE $5 WHEN 'Keep' THEN lease WHEN 'Set' THEN $6 END, \
+        lease_expires_at = CASE $5 WHEN 'Keep' THEN lease_expires_at \
+        WHEN 'Set' THEN {now + $7} END, \
+        fence = CASE $5 WHEN 'Set' THEN {next_fence} ELSE fence END, \
+        attempts = CASE $8 WHEN 'Keep' THEN attempts WHEN 'One' THEN 1 \
+        WHEN 'Up' THEN attempts + 1 \
+        WHEN 'Down' THEN CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END ELSE 0 END, \
+        repairs = CASE $9 WHEN 'Keep' THEN repairs WHEN 'Up' THEN repairs + 1 ELSE 0 END, \
+        retry_at = CASE WHEN $10 = 'Keep' THEN retry_at ELSE {now + $11} END, \
+        held_at = CASE $12 WHEN 'Keep' THEN held_at WHEN 'Set' THEN {now} END, \
+        reusable = reusable AND NOT $13, data = coalesce($14, data), \
+        hostname = coalesce($15, hostname), ipaddr = coalesce($16, ipaddr) \
+        WHERE id {in_rows} {ids $1} {end_in_rows} AND CAST(state AS TEXT) = $2 \
+        AND retired_at IS NULL AND (NOT $17 OR lease = $6) \
+        AND (NOT $18 OR lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+        AND (CAST($19 AS BOOLEAN) IS NULL OR (held_at IS NOT NULL) = $19) \
+        AND (CAST($20 AS BOOLEAN) IS NULL OR reusable = $20) RETURNING {node_columns}";
     tx.fetch_all(
-        "UPDATE nodes SET state = {as_state $3}, \
-         state_since = CASE WHEN $2 = $3 THEN state_since ELSE {now} END, \
-         retired_at = CASE WHEN $3 = 'done' THEN {now} ELSE retired_at END, \
-         pool = CASE WHEN $3 IN ('unused', 'done') THEN NULL ELSE coalesce($4, pool) END, \
-         lease = CASE $5 WHEN 'Keep' THEN lease WHEN 'Set' THEN $6 END, \
-         lease_expires_at = CASE $5 WHEN 'Keep' THEN lease_expires_at \
-         WHEN 'Set' THEN {now + $7} END, \
-         fence = CASE $5 WHEN 'Set' THEN {next_fence} ELSE fence END, \
-         attempts = CASE $8 WHEN 'Keep' THEN attempts WHEN 'One' THEN 1 \
-         WHEN 'Up' THEN attempts + 1 \
-         WHEN 'Down' THEN CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END ELSE 0 END, \
-         repairs = CASE $9 WHEN 'Keep' THEN repairs WHEN 'Up' THEN repairs + 1 ELSE 0 END, \
-         retry_at = CASE WHEN $10 = 'Keep' THEN retry_at ELSE {now + $11} END, \
-         held_at = CASE $12 WHEN 'Keep' THEN held_at WHEN 'Set' THEN {now} END, \
-         reusable = reusable AND NOT $13, data = coalesce($14, data), \
-         hostname = coalesce($15, hostname), ipaddr = coalesce($16, ipaddr) \
-         WHERE id {in_rows} {ids $1} {end_in_rows} AND CAST(state AS TEXT) = $2 \
-         AND retired_at IS NULL AND (NOT $17 OR lease = $6) \
-         AND (NOT $18 OR lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND (CAST($19 AS BOOLEAN) IS NULL OR (held_at IS NOT NULL) = $19) \
-         AND (CAST($20 AS BOOLEAN) IS NULL OR reusable = $20) RETURNING {node_columns}",
+        sql,
         &[
             &format!("{ids:?}"),
             &from.as_str(),

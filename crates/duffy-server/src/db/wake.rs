@@ -77,7 +77,7 @@ impl WakeUps {
             word = remote => {
                 let ended = || Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
                 if let Err(error) = word.unwrap_or_else(ended) {
-                    tracing::warn!(%error, "lost the connection that tells of work; polling");
+                    tracing::warn!(%error, "lost the connection for wake-ups; polling");
                     self.words = None;
                 }
                 // Wake-ups may be missed after an error, so the caller looks for work then too.
@@ -96,8 +96,8 @@ impl WakeUps {
         };
         match tokio::time::timeout(CONNECT, connected).await {
             Ok(Ok(words)) => self.words = words,
-            Ok(Err(error)) => tracing::debug!(%error, "cannot listen for work; polling"),
-            Err(_) => tracing::debug!("cannot listen for work in time; polling"),
+            Ok(Err(error)) => tracing::debug!(%error, "cannot listen for wake-ups; polling"),
+            Err(_) => tracing::debug!("cannot listen for wake-ups in time; polling"),
         }
         self.words.is_some()
     }

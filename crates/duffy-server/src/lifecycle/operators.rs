@@ -32,7 +32,7 @@ pub enum OperatorError {
     #[error("node {0} is retired")]
     Retired(i64),
     /// The node is held.
-    #[error("node {0} is held; let go of it first: duffy admin hold-node --release {0}")]
+    #[error("node {0} is held; release it first: duffy admin hold-node --release {0}")]
     Held(i64),
     /// The node is not held.
     #[error("node {0} is not held")]
@@ -211,22 +211,18 @@ pub async fn repair_node(ctx: &Ctx, id: i64, reason: &str) -> Result<Repair, Ope
             Some(pool) => pools::find_pool_state(&mut tx, pool, work).await?,
             None => None,
         };
-        let pool_waits_until = pool.and_then(|pool| pool.retry_at).map(|time| time.0);
-        let repair = Repair {
+        Ok(Repair {
             repaired,
-            pool_waits_until,
-        };
-        Ok(repair)
+            pool_waits_until: pool.and_then(|pool| pool.retry_at).map(|time| time.0),
+        })
     };
     let repair = ctx.db.transaction(write).await;
-    match repair {
-        Err(OperatorError::Db(DbError::NotUnique(_))) => Err(OperatorError::Taken(id)),
-        Ok(repair) => {
-            tracing::info!(node.id = id, repaired = ?repair.repaired, "node repaired");
-            Ok(repair)
-        }
-        Err(error) => Err(error),
-    }
+    let repair = repair.map_err(|error| match error {
+        OperatorError::Db(DbError::NotUnique(_)) => OperatorError::Taken(id),
+        error => error,
+    })?;
+    tracing::info!(node.id = id, repaired = ?repair.repaired, "node repaired");
+    Ok(repair)
 }
 
 async fn repair(tx: &mut Tx, node: &NodeRow, reason: &str) -> Result<Repaired, OperatorError> {
@@ -282,7 +278,7 @@ pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), Operat
         apply(&mut tx, transition, &node, None, reason).await
     };
     ctx.db.transaction(write).await?;
-    tracing::info!(node.id = id, "node let go of");
+    tracing::info!(node.id = id, "node released");
     Ok(())
 }
 
@@ -293,11 +289,10 @@ pub async fn purge_history(ctx: &Ctx, age: Duration, reason: &str) -> Result<u64
         return Ok(0);
     }
     // Recorded first, so that the event stays if the process dies.
-    let write = async |mut tx| -> Result<_, DbError> {
+    let write = async |mut tx| {
         let detail = format!("{found} events older than {} s: {reason}", age.as_secs());
         let event = Event::new(Cause::Purged).with_detail(detail);
-        events::record(&mut tx, event).await?;
-        Ok(())
+        events::record(&mut tx, event).await
     };
     ctx.db.transaction(write).await?;
     prune::remove_older(ctx, age, u32::MAX).await

@@ -82,7 +82,7 @@ pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
             Ok(false) => {}
             Err(error @ DbError::Unavailable(_)) => return Err(error),
             Err(error) => {
-                tracing::warn!(node.id, %error, "cannot take a node of a drained pool down");
+                tracing::warn!(node.id, %error, "cannot deprovision a node of a drained pool");
             }
         }
     }

@@ -39,7 +39,7 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
             Err(DbError::NotUnique(_)) => {
                 tracing::error!(
                     node.id = id,
-                    "failed node is left alone: another one has its name or address"
+                    "failed node is not repaired: another one has its name or address"
                 );
                 leave_alone(ctx, id).await?;
             }

@@ -98,7 +98,7 @@ pub(crate) async fn await_answer(
             KeyState::Second if Instant::now() > until => return Err(SessionError::FirstStillRuns),
             KeyState::Second => {
                 if !told {
-                    tracing::info!("waiting for the answer to the first request with this key");
+                    tracing::info!("waiting for the reply to the first request with this key");
                 }
                 told = true;
             }
@@ -156,7 +156,7 @@ impl Promise {
         if lease::persist(ctx, || self.give_up(ctx)).await? {
             tracing::warn!(
                 session.id = self.session_id,
-                "nobody came back for the session, it is retired"
+                "the client did not come back for its session; session retired"
             );
         }
         Ok(())

@@ -49,7 +49,7 @@ pub(crate) async fn note_failure(
     let again_in_s = pause.as_secs();
     tracing::warn!(
         pool.name = pool, %state, failures, again_in_s,
-        "the pool's mechanism keeps failing and is tried more rarely: {detail}"
+        "the pool's mechanism keeps failing and is tried less often: {detail}"
     );
     if failures == FAILURES_IN_A_ROW {
         let detail = format!("{state} failed {failures} times in a row: {detail}");

@@ -108,21 +108,18 @@ async fn finish(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Resul
         ..Change::default()
     };
     work.keeper.expect_fewer(1);
-    let write = || {
-        ctx.db.transaction(async |mut tx| {
-            // By the current row: an operator may have retired the node meanwhile.
-            let mut done =
-                transitions::apply_to(&mut tx, Transition::MakeUnused, node, &reuse).await?;
-            if done.is_none() {
-                done = transitions::apply_to(&mut tx, Transition::Finish, node, &finish).await?;
-            }
-            if done.is_some() {
-                backoff::note_success(&mut tx, work).await?;
-            }
-            Ok(done.is_some())
-        })
+    let write = async |mut tx| {
+        // By the current row: an operator may have retired the node meanwhile.
+        let mut done = transitions::apply_to(&mut tx, Transition::MakeUnused, node, &reuse).await?;
+        if done.is_none() {
+            done = transitions::apply_to(&mut tx, Transition::Finish, node, &finish).await?;
+        }
+        if done.is_some() {
+            backoff::note_success(&mut tx, work).await?;
+        }
+        Ok(done.is_some())
     };
-    if lease::persist(ctx, write).await? {
+    if lease::persist(ctx, || ctx.db.transaction(write)).await? {
         tracing::info!(
             node.id,
             pool.name = work.pool,
@@ -156,13 +153,9 @@ async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> R
         detail,
         ..Change::default()
     };
-    let write = || {
-        ctx.db.transaction(async |mut tx| {
-            let left = transitions::apply_to(&mut tx, transition, node, &change).await?;
-            Ok(left.is_some())
-        })
-    };
-    match (lease::persist(ctx, write).await?, stale) {
+    let write = async |mut tx| transitions::apply_to(&mut tx, transition, node, &change).await;
+    let left = lease::persist(ctx, || ctx.db.transaction(write)).await?;
+    match (left.is_some(), stale) {
         (false, _) => tracing::warn!(node.id, "the lease on a held node is lost"),
         (true, false) => tracing::info!(node.id, "the tenant's key is off the held node"),
         (true, true) => tracing::warn!(

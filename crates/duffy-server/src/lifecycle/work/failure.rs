@@ -74,7 +74,9 @@ pub(crate) async fn postpone_or_fail(
             work.jitter,
         )
     });
-    let full = full_detail(detail, log);
+    let log = log.filter(|log| !log.is_empty());
+    let log = log.map(|log| format!("\n{log}")).unwrap_or_default();
+    let full = format!("{detail}{log}");
     let again_in = pause.or_else(|| repair::pause_before(policy, node.repairs));
     let transition = match pause {
         Some(_) => Transition::Postpone,
@@ -88,16 +90,14 @@ pub(crate) async fn postpone_or_fail(
         ..Change::default()
     };
     work.keeper.expect_fewer(1);
-    let write = || {
-        ctx.db.transaction(async |mut tx| {
-            let written = transitions::apply_to(&mut tx, transition, node, &change).await?;
-            if written.is_some() {
-                backoff::note_failure(ctx, &mut tx, work, node, detail).await?;
-            }
-            Ok(written.is_some())
-        })
+    let write = async |mut tx| {
+        let written = transitions::apply_to(&mut tx, transition, node, &change).await?;
+        if written.is_some() {
+            backoff::note_failure(ctx, &mut tx, work, node, detail).await?;
+        }
+        Ok(written.is_some())
     };
-    let written = lease::persist(ctx, write).await?;
+    let written = lease::persist(ctx, || ctx.db.transaction(write)).await?;
     let pool = work.pool;
     match (written, pause, again_in) {
         (false, _, _) => tracing::warn!(node.id, "failed, and the lease is lost: {detail}"),
@@ -122,17 +122,9 @@ pub(crate) async fn postpone_or_fail(
                 pool.name = pool,
                 attempt,
                 repairs,
-                "{detail}; gave up, and it is not repaired any more"
+                "{detail}; gave up, and it will not be repaired"
             );
         }
     }
     Ok(())
-}
-
-/// Returns the detail of a failure for the history: the error, and the last lines that led to it.
-fn full_detail(detail: &str, log: Option<&str>) -> String {
-    match log.filter(|log| !log.is_empty()) {
-        Some(log) => format!("{detail}\n{log}"),
-        None => detail.to_owned(),
-    }
 }

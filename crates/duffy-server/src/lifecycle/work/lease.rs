@@ -106,7 +106,7 @@ impl Lease {
                 result = db.transaction(renew) => match result {
                     // Loaded after the renewal: work that ended meanwhile is not missed.
                     Ok(held) if held < self.left.load(Ordering::Acquire) => {
-                        tracing::warn!(lease = self.id, held, "lease lost to somebody else");
+                        tracing::warn!(lease = self.id, held, "lease lost to another process");
                         self.lost.cancel();
                         return;
                     }
@@ -154,7 +154,7 @@ where
             Err(error @ (DbError::Unavailable(_) | DbError::Conflict(_)))
                 if Instant::now() < until && !ctx.stop.is_cancelled() =>
             {
-                tracing::warn!(%error, "cannot write what became of work, trying again");
+                tracing::warn!(%error, "cannot write the result of work; retrying");
                 tokio::select! {
                     () = tokio::time::sleep(PERSIST_PAUSE) => {}
                     () = ctx.stop.cancelled() => {}

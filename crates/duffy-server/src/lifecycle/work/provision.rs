@@ -90,15 +90,11 @@ async fn make_ready(
                 ipaddr,
                 "node ready"
             );
-            Ok(())
         }
-        Ok(false) => {
-            tracing::warn!(
-                node.id,
-                "provisioned, but the lease is lost or the node is not wanted any more"
-            );
-            Ok(())
-        }
+        Ok(false) => tracing::warn!(
+            node.id,
+            "provisioned, but the lease is lost or the node is retired"
+        ),
         Err(DbError::NotUnique(unique)) => {
             let taken = match unique {
                 Unique::NodeHostname => format!("hostname {hostname}"),
@@ -106,10 +102,11 @@ async fn make_ready(
             };
             let detail = format!("provisioning node failed: another active node has {taken}");
             work.keeper.expect_again();
-            failure::postpone_or_fail(ctx, work, node, &detail, None).await
+            return failure::postpone_or_fail(ctx, work, node, &detail, None).await;
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     }
+    Ok(())
 }
 
 /// Writes a provisioned node. False when the lease is lost, or an operator has retired the node: then the row says how

@@ -146,13 +146,11 @@ pub async fn registered_elsewhere(
         AND (other.ipaddr = $2 OR other.hostname = $3) \
         AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1";
     let by_address: Option<bool> = tx.scalar(sql, &[&id, &ipaddr, &hostname]).await?;
-    Ok(by_address.map(|address| {
-        if address {
-            Unique::NodeAddress
-        } else {
-            Unique::NodeHostname
-        }
-    }))
+    Ok(match by_address {
+        None => None,
+        Some(true) => Some(Unique::NodeAddress),
+        Some(false) => Some(Unique::NodeHostname),
+    })
 }
 
 /// Sets the pool of a node that is being deprovisioned. False when the node has a pool, or is in another state.

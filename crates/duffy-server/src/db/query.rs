@@ -1,7 +1,7 @@
 //! Statements and their values, for the engine that the transaction is with.
 
 use sqlx::error::BoxDynError;
-use sqlx::{Arguments, AssertSqlSafe, Database, Decode, Encode, FromRow, Type};
+use sqlx::{Arguments, AssertSqlSafe, Database, Encode, FromRow, Type};
 
 use super::connections::Connection;
 use super::dialect::{self, Engine};
@@ -30,48 +30,20 @@ impl<'q, T: Bind<'q, Postgres> + Bind<'q, Sqlite>> Value<'q> for T {}
 /// The values of a statement: `$1`, `$2` and so on.
 type Values<'v> = &'v [&'v dyn Value<'v>];
 
-/// What a row of both engines can be read as.
-pub(super) trait Row:
-    for<'r> FromRow<'r, <Postgres as Database>::Row>
-    + for<'r> FromRow<'r, <Sqlite as Database>::Row>
-    + Send
-    + Unpin
-{
-}
+/// A type that rows of an engine can be read as.
+pub(super) trait RowOf<D: Database>: for<'r> FromRow<'r, D::Row> + Send + Unpin {}
 
-impl<T> Row for T where
-    T: for<'r> FromRow<'r, <Postgres as Database>::Row>
-        + for<'r> FromRow<'r, <Sqlite as Database>::Row>
-        + Send
-        + Unpin
-{
-}
+impl<D: Database, T: for<'r> FromRow<'r, D::Row> + Send + Unpin> RowOf<D> for T {}
 
-/// What a column of both engines can be read as.
-pub(super) trait Column:
-    for<'r> Decode<'r, Postgres>
-    + Type<Postgres>
-    + for<'r> Decode<'r, Sqlite>
-    + Type<Sqlite>
-    + Send
-    + Unpin
-{
-}
+/// A type that rows of both engines can be read as.
+pub(super) trait Row: RowOf<Postgres> + RowOf<Sqlite> {}
 
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Postgres>
-        + Type<Postgres>
-        + for<'r> Decode<'r, Sqlite>
-        + Type<Sqlite>
-        + Send
-        + Unpin
-{
-}
+impl<T: RowOf<Postgres> + RowOf<Sqlite>> Row for T {}
 
 /// Runs a statement by functions of sqlx. The future is boxed: it is large, and callers nest.
 macro_rules! run {
-    ($tx:ident, $text:ident, $values:ident, $function:ident $(::<$row:ty>)?, $fetch:ident $(, $map:expr)?) => {{
-        let text = dialect::expand($text, $tx.engine()).map_err(DbError::Corrupt)?;
+    ($tx:ident, $sql:ident, $values:ident, $function:ident $(::<$row:ty>)?, $fetch:ident $(, $map:expr)?) => {{
+        let text = dialect::expand($sql, $tx.engine()).map_err(DbError::Corrupt)?;
         let state = &mut *$tx.0;
         let outcome = match state.inner.connection() {
             Connection::Postgres(connection) => run!(
@@ -87,12 +59,12 @@ macro_rules! run {
             error
         })
     }};
-    (@on $engine:ident, $connection:ident, $text:ident, $values:ident, $function:ident $(::<$row:ty>)?, $fetch:ident $(, $map:expr)?) => {{
+    (@on $engine:ident, $connection:ident, $sql:ident, $values:ident, $function:ident $(::<$row:ty>)?, $fetch:ident $(, $map:expr)?) => {{
         let mut values = <$engine as Database>::Arguments::default();
         for value in $values {
             Bind::<'_, $engine>::bind(*value, &mut values).map_err(sqlx::Error::Encode)?;
         }
-        let query = sqlx::$function::<$engine, $($row,)? _>(AssertSqlSafe($text), values);
+        let query = sqlx::$function::<$engine, $($row,)? _>(AssertSqlSafe($sql), values);
         Box::pin(query.$fetch(&mut **$connection)).await$(.map($map))?
     }};
 }
@@ -110,88 +82,87 @@ impl Tx {
     /// Returns how many rows the statement changed.
     pub(super) async fn count_changes(
         &mut self,
-        text: &str,
+        sql: &str,
         values: Values<'_>,
     ) -> Result<u64, DbError> {
-        run!(self, text, values, query_with, execute, |done| done
+        run!(self, sql, values, query_with, execute, |done| done
             .rows_affected())
     }
 
     /// Returns whether the statement changed a row.
-    pub(super) async fn changes(
-        &mut self,
-        text: &str,
-        values: Values<'_>,
-    ) -> Result<bool, DbError> {
-        Ok(self.count_changes(text, values).await? > 0)
+    pub(super) async fn changes(&mut self, sql: &str, values: Values<'_>) -> Result<bool, DbError> {
+        Ok(self.count_changes(sql, values).await? > 0)
     }
 
     /// Runs a statement.
-    pub(super) async fn execute(&mut self, text: &str, values: Values<'_>) -> Result<(), DbError> {
-        self.count_changes(text, values).await.map(drop)
+    pub(super) async fn execute(&mut self, sql: &str, values: Values<'_>) -> Result<(), DbError> {
+        self.count_changes(sql, values).await.map(drop)
     }
 
     /// Returns all rows.
     pub(super) async fn fetch_all<R: Row>(
         &mut self,
-        text: &str,
+        sql: &str,
         values: Values<'_>,
     ) -> Result<Vec<R>, DbError> {
-        run!(self, text, values, query_as_with::<R>, fetch_all)
+        run!(self, sql, values, query_as_with::<R>, fetch_all)
     }
 
     /// Returns the first row.
     pub(super) async fn fetch_optional<R: Row>(
         &mut self,
-        text: &str,
+        sql: &str,
         values: Values<'_>,
     ) -> Result<Option<R>, DbError> {
-        run!(self, text, values, query_as_with::<R>, fetch_optional)
+        run!(self, sql, values, query_as_with::<R>, fetch_optional)
     }
 
     /// Returns the row of a statement that always gives one.
     pub(super) async fn fetch_one<R: Row>(
         &mut self,
-        text: &str,
+        sql: &str,
         values: Values<'_>,
     ) -> Result<R, DbError> {
-        run!(self, text, values, query_as_with::<R>, fetch_one)
+        run!(self, sql, values, query_as_with::<R>, fetch_one)
     }
 
     /// Returns the first column of all rows.
-    pub(super) async fn column<C: Column>(
+    pub(super) async fn column<C>(
         &mut self,
-        text: &str,
+        sql: &str,
         values: Values<'_>,
-    ) -> Result<Vec<C>, DbError> {
-        run!(self, text, values, query_scalar_with::<C>, fetch_all)
+    ) -> Result<Vec<C>, DbError>
+    where
+        (C,): Row,
+    {
+        let rows = self.fetch_all(sql, values).await?;
+        Ok(rows.into_iter().map(|(value,)| value).collect())
     }
 
     /// Returns the numbers in the first column of all rows.
-    pub(super) async fn ids(
-        &mut self,
-        text: &str,
-        values: Values<'_>,
-    ) -> Result<Vec<i64>, DbError> {
-        let ids = self.column::<i32>(text, values).await?;
+    pub(super) async fn ids(&mut self, sql: &str, values: Values<'_>) -> Result<Vec<i64>, DbError> {
+        let ids = self.column::<i32>(sql, values).await?;
         Ok(ids.into_iter().map(i64::from).collect())
     }
 
     /// Returns the first column of the first row.
-    pub(super) async fn scalar<C: Column>(
+    pub(super) async fn scalar<C>(
         &mut self,
-        text: &str,
+        sql: &str,
         values: Values<'_>,
-    ) -> Result<Option<C>, DbError> {
-        run!(self, text, values, query_scalar_with::<C>, fetch_optional)
+    ) -> Result<Option<C>, DbError>
+    where
+        (C,): Row,
+    {
+        let row = self.fetch_optional(sql, values).await?;
+        Ok(row.map(|(value,)| value))
     }
 
     /// Returns the value of a statement that always gives one.
-    pub(super) async fn value<C: Column>(
-        &mut self,
-        text: &str,
-        values: Values<'_>,
-    ) -> Result<C, DbError> {
-        run!(self, text, values, query_scalar_with::<C>, fetch_one)
+    pub(super) async fn value<C>(&mut self, sql: &str, values: Values<'_>) -> Result<C, DbError>
+    where
+        (C,): Row,
+    {
+        self.fetch_one(sql, values).await.map(|(value,)| value)
     }
 }

@@ -51,15 +51,12 @@ pub struct StoredKey {
 }
 
 /// A hash without a digest, as the original stores it.
-impl From<String> for StoredKey {
-    fn from(hash: String) -> Self {
-        Self { hash, digest: None }
-    }
-}
-
 impl From<&str> for StoredKey {
     fn from(hash: &str) -> Self {
-        hash.to_owned().into()
+        Self {
+            hash: hash.to_owned(),
+            digest: None,
+        }
     }
 }
 

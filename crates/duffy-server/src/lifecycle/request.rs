@@ -98,21 +98,16 @@ async fn grant(ctx: &Ctx, request: &SessionRequest<'_>) -> Result<Option<Session
             (id, contextualize(ctx, *reserved, &keeper).await)
         }
     };
-    match granted {
-        Ok(session) => {
-            tracing::info!(
-                session.id = id,
-                tenant.name = session.tenant.name,
-                nodes = session.nodes.len(),
-                "session granted"
-            );
-            Ok(Some(session))
-        }
-        Err(error) => {
-            tracing::warn!(session.id = id, %error, "session not granted");
-            Err(error)
-        }
-    }
+    let granted =
+        granted.inspect_err(|error| tracing::warn!(session.id = id, %error, "session not granted"));
+    let session = granted?;
+    tracing::info!(
+        session.id = id,
+        tenant.name = session.tenant.name,
+        nodes = session.nodes.len(),
+        "session granted"
+    );
+    Ok(Some(session))
 }
 
 /// Retires a granted session that no client received. Retries while the database is unavailable.

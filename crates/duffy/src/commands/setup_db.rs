@@ -60,7 +60,7 @@ async fn setup(db: &Db, test_data: bool) -> Result<Vec<(String, String)>, Failur
     let credentials = Credentials::new();
     let hash = async |key: &str| credentials.hash(key).await.map_err(Failure::new);
     let stored = [hash(&keys[0].1).await?, hash(&keys[1].1).await?];
-    let inserted = migrate::insert_test_data(db, stored).await;
+    let inserted = migrate::insert_test_data(db, &stored).await;
     inserted.map_err(Failure::new)?;
     Ok(keys.to_vec())
 }

@@ -19,8 +19,7 @@ pub fn test_api_key(name: &str) -> Uuid {
 
 /// Adds tenants and nodes to try things with. `keys` are the stored forms of their API keys, in the order of
 /// [`TEST_TENANTS`].
-pub async fn insert_test_data<K: Into<StoredKey>>(db: &Db, keys: [K; 2]) -> Result<(), DbError> {
-    let keys = &keys.map(Into::into);
+pub async fn insert_test_data(db: &Db, keys: &[StoredKey; 2]) -> Result<(), DbError> {
     db.transaction(async |mut tx| {
         for ((name, ssh_key, is_admin), api_key) in TEST_TENANTS.into_iter().zip(keys) {
             let tenant = TenantCreate {

@@ -138,12 +138,10 @@ pub struct Promise {
 impl Promise {
     /// Call before sending the reply: from here on, the client has the session. False when it was given back meanwhile.
     pub async fn keep(&self, ctx: &Ctx) -> Result<bool, DbError> {
-        let write = async |mut tx| {
-            let (tenant, key) = (self.tenant_id, &self.key);
-            let kept = idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await?;
-            Ok(kept)
-        };
-        ctx.db.transaction(write).await
+        let (tenant, key) = (self.tenant_id, &self.key);
+        let mark =
+            async |mut tx| idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await;
+        ctx.db.transaction(mark).await
     }
 
     /// Waits for a client that hung up to repeat the request, and gives the session back if it does not. A server that

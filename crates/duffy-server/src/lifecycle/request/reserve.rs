@@ -63,17 +63,16 @@ pub(crate) async fn reserve(
     request: &SessionRequest<'_>,
     lease: &str,
 ) -> Result<Outcome, SessionError> {
-    let mut result = try_reserve(ctx, request, lease, Hurry::TakeWhatIsFree).await;
+    let mut result = try_reserve(ctx, request, lease, IfLocked::GiveUp).await;
     // Enough nodes are ready, but other requests have locked them and may take or release them. Wait until they have
     // decided.
-    if matches!(result, Err(ReserveError::HeldByOthers)) {
-        result = try_reserve(ctx, request, lease, Hurry::WaitForOthers).await;
+    if matches!(result, Err(ReserveError::HeldByOthers(_))) {
+        result = try_reserve(ctx, request, lease, IfLocked::Wait).await;
     }
     match result {
         Ok(outcome) => Ok(outcome),
-        Err(ReserveError::HeldByOthers) => Err(cannot_reserve(request.create.nodes_specs.first())),
         Err(ReserveError::Repeated) => Ok(Outcome::Repeated),
-        Err(ReserveError::Refused(error)) => Err(error),
+        Err(ReserveError::HeldByOthers(error) | ReserveError::Refused(error)) => Err(error),
     }
 }
 
@@ -81,8 +80,8 @@ pub(crate) async fn reserve(
 #[derive(Debug, thiserror::Error)]
 enum ReserveError {
     /// Enough nodes are ready, but other requests have locked them.
-    #[error("other requests hold the nodes")]
-    HeldByOthers,
+    #[error(transparent)]
+    HeldByOthers(SessionError),
     /// Another request with the same key came first.
     #[error("another request has the same idempotency key")]
     Repeated,
@@ -97,24 +96,25 @@ impl From<DbError> for ReserveError {
     }
 }
 
-fn cannot_reserve(spec: Option<&NodesSpec>) -> SessionError {
+fn cannot_reserve(spec: &NodesSpec) -> SessionError {
     SessionError::CannotReserve {
-        quantity: spec.map_or(0, |spec| spec.quantity),
-        pool: spec.map(|spec| spec.pool.clone()).unwrap_or_default(),
+        quantity: spec.quantity,
+        pool: spec.pool.clone(),
     }
 }
 
+/// What to do if other transactions have locked ready nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hurry {
-    TakeWhatIsFree,
-    WaitForOthers,
+enum IfLocked {
+    GiveUp,
+    Wait,
 }
 
 async fn try_reserve(
     ctx: &Ctx,
     request: &SessionRequest<'_>,
     lease: &str,
-    hurry: Hurry,
+    if_locked: IfLocked,
 ) -> Result<Outcome, ReserveError> {
     let &SessionRequest {
         tenant_id,
@@ -150,7 +150,7 @@ async fn try_reserve(
             return Err(ReserveError::Repeated);
         }
 
-        let taken = take_all(&mut tx, &create.nodes_specs, hurry).await?;
+        let taken = take_all(&mut tx, &create.nodes_specs, if_locked).await?;
         let mut reserved = Vec::with_capacity(taken.len());
         for (spec, node) in taken {
             let node = take_node(ctx, &mut tx, &session, spec, node, lease).await?;
@@ -228,7 +228,7 @@ async fn check_quota(
 async fn take_all<'s>(
     tx: &mut Tx,
     specs: &'s [NodesSpec],
-    hurry: Hurry,
+    if_locked: IfLocked,
 ) -> Result<Vec<(&'s NodesSpec, NodeRow)>, ReserveError> {
     let mut order: Vec<(usize, &NodesSpec)> = specs.iter().enumerate().collect();
     order.sort_by_key(|(_, spec)| &spec.pool);
@@ -238,10 +238,10 @@ async fn take_all<'s>(
         let nodes = taken.iter().map(|(.., node)| node);
         let of_pool = nodes.filter(|node| node.pool.as_ref() == Some(&spec.pool));
         let before: Vec<i64> = of_pool.map(|node| node.id).collect();
-        match take(tx, spec, &before, hurry).await {
+        match take(tx, spec, &before, if_locked).await {
             Ok(nodes) => taken.extend(nodes.into_iter().map(|node| (index, spec, node))),
             Err(
-                error @ (ReserveError::HeldByOthers
+                error @ (ReserveError::HeldByOthers(_)
                 | ReserveError::Refused(SessionError::CannotReserve { .. })),
             ) => {
                 if short.as_ref().is_none_or(|(first, _)| index < *first) {
@@ -269,7 +269,7 @@ async fn take(
     tx: &mut Tx,
     spec: &NodesSpec,
     before: &[i64],
-    hurry: Hurry,
+    if_locked: IfLocked,
 ) -> Result<Vec<NodeRow>, ReserveError> {
     // Nodes of an earlier spec of this pool are locked by this transaction, but still ready.
     let quantity = spec
@@ -282,9 +282,9 @@ async fn take(
     let wanted = spec.quantity as usize;
     // Count before locking, so that a large request does not lock a whole pool for nothing.
     if quantity > LOOK_FIRST && nodes::count_ready(tx, &spec.pool).await? < i64::from(quantity) {
-        return Err(cannot_reserve(Some(spec)).into());
+        return Err(cannot_reserve(spec).into());
     }
-    if hurry == Hurry::WaitForOthers {
+    if if_locked == IfLocked::Wait {
         nodes::lock_pool(tx, &spec.pool, PoolLock::Reserve).await?;
     }
     for _ in 0..LOOKS {
@@ -293,14 +293,14 @@ async fn take(
             return Ok(nodes);
         }
         if nodes::count_ready(tx, &spec.pool).await? < i64::from(quantity) {
-            return Err(cannot_reserve(Some(spec)).into());
+            return Err(cannot_reserve(spec).into());
         }
-        if hurry == Hurry::TakeWhatIsFree {
-            return Err(ReserveError::HeldByOthers);
+        if if_locked == IfLocked::GiveUp {
+            return Err(ReserveError::HeldByOthers(cannot_reserve(spec)));
         }
         nodes::await_ready_nodes(tx, &spec.pool, quantity).await?;
     }
-    Err(cannot_reserve(Some(spec)).into())
+    Err(cannot_reserve(spec).into())
 }
 
 /// Reserves a node, and writes its specification into its row.

@@ -189,11 +189,7 @@ async fn migrate(
                 watched(execute(&mut tx, step.down), &what, report).await?;
             }
         }
-        let reached = if up {
-            from.max(target)
-        } else {
-            from.min(target)
-        };
+        let reached = if steps.is_empty() { from } else { target };
         write_version(&mut tx, reached).await?;
         Ok((from, reached))
     })
@@ -202,15 +198,10 @@ async fn migrate(
 
 /// Returns the revision that a text names. Steps count from another revision.
 fn resolve(text: &str, from: Revision) -> Result<Revision, MigrateError> {
+    let ids = STEPS.map(|step| step.id).join(", ");
     let unknown = || MigrateError::NoSuchRevision {
         wanted: text.to_owned(),
-        known: format!(
-            "known are base, {}, head, and steps such as +1 and -1",
-            Revision::all()
-                .filter_map(Revision::id)
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        known: format!("known are base, {ids}, head, and steps such as +1 and -1"),
     };
     if let Some(count) = text.strip_prefix(['+', '-']) {
         let count: usize = count.parse().map_err(|_| unknown())?;

@@ -56,17 +56,13 @@ pub struct NodeStatus {
 impl NodeStatus {
     /// The first line of the last error.
     pub fn error(&self) -> Option<&str> {
-        first_line_of_error(&self.data)
+        self.data.error_detail()?.lines().next()
     }
 }
 
-fn first_line_of_error(data: &JsonObject) -> Option<&str> {
-    let detail = data.0.get("error")?.get("detail")?.as_str()?;
-    detail.lines().next()
-}
-
 fn serialize_error<S: Serializer>(data: &JsonObject, serializer: S) -> Result<S::Ok, S::Error> {
-    first_line_of_error(data).serialize(serializer)
+    let detail = data.error_detail().and_then(|text| text.lines().next());
+    detail.serialize(serializer)
 }
 
 /// How many active nodes of a pool are in a state.

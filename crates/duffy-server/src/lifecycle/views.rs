@@ -239,9 +239,7 @@ pub async fn list_tenants(ctx: &Ctx, only: Option<i64>) -> Result<Vec<Tenant>, D
 
 /// Finds a tenant, retired or not.
 pub async fn find_tenant(ctx: &Ctx, id: i64) -> Result<Option<Tenant>, DbError> {
-    let find = async |mut tx| tenants::find_tenant(&mut tx, id).await;
-    let row = ctx.db.read(find).await?;
-    Ok(row.map(|row| tenant(ctx, &row)))
+    Ok(list_tenants(ctx, Some(id)).await?.pop())
 }
 
 /// Lists the pools that are kept filled, in the order of the configuration.
@@ -282,10 +280,8 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let read = async |mut tx| -> Result<_, DbError> {
         let counts = nodes::count_by_state(&mut tx, name).await?;
         let mut untouched = Vec::new();
-        if counts
-            .iter()
-            .any(|(state, _)| *state == NodeState::Deprovisioning)
-        {
+        let is_deprovisioning = |(state, _): &(NodeState, i64)| *state == NodeState::Deprovisioning;
+        if counts.iter().any(is_deprovisioning) {
             untouched = nodes::list_untouched_nodes(&mut tx, name).await?;
         }
         let states = pools::list_pool_states(&mut tx).await?;

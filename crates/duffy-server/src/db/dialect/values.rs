@@ -55,6 +55,11 @@ impl JsonObject {
         }))
     }
 
+    /// The detail of the error in a node's data.
+    pub fn error_detail(&self) -> Option<&str> {
+        self.0.get("error")?.get("detail")?.as_str()
+    }
+
     pub(in crate::db) fn to_text(&self) -> Result<String, BoxDynError> {
         Ok(serde_json::to_string(&self.0)?)
     }

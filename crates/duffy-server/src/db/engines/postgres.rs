@@ -87,43 +87,37 @@ fn connect_options(settings: &PostgresUrl) -> PgConnectOptions {
             options.host(host)
         };
     }
-    options = set(options, settings.port, PgConnectOptions::port);
-    options = set(
-        options,
-        settings.user.as_deref(),
-        PgConnectOptions::username,
-    );
-    let password = settings.password.as_ref().map(ExposeSecret::expose_secret);
-    options = set(options, password, PgConnectOptions::password);
-    options = set(
-        options,
-        settings.database.as_deref(),
-        PgConnectOptions::database,
-    );
-    let mode = settings.ssl_mode.map(|mode| match mode {
-        SslMode::Disable => PgSslMode::Disable,
-        SslMode::Allow => PgSslMode::Allow,
-        SslMode::Prefer => PgSslMode::Prefer,
-        SslMode::Require => PgSslMode::Require,
-        SslMode::VerifyCa => PgSslMode::VerifyCa,
-        SslMode::VerifyFull => PgSslMode::VerifyFull,
-    });
-    options = set(options, mode, PgConnectOptions::ssl_mode);
-    options = set(
-        options,
-        settings.ssl_root_cert.as_ref(),
-        PgConnectOptions::ssl_root_cert,
-    );
-    options = set(
-        options,
-        settings.ssl_cert.as_ref(),
-        PgConnectOptions::ssl_client_cert,
-    );
-    options = set(
-        options,
-        settings.ssl_key.as_ref(),
-        PgConnectOptions::ssl_client_key,
-    );
+    if let Some(port) = settings.port {
+        options = options.port(port);
+    }
+    if let Some(user) = &settings.user {
+        options = options.username(user);
+    }
+    if let Some(password) = &settings.password {
+        options = options.password(password.expose_secret());
+    }
+    if let Some(database) = &settings.database {
+        options = options.database(database);
+    }
+    if let Some(mode) = settings.ssl_mode {
+        options = options.ssl_mode(match mode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Allow => PgSslMode::Allow,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require => PgSslMode::Require,
+            SslMode::VerifyCa => PgSslMode::VerifyCa,
+            SslMode::VerifyFull => PgSslMode::VerifyFull,
+        });
+    }
+    if let Some(file) = &settings.ssl_root_cert {
+        options = options.ssl_root_cert(file);
+    }
+    if let Some(file) = &settings.ssl_cert {
+        options = options.ssl_client_cert(file);
+    }
+    if let Some(file) = &settings.ssl_key {
+        options = options.ssl_client_key(file);
+    }
     // A dead or sleeping process must not hold a connection's locks for ever.
     options = options.options([
         ("statement_timeout", "30s"),
@@ -136,25 +130,11 @@ fn connect_options(settings: &PostgresUrl) -> PgConnectOptions {
     ]);
     // The URL's settings take precedence: `-c name=value` or `--name=value`, any number of them.
     let words = settings.options.iter();
-    for word in words.flat_map(|text| text.split_whitespace()) {
+    let words = words.flat_map(|text| text.split_whitespace());
+    options.options(words.filter_map(|word| {
         let setting = word.trim_start_matches("--").trim_start_matches("-c");
-        options = set(options, setting.split_once('='), |options, pair| {
-            options.options([pair])
-        });
-    }
-    options
-}
-
-/// Sets an option if it has a value.
-fn set<T>(
-    options: PgConnectOptions,
-    value: Option<T>,
-    set: impl FnOnce(PgConnectOptions, T) -> PgConnectOptions,
-) -> PgConnectOptions {
-    match value {
-        Some(value) => set(options, value),
-        None => options,
-    }
+        setting.split_once('=')
+    }))
 }
 
 /// Listens for the wake-ups of other processes.

@@ -191,7 +191,6 @@ fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Check
 }
 
 fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
-    let full = Invariant::PoolsFull;
     for (pool, level) in expected.levels {
         let counts = |node: &&NodeRow| {
             let state = node.state.0;
@@ -205,19 +204,18 @@ fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckRe
         if filled >= wanted as usize {
             continue;
         }
-        let short = format!("has {filled} of {wanted} nodes");
         let reason = shortage_on_record(snapshot, pool).or_else(|| used_up(snapshot, level));
-        match reason {
-            Some(reason) => {
-                report
-                    .notes
-                    .push(Finding::new(full, format!("{short}: {reason}")).of_pool(pool));
-            }
-            None if expected.at_rest => report
-                .findings
-                .push(Finding::new(full, short).of_pool(pool)),
-            // A session may have just taken nodes. A worker fills the pool soon.
-            None => report.notes.push(Finding::new(full, short).of_pool(pool)),
+        let is_explained = reason.is_some();
+        let reason = reason
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        let message = format!("has {filled} of {wanted} nodes{reason}");
+        let finding = Finding::new(Invariant::PoolsFull, message).of_pool(pool);
+        if expected.at_rest && !is_explained {
+            report.findings.push(finding);
+        } else {
+            // Without a reason, a session may have just taken nodes. A worker fills the pool soon.
+            report.notes.push(finding);
         }
     }
 }
@@ -244,14 +242,7 @@ fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
         node.pool.as_deref() == Some(pool) && (on_its_way || node.state.0 == NodeState::Failed)
     };
     let node = snapshot.nodes.iter().find(waits)?;
-    let error = node
-        .data
-        .0
-        .get("error")
-        .and_then(|error| error.get("detail"));
-    let error = error
-        .and_then(|detail| detail.as_str())
-        .unwrap_or("unknown");
+    let error = node.data.error_detail().unwrap_or("unknown");
     Some(format!("node {} is {}: {error}", node.id, node.state.0))
 }
 

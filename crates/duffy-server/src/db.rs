@@ -97,16 +97,16 @@ pub enum DbError {
     #[error("the database cannot be reached: {0}")]
     Unavailable(#[source] sqlx::Error),
     /// The transaction lost against other transactions, in its retries too.
-    #[error("other transactions were in the way, each time: {0}")]
+    #[error("the transaction lost against other transactions, in each retry: {0}")]
     Conflict(#[source] sqlx::Error),
     /// A row like this exists already.
-    #[error("there is such a row already ({0:?})")]
+    #[error("a row with the same value exists ({0:?})")]
     NotUnique(Unique),
     /// A column holds a value that Duffy cannot read.
     #[error("the database holds a value that cannot be read: {0}")]
     Corrupt(String),
     /// Anything else.
-    #[error("the database refused: {0}")]
+    #[error("the database reports an error: {0}")]
     Refused(#[source] sqlx::Error),
 }
 

@@ -39,7 +39,7 @@ pub enum OperatorError {
     NotHeld(i64),
     /// The node has not failed.
     #[error(
-        "node {id} is {state}: only what failed, or waits for its next attempt, can be repaired"
+        "node {id} is {state}: only a node that failed, or waits for its next attempt, can be repaired"
     )]
     NotBroken {
         /// Its number.
@@ -52,14 +52,14 @@ pub enum OperatorError {
     AtWork(i64),
     /// No mechanism can deprovision it.
     #[error(
-        "node {0} is in no pool and not reusable, so there is no mechanism to repair it with; \
-         take it out instead: duffy admin retire-node {0}"
+        "node {0} is in no pool and not reusable, so no mechanism can repair it; \
+         retire it instead: duffy admin retire-node {0}"
     )]
     NoPool(i64),
     /// Another node seems to have its machine.
     #[error(
-        "another active node has the name or address of node {0}, so its machine is that one's; \
-         take it out instead: duffy admin retire-node {0}"
+        "another active node has the name or address of node {0}, and so its machine; \
+         retire it instead: duffy admin retire-node {0}"
     )]
     Taken(i64),
     /// There is no such pool.

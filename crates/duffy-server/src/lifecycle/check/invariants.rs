@@ -53,9 +53,7 @@ fn rows_are_sound(snapshot: &Snapshot, report: &mut CheckReport) {
         };
         if let Some(wrong) = shape.contradiction() {
             let message = format!("is {}, and {wrong}", node.state.0);
-            report
-                .findings
-                .push(Finding::new(Invariant::RowsAreSound, message).of_node(node.id));
+            report.find(Finding::new(Invariant::RowsAreSound, message).of_node(node.id));
         }
     }
 }
@@ -79,9 +77,7 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
         let state = node.state.0;
         if node.held_at.is_some() {
             let message = format!("is {state}, and an operator holds it there");
-            report
-                .notes
-                .push(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
+            report.note(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
             continue;
         }
         let pool = state_of(snapshot, node);
@@ -108,9 +104,7 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
             } else {
                 format!("is {state}, and nobody has been at work on it for {seconds} s")
             };
-            report
-                .findings
-                .push(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
+            report.find(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
         }
     }
 }
@@ -126,9 +120,7 @@ fn lent_once(snapshot: &Snapshot, report: &mut CheckReport) {
     for (node, sessions) in sessions_of {
         if sessions.len() > 1 {
             let message = format!("is in the running sessions {sessions:?}");
-            report
-                .findings
-                .push(Finding::new(Invariant::LentOnce, message).of_node(node));
+            report.find(Finding::new(Invariant::LentOnce, message).of_node(node));
         }
     }
 }
@@ -139,9 +131,7 @@ fn nodes_and_sessions_agree(snapshot: &Snapshot, report: &mut CheckReport) {
     for node in &snapshot.nodes {
         if node_state::is_in_session(node.state.0) && !in_session.contains(&node.id) {
             let message = format!("is {}, but in no running session", node.state.0);
-            report
-                .findings
-                .push(Finding::new(broken, message).of_node(node.id));
+            report.find(Finding::new(broken, message).of_node(node.id));
         }
     }
     for row in &snapshot.uses {
@@ -149,14 +139,14 @@ fn nodes_and_sessions_agree(snapshot: &Snapshot, report: &mut CheckReport) {
         if node.retired_at.is_some() || !node_state::is_in_session(node.state.0) {
             let message = format!("has a node that is {}", node.state.0);
             let finding = Finding::new(broken, message).of_session(row.session_id);
-            report.findings.push(finding.of_node(node.id));
+            report.find(finding.of_node(node.id));
         }
     }
     let has_nodes: HashSet<i64> = snapshot.uses.iter().map(|row| row.session_id).collect();
     for session in &snapshot.sessions {
         if !has_nodes.contains(&session.id) {
             let finding = Finding::new(broken, "is running, but has no nodes");
-            report.findings.push(finding.of_session(session.id));
+            report.find(finding.of_session(session.id));
         }
     }
 }
@@ -183,9 +173,7 @@ fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Check
                 "tenant {} holds {held} nodes and may hold {quota}; was its quota lowered?",
                 tenant.name
             );
-            report
-                .findings
-                .push(Finding::new(Invariant::WithinQuota, message));
+            report.find(Finding::new(Invariant::WithinQuota, message));
         }
     }
 }
@@ -212,10 +200,10 @@ fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckRe
         let message = format!("has {filled} of {wanted} nodes{reason}");
         let finding = Finding::new(Invariant::PoolsFull, message).of_pool(pool);
         if expected.at_rest && !is_explained {
-            report.findings.push(finding);
+            report.find(finding);
         } else {
             // Without a reason, a session may have just taken nodes. A worker fills the pool soon.
-            report.notes.push(finding);
+            report.note(finding);
         }
     }
 }

@@ -59,17 +59,13 @@ pub(super) async fn look(
         match found {
             Err(error) => {
                 let message = format!("its keys cannot be looked at: {error}");
-                report
-                    .notes
-                    .push(Finding::new(broken, message).of_node(node.id));
+                report.note(Finding::new(broken, message).of_node(node.id));
             }
             Ok(keys) => {
                 report.nodes_looked_at += 1;
                 let keys = keys.unwrap_or_default();
                 for message in judge(node, &keys, owner, &snapshot.tenants) {
-                    report
-                        .findings
-                        .push(Finding::new(broken, message).of_node(node.id));
+                    report.find(Finding::new(broken, message).of_node(node.id));
                 }
             }
         }

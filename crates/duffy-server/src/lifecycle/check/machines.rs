@@ -42,16 +42,14 @@ pub(super) fn look(
             pools.insert(pool.name.as_str());
         } else {
             let message = "its machines are known to its playbooks only";
-            report
-                .notes
-                .push(Finding::new(lost, message).of_pool(&pool.name));
+            report.note(Finding::new(lost, message).of_pool(&pool.name));
         }
     }
     let after = list(ctx);
     let (before, after) = match (before, &after) {
         (Ok(before), Ok(after)) => (before, after),
         (Err(error), _) | (_, Err(error)) => {
-            report.notes.push(Finding::new(lost, error.as_str()));
+            report.note(Finding::new(lost, error.as_str()));
             return;
         }
     };
@@ -70,17 +68,15 @@ pub(super) fn look(
         );
         if must && of_simulated && !before.contains(&name) && !after.contains(&name) {
             let message = format!("is {state}, and its simulated machine does not exist");
-            report
-                .findings
-                .push(Finding::new(lost, message).of_node(node.id));
+            report.find(Finding::new(lost, message).of_node(node.id));
         }
         if stayed && state == NodeState::Unused {
             let finding = Finding::new(lost, "is unused, and its simulated machine still exists");
-            report.findings.push(finding.of_node(node.id));
+            report.find(finding.of_node(node.id));
         }
     }
     for machine in all_along {
         let message = format!("the simulated machine {machine} belongs to no node");
-        report.findings.push(Finding::new(lost, message));
+        report.find(Finding::new(lost, message));
     }
 }

@@ -82,3 +82,13 @@ pub struct CheckReport {
     /// How many sessions are running.
     pub sessions: usize,
 }
+
+impl CheckReport {
+    pub(super) fn find(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    pub(super) fn note(&mut self, note: Finding) {
+        self.notes.push(note);
+    }
+}

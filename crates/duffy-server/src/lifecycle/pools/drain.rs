@@ -17,7 +17,9 @@ use crate::node_state::Transition;
 pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, OperatorError> {
     let configured = configured_pools(ctx).any(|pool| pool.name == name);
     let write = async |mut tx: Tx| {
-        if !configured && !has_nodes(&mut tx, name).await? {
+        // A pool that was removed from the configuration may still have nodes.
+        let levels = operators::list_levels(&mut tx).await?;
+        if !configured && !levels.iter().any(|level| level.pool == name) {
             return Err(unknown_pool(ctx, name));
         }
         pools::drain_pool(&mut tx, name, reason).await?;
@@ -32,12 +34,6 @@ pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, Op
     let released = released.iter().filter(|pool| *pool == name).count();
     tracing::info!(pool.name = name, nodes = released, "pool drained");
     Ok(released)
-}
-
-/// A pool that was removed from the configuration may still have nodes.
-async fn has_nodes(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
-    let levels = operators::list_levels(tx).await?;
-    Ok(levels.iter().any(|level| level.pool == pool))
 }
 
 /// Lets a pool be filled again, and retries a failing mechanism now.

@@ -110,6 +110,9 @@ pub enum DbError {
     Refused(#[source] sqlx::Error),
 }
 
+/// A result, or the database's error.
+pub type DbResult<T> = Result<T, DbError>;
+
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
         match &error {

@@ -205,7 +205,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::db::{Db, DbError};
+    use crate::db::{Db, DbError, DbResult};
 
     #[tokio::test]
     async fn only_so_many_wait_for_a_connection_and_the_reserved_ones_are_free() {
@@ -214,7 +214,7 @@ mod tests {
         let url = DatabaseUrl::Sqlite { path };
         let db = Db::open(&url, 1, true).await.unwrap();
         let (held, free) = (Notify::new(), Notify::new());
-        let holder = db.read(async |tx| -> Result<_, DbError> {
+        let holder = db.read(async |tx| -> DbResult<_> {
             held.notify_one();
             free.notified().await;
             drop(tx);

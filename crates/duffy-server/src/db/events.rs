@@ -4,7 +4,7 @@
 use duffy_api::NodeState;
 use serde::Serialize;
 
-use super::{DbError, Timestamp, Tx};
+use super::{DbError, DbResult, Timestamp, Tx};
 use crate::cause::Cause;
 
 /// Something that happened, to be recorded.
@@ -101,12 +101,12 @@ pub struct EventRow {
 const MAX_DETAIL: usize = 4096;
 
 /// Records an event. The transaction knows who did it.
-pub async fn record(tx: &mut Tx, event: Event) -> Result<(), DbError> {
+pub async fn record(tx: &mut Tx, event: Event) -> DbResult<()> {
     record_all(tx, vec![event]).await
 }
 
 /// Records events in this order.
-pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> Result<(), DbError> {
+pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> DbResult<()> {
     for event in &mut events {
         event.detail = event.detail.as_deref().map(clean);
     }
@@ -140,7 +140,7 @@ pub async fn list_of_node(
     after: i64,
     tenant_id: Option<i64>,
     limit: u32,
-) -> Result<Vec<EventRow>, DbError> {
+) -> DbResult<Vec<EventRow>> {
     let sql = "SELECT {event_columns} FROM events WHERE node_id = $1 AND id > $2 \
         AND (CAST($3 AS INTEGER) IS NULL OR tenant_id = $3) ORDER BY id LIMIT $4";
     tx.fetch_all(sql, &[&node_id, &after, &tenant_id, &i64::from(limit)])
@@ -148,7 +148,7 @@ pub async fn list_of_node(
 }
 
 /// Lists the latest events of a node, newest first.
-pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> Result<Vec<EventRow>, DbError> {
+pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> DbResult<Vec<EventRow>> {
     let sql = "SELECT {event_columns} FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2";
     tx.fetch_all(sql, &[&node_id, &i64::from(limit)]).await
 }
@@ -159,7 +159,7 @@ pub async fn list_of_session(
     session_id: i64,
     after: i64,
     limit: u32,
-) -> Result<Vec<EventRow>, DbError> {
+) -> DbResult<Vec<EventRow>> {
     let sql = "SELECT {event_columns} FROM events WHERE session_id = $1 AND id > $2 \
         ORDER BY id LIMIT $3";
     tx.fetch_all(sql, &[&session_id, &after, &i64::from(limit)])

@@ -1,6 +1,6 @@
 //! The `idempotency_keys` table: the session that a request with a key led to, and the reply.
 
-use super::{DbError, Timestamp, Tx};
+use super::{DbResult, Timestamp, Tx};
 
 /// A key of a request.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct KeyRow {
 }
 
 /// Finds the request of a tenant with this key.
-pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<KeyRow>, DbError> {
+pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> DbResult<Option<KeyRow>> {
     let sql = "SELECT idempotency_keys.request, idempotency_keys.session_id, \
         idempotency_keys.reply, sessions.retired_at FROM idempotency_keys \
         JOIN sessions ON sessions.id = idempotency_keys.session_id \
@@ -37,7 +37,7 @@ pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<K
 }
 
 /// Stores that a request led to this session. False when the key exists already.
-pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> Result<bool, DbError> {
+pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> DbResult<bool> {
     // Waits for another transaction that adds the same key. That happens when an administrator acts for two tenants at
     // the same time.
     let sql = "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
@@ -52,7 +52,7 @@ pub async fn take_key_over(
     key: &NewKey,
     from: i64,
     session_id: i64,
-) -> Result<bool, DbError> {
+) -> DbResult<bool> {
     let sql = "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = {now} \
         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL";
     tx.changes(sql, &[&key.tenant_id, &key.key, &from, &session_id])
@@ -60,7 +60,7 @@ pub async fn take_key_over(
 }
 
 /// Stores the reply, once.
-pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> Result<(), DbError> {
+pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> DbResult<()> {
     let sql = "UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL";
     tx.execute(sql, &[&session_id, &reply]).await
 }
@@ -71,7 +71,7 @@ pub async fn mark_fetched(
     tenant_id: i64,
     key: &str,
     session_id: i64,
-) -> Result<bool, DbError> {
+) -> DbResult<bool> {
     let sql = "UPDATE idempotency_keys SET fetched = TRUE \
         WHERE tenant_id = $1 AND key = $2 AND session_id = $3";
     tx.changes(sql, &[&tenant_id, &key, &session_id]).await
@@ -83,14 +83,14 @@ pub async fn delete_unfetched(
     tenant_id: i64,
     key: &str,
     session_id: i64,
-) -> Result<bool, DbError> {
+) -> DbResult<bool> {
     let sql = "DELETE FROM idempotency_keys \
         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched";
     tx.changes(sql, &[&tenant_id, &key, &session_id]).await
 }
 
 /// Deletes the key of a session whose reply no client received. False when a client received it.
-pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result<bool, DbError> {
+pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> DbResult<bool> {
     let sql = "DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched";
     tx.execute(sql, &[&session_id]).await?;
     let sql = "SELECT count(*) FROM idempotency_keys WHERE session_id = $1";
@@ -99,7 +99,7 @@ pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result
 }
 
 /// Deletes up to `limit` keys that are older than `seconds` and whose sessions are over. Returns how many.
-pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> Result<u64, DbError> {
+pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> DbResult<u64> {
     let sql = "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
         SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
         JOIN sessions ON sessions.id = old.session_id \

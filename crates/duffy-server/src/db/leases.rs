@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::nodes::{NodeRow, State};
 use super::transitions::{self, Change};
-use super::{DbError, Tx, Unique};
+use super::{DbResult, Tx, Unique};
 use crate::node_state::Transition;
 
 /// Nodes of a pool in one state that wait for a worker.
@@ -29,7 +29,7 @@ pub struct Waiting {
 }
 
 /// Lists the nodes that wait for a worker, by pool and state.
-pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
+pub async fn list_waiting(tx: &mut Tx) -> DbResult<Vec<Waiting>> {
     let sql = "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
         min(coalesce(nodes.state_since, nodes.created_at)) <= {now + -600} AS overdue, \
         count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
@@ -65,7 +65,7 @@ pub async fn claim_nodes(
     portion: Portion,
     lease: &str,
     length: Duration,
-) -> Result<Vec<NodeRow>, DbError> {
+) -> DbResult<Vec<NodeRow>> {
     let mut ids = Vec::new();
     if portion == Portion::Batch {
         ids = pick(tx, group, i64::from(i32::MAX), FAILURES_IN_BATCH).await?;
@@ -82,12 +82,7 @@ pub async fn claim_nodes(
 }
 
 /// Nodes that never failed come first, so that one bad node cannot block the others.
-async fn pick(
-    tx: &mut Tx,
-    group: &Waiting,
-    limit: i64,
-    failures_below: i32,
-) -> Result<Vec<i64>, DbError> {
+async fn pick(tx: &mut Tx, group: &Waiting, limit: i64, failures_below: i32) -> DbResult<Vec<i64>> {
     let sql = "SELECT id FROM nodes WHERE {claimable} AND CAST(state AS TEXT) = $1 \
         AND (pool = $2 OR (pool IS NULL AND CAST($2 AS TEXT) IS NULL)) \
         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
@@ -108,7 +103,7 @@ async fn pick(
 }
 
 /// Extends a lease by `seconds` from now. Returns how many nodes are still under it.
-pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, DbError> {
+pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> DbResult<u64> {
     let sql = "UPDATE nodes SET lease_expires_at = {now + $2} WHERE lease = $1 \
         AND retired_at IS NULL \
         AND state IN ('provisioning', 'contextualizing', 'deprovisioning')";
@@ -117,7 +112,7 @@ pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, 
 
 /// Hands back the nodes of a lease before their work has ended: others may go on immediately, and the attempt does not
 /// count. Returns how many nodes were under it.
-pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError> {
+pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> DbResult<usize> {
     let leased = "SELECT id FROM nodes WHERE lease = $1";
     let ids = tx.ids(leased, &[&lease]).await?;
     let change = Change {
@@ -138,7 +133,7 @@ pub async fn registered_elsewhere(
     id: i64,
     hostname: &str,
     ipaddr: &str,
-) -> Result<Option<Unique>, DbError> {
+) -> DbResult<Option<Unique>> {
     let sql = "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
         JOIN nodes AS own ON own.id = $1 \
         WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
@@ -154,7 +149,7 @@ pub async fn registered_elsewhere(
 }
 
 /// Sets the pool of a node that is being deprovisioned. False when the node has a pool, or is in another state.
-pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
+pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> DbResult<bool> {
     let sql =
         "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'";
     tx.changes(sql, &[&id, &pool]).await

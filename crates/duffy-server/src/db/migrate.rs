@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::dialect::{self, Engine};
-use super::{Db, DbError, Tx};
+use super::{Db, DbError, DbResult, Tx};
 use progress::watched;
 use revisions::{BASE, STEPS, Script, Step, TABLES, split};
 
@@ -261,7 +261,7 @@ async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateErr
 }
 
 /// Lists Duffy's tables that exist.
-async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
+async fn list_tables(tx: &mut Tx) -> DbResult<Vec<String>> {
     let names = tx.column::<String>("{tables}", &[]).await?;
     Ok(names
         .into_iter()
@@ -271,7 +271,7 @@ async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
 
 /// Keeps another program from changing the schema at the same time. Later statements have no time limit, but wait for
 /// locks no longer than this: a statement that waits for a lock blocks all later ones.
-async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
+async fn lock_schema(tx: &mut Tx, patience: Duration) -> DbResult<()> {
     tx.execute("{no_timeouts}", &[]).await?;
     let patience = format!("{}ms", patience.as_millis().max(1));
     tx.execute("{lock_timeout}", &[&patience.as_str()]).await?;
@@ -280,7 +280,7 @@ async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
 
 /// Takes all locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
 /// locks the whole database.
-async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
+async fn lock_tables(tx: &mut Tx) -> DbResult<()> {
     if tx.engine() == Engine::Postgres {
         // These names need no quotes.
         let tables = list_tables(tx).await?.join(", ");
@@ -290,7 +290,7 @@ async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
     Ok(())
 }
 
-async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {
+async fn execute(tx: &mut Tx, script: Script) -> DbResult<()> {
     let file = match tx.engine() {
         Engine::Postgres => script.0,
         Engine::Sqlite => script.1,

@@ -4,7 +4,7 @@ use duffy_api::{NodeCreate, NodeState};
 use serde::Serialize;
 
 use super::events::{self, Event};
-use super::{DbError, JsonObject, Timestamp, Tx};
+use super::{DbResult, JsonObject, Timestamp, Tx};
 use crate::cause::Cause;
 
 /// A node's row.
@@ -79,34 +79,26 @@ pub struct PoolCount {
 }
 
 /// Finds a node by its number, retired ones too.
-pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
+pub async fn find_node(tx: &mut Tx, id: i64) -> DbResult<Option<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.id = $1";
     tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Lists all nodes that are not retired.
-pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
+pub async fn list_active_nodes(tx: &mut Tx) -> DbResult<Vec<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id";
     tx.fetch_all(sql, &[]).await
 }
 
 /// Lists the next nodes after the node of this number.
-pub async fn list_active_nodes_after(
-    tx: &mut Tx,
-    id: i64,
-    limit: i64,
-) -> Result<Vec<NodeRow>, DbError> {
+pub async fn list_active_nodes_after(tx: &mut Tx, id: i64, limit: i64) -> DbResult<Vec<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
         ORDER BY nodes.id LIMIT $2";
     tx.fetch_all(sql, &[&id, &limit]).await
 }
 
 /// Adds a node, which is `unused` or `ready`.
-pub async fn insert_node(
-    tx: &mut Tx,
-    node: &NodeCreate,
-    state: NodeState,
-) -> Result<NodeRow, DbError> {
+pub async fn insert_node(tx: &mut Tx, node: &NodeCreate, state: NodeState) -> DbResult<NodeRow> {
     let sql = "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, \
         created_at, state_since) VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, \
         {now}, {now}) RETURNING {node_columns}";
@@ -135,7 +127,7 @@ pub async fn insert_node(
 }
 
 /// Counts the active nodes of a pool by state.
-pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i64)>, DbError> {
+pub async fn count_by_state(tx: &mut Tx, pool: &str) -> DbResult<Vec<(NodeState, i64)>> {
     let sql = "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
         WHERE retired_at IS NULL AND pool = $1 \
         AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state";
@@ -147,14 +139,14 @@ pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i
 }
 
 /// Lists nodes of a pool whose deprovisioning has not begun.
-pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
+pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> DbResult<Vec<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
         AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id";
     tx.fetch_all(sql, &[&pool]).await
 }
 
 /// Counts the nodes of each pool that are ready or being provisioned. Leaves out pools without such nodes.
-pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
+pub async fn count_filled(tx: &mut Tx) -> DbResult<Vec<PoolCount>> {
     let sql = "SELECT pool AS name, count(*) AS quantity, \
         count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes \
         WHERE retired_at IS NULL AND held_at IS NULL AND pool IS NOT NULL \
@@ -163,14 +155,14 @@ pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
 }
 
 /// Counts the nodes of one pool that are ready or being provisioned.
-pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
+pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> DbResult<i64> {
     let sql = "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
         AND held_at IS NULL AND state IN ('ready', 'provisioning')";
     tx.value(sql, &[&pool]).await
 }
 
 /// Lists the reusable nodes that belong to no pool.
-pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
+pub async fn list_reusable_nodes(tx: &mut Tx) -> DbResult<Vec<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
         AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable \
         AND nodes.state = 'unused' ORDER BY nodes.id";
@@ -178,11 +170,7 @@ pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
 }
 
 /// Adds `quantity` nodes, to be provisioned, to a pool that this transaction has locked.
-pub async fn insert_provisioning_nodes(
-    tx: &mut Tx,
-    pool: &str,
-    quantity: u32,
-) -> Result<(), DbError> {
+pub async fn insert_provisioning_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> DbResult<()> {
     if quantity == 0 {
         return Ok(());
     }
@@ -200,11 +188,7 @@ pub async fn insert_provisioning_nodes(
 
 /// Locks up to `quantity` ready nodes of a pool, those that have been ready longest. It
 /// skips those that another transaction has locked.
-pub async fn take_ready_nodes(
-    tx: &mut Tx,
-    pool: &str,
-    quantity: u32,
-) -> Result<Vec<NodeRow>, DbError> {
+pub async fn take_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> DbResult<Vec<NodeRow>> {
     // The longest waiting first, so that every node is used.
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
@@ -213,7 +197,7 @@ pub async fn take_ready_nodes(
 }
 
 /// The node that [`take_ready_nodes`] would take first.
-pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>, DbError> {
+pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> DbResult<Option<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1";
@@ -221,7 +205,7 @@ pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>,
 }
 
 /// Counts the ready nodes of a pool, including those that other transactions have locked.
-pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
+pub async fn count_ready(tx: &mut Tx, pool: &str) -> DbResult<i64> {
     let sql = "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' \
         AND retired_at IS NULL AND held_at IS NULL";
     tx.value(sql, &[&pool]).await
@@ -237,17 +221,17 @@ pub enum PoolLock {
 }
 
 /// Waits until no other transaction has this lock of this pool, and keeps it until this transaction ends.
-pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), DbError> {
+pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> DbResult<()> {
     tx.execute("{pool_lock}", &[&pool, &(lock as i32)]).await
 }
 
 /// As [`lock_pool`], without waiting. False when another transaction has the lock.
-pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bool, DbError> {
+pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> DbResult<bool> {
     tx.value("{try_pool_lock}", &[&pool, &(lock as i32)]).await
 }
 
 /// Waits until the transactions that hold ready nodes of a pool have ended.
-pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result<(), DbError> {
+pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> DbResult<()> {
     let sql = "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
         AND held_at IS NULL ORDER BY id LIMIT $2 {for_update}";
     tx.column::<i32>(sql, &[&pool, &i64::from(quantity)])

@@ -3,7 +3,7 @@
 
 use chrono::DateTime;
 
-use super::{DbError, Timestamp, Tx};
+use super::{DbResult, Timestamp, Tx};
 
 /// The position of an event in the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
@@ -30,7 +30,7 @@ pub struct Slice {
 }
 
 /// Returns the time `seconds` ago.
-pub async fn long_ago(tx: &mut Tx, seconds: f64) -> Result<Timestamp, DbError> {
+pub async fn long_ago(tx: &mut Tx, seconds: f64) -> DbResult<Timestamp> {
     // The engines use an index for a value, but not for an expression with the clock.
     tx.value("SELECT {now + $1}", &[&-seconds]).await
 }
@@ -41,7 +41,7 @@ pub async fn delete_slice(
     after: EventPosition,
     before: Timestamp,
     limit: u32,
-) -> Result<Slice, DbError> {
+) -> DbResult<Slice> {
     // Read first: others may remove the same events, so the rows removed here do not say where the next part begins.
     let next = last_of_slice(tx, after, before, limit).await?;
     // Begins where the last slice ended. Otherwise PostgreSQL scans all rows that were removed before.
@@ -63,7 +63,7 @@ async fn last_of_slice(
     after: EventPosition,
     before: Timestamp,
     limit: u32,
-) -> Result<Option<EventPosition>, DbError> {
+) -> DbResult<Option<EventPosition>> {
     let sql = "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) \
         AND created_at < $3 ORDER BY created_at, id LIMIT 1 OFFSET $4";
     tx.fetch_optional(
@@ -84,7 +84,7 @@ pub async fn count_slice(
     after: EventPosition,
     before: Timestamp,
     limit: u32,
-) -> Result<Slice, DbError> {
+) -> DbResult<Slice> {
     let next = last_of_slice(tx, after, before, limit).await?;
     let events = if next.is_some() {
         u64::from(limit)

@@ -4,7 +4,7 @@ use duffy_api::NodeState;
 
 use serde::{Serialize, Serializer};
 
-use super::{DbError, JsonObject, Timestamp, Tx};
+use super::{DbResult, JsonObject, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
 
 /// A node as operators see it: its row, and the session that has it. JSON has the last error in place of the data.
@@ -80,7 +80,7 @@ pub struct LevelRow {
 }
 
 /// Locks a node until this transaction ends.
-pub async fn lock_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
+pub async fn lock_node(tx: &mut Tx, id: i64) -> DbResult<Option<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 {for_update}";
     tx.fetch_optional(sql, &[&id]).await
 }
@@ -91,7 +91,7 @@ pub async fn list_nodes(
     pool: Option<&str>,
     state: Option<NodeState>,
     all: bool,
-) -> Result<Vec<NodeStatus>, DbError> {
+) -> DbResult<Vec<NodeStatus>> {
     let state = state.map(NodeState::as_str);
     let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
         {lent_nodes} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
@@ -101,14 +101,14 @@ pub async fn list_nodes(
 }
 
 /// Finds a node, retired or not, and the session that has it.
-pub async fn show_node(tx: &mut Tx, id: i64) -> Result<Option<NodeStatus>, DbError> {
+pub async fn show_node(tx: &mut Tx, id: i64) -> DbResult<Option<NodeStatus>> {
     let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
         {lent_nodes} WHERE nodes.id = $1";
     tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Counts the active nodes by pool and state.
-pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
+pub async fn list_levels(tx: &mut Tx) -> DbResult<Vec<LevelRow>> {
     let sql = "SELECT pool, CAST(state AS TEXT) AS state, count(*) AS quantity, \
         count(held_at) AS held FROM nodes WHERE retired_at IS NULL AND pool IS NOT NULL \
         GROUP BY pool, state ORDER BY pool, state";
@@ -116,14 +116,14 @@ pub async fn list_levels(tx: &mut Tx) -> Result<Vec<LevelRow>, DbError> {
 }
 
 /// Lists up to `limit` failed nodes whose repair is due.
-pub async fn list_repairable(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
+pub async fn list_repairable(tx: &mut Tx, limit: u32) -> DbResult<Vec<i64>> {
     let sql = "SELECT id FROM nodes WHERE retired_at IS NULL AND held_at IS NULL \
         AND state = 'failed' AND pool IS NOT NULL AND retry_at <= {now} ORDER BY retry_at LIMIT $1";
     tx.ids(sql, &[&i64::from(limit)]).await
 }
 
 /// Locks a failed node whose repair is due. `None` when the repair is not due.
-pub async fn lock_repairable(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
+pub async fn lock_repairable(tx: &mut Tx, id: i64) -> DbResult<Option<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.id = $1 \
         AND nodes.retired_at IS NULL AND nodes.state = 'failed' AND nodes.pool IS NOT NULL \
         AND nodes.retry_at <= {now} {for_update}";

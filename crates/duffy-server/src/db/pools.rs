@@ -4,7 +4,7 @@
 use duffy_api::NodeState;
 use serde::Serialize;
 
-use super::{DbError, Timestamp, Tx};
+use super::{DbResult, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
 
 /// The state of a pool's mechanism for one kind of work. JSON has only what is about failures.
@@ -33,7 +33,7 @@ pub struct PoolStateRow {
 }
 
 /// Lists the states of all pools' mechanisms.
-pub async fn list_pool_states(tx: &mut Tx) -> Result<Vec<PoolStateRow>, DbError> {
+pub async fn list_pool_states(tx: &mut Tx) -> DbResult<Vec<PoolStateRow>> {
     let sql = "SELECT {pool_state_columns} FROM pool_states ORDER BY pool, work";
     tx.fetch_all(sql, &[]).await
 }
@@ -43,7 +43,7 @@ pub async fn find_pool_state(
     tx: &mut Tx,
     pool: &str,
     work: NodeState,
-) -> Result<Option<PoolStateRow>, DbError> {
+) -> DbResult<Option<PoolStateRow>> {
     let sql = "SELECT {pool_state_columns} FROM pool_states WHERE pool = $1 AND work = $2";
     tx.fetch_optional(sql, &[&pool, &work.as_str()]).await
 }
@@ -57,7 +57,7 @@ pub async fn count_failure(
     detail: &str,
     threshold: u32,
     begun_ago: f64,
-) -> Result<Option<u32>, DbError> {
+) -> DbResult<Option<u32>> {
     // PostgreSQL's text cannot hold U+0000.
     let detail = detail.replace('\0', "\u{fffd}");
     // From the threshold on, only work that began after the last failure counts: attempts that fail at the same time
@@ -83,23 +83,13 @@ pub async fn count_failure(
 }
 
 /// Sets that the mechanism is tried again in `seconds`, not earlier.
-pub async fn set_retry(
-    tx: &mut Tx,
-    pool: &str,
-    work: NodeState,
-    seconds: f64,
-) -> Result<(), DbError> {
+pub async fn set_retry(tx: &mut Tx, pool: &str, work: NodeState, seconds: f64) -> DbResult<()> {
     let sql = "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2";
     tx.execute(sql, &[&pool, &work.as_str(), &seconds]).await
 }
 
 /// Takes the one try that a failing mechanism has now. The next one is in `seconds`. False when another worker took it.
-pub async fn take_try(
-    tx: &mut Tx,
-    pool: &str,
-    work: NodeState,
-    seconds: f64,
-) -> Result<bool, DbError> {
+pub async fn take_try(tx: &mut Tx, pool: &str, work: NodeState, seconds: f64) -> DbResult<bool> {
     // One try for all workers: the first worker postpones the next try.
     let sql = "UPDATE pool_states SET retry_at = {now + $3} WHERE pool = $1 AND work = $2 \
         AND retry_at <= {now}";
@@ -107,14 +97,14 @@ pub async fn take_try(
 }
 
 /// Records that the mechanism works. False when it did not fail before.
-pub async fn clear_failures(tx: &mut Tx, pool: &str, work: NodeState) -> Result<bool, DbError> {
+pub async fn clear_failures(tx: &mut Tx, pool: &str, work: NodeState) -> DbResult<bool> {
     let sql = "UPDATE pool_states SET failures = 0, retry_at = NULL, failed_at = NULL, \
         detail = NULL WHERE pool = $1 AND work = $2 AND failures > 0";
     tx.changes(sql, &[&pool, &work.as_str()]).await
 }
 
 /// Keeps a pool from being filled.
-pub async fn drain_pool(tx: &mut Tx, pool: &str, reason: &str) -> Result<(), DbError> {
+pub async fn drain_pool(tx: &mut Tx, pool: &str, reason: &str) -> DbResult<()> {
     let sql = "INSERT INTO pool_states (pool, work, drained_at, reason) \
         VALUES ($1, 'provisioning', {now}, $2) ON CONFLICT (pool, work) DO UPDATE SET \
         drained_at = coalesce(pool_states.drained_at, excluded.drained_at), \
@@ -123,14 +113,14 @@ pub async fn drain_pool(tx: &mut Tx, pool: &str, reason: &str) -> Result<(), DbE
 }
 
 /// Lets a pool be filled again immediately. False when nothing prevented it.
-pub async fn resume_pool(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
+pub async fn resume_pool(tx: &mut Tx, pool: &str) -> DbResult<bool> {
     let sql = "UPDATE pool_states SET drained_at = NULL, reason = NULL, retry_at = NULL, \
         failures = 0 WHERE pool = $1 AND (drained_at IS NOT NULL OR retry_at IS NOT NULL)";
     tx.changes(sql, &[&pool]).await
 }
 
 /// Lists nodes of drained pools that are `ready` or `provisioning` and that nobody works on.
-pub async fn list_nodes_of_drained(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
+pub async fn list_nodes_of_drained(tx: &mut Tx) -> DbResult<Vec<NodeRow>> {
     let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
         AND nodes.held_at IS NULL AND nodes.state IN ('ready', 'provisioning') \
         AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \

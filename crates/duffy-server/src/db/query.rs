@@ -6,7 +6,7 @@ use sqlx::{Arguments, AssertSqlSafe, Database, Encode, FromRow, Type};
 use super::connections::Connection;
 use super::dialect::{self, Engine};
 use super::engines::{postgres, sqlite};
-use super::{DbError, Tx};
+use super::{DbError, DbResult, Tx};
 
 type Postgres = postgres::Driver;
 type Sqlite = sqlite::Driver;
@@ -80,22 +80,18 @@ impl Tx {
     }
 
     /// Returns how many rows the statement changed.
-    pub(super) async fn count_changes(
-        &mut self,
-        sql: &str,
-        values: Values<'_>,
-    ) -> Result<u64, DbError> {
+    pub(super) async fn count_changes(&mut self, sql: &str, values: Values<'_>) -> DbResult<u64> {
         run!(self, sql, values, query_with, execute, |done| done
             .rows_affected())
     }
 
     /// Returns whether the statement changed a row.
-    pub(super) async fn changes(&mut self, sql: &str, values: Values<'_>) -> Result<bool, DbError> {
+    pub(super) async fn changes(&mut self, sql: &str, values: Values<'_>) -> DbResult<bool> {
         Ok(self.count_changes(sql, values).await? > 0)
     }
 
     /// Runs a statement.
-    pub(super) async fn execute(&mut self, sql: &str, values: Values<'_>) -> Result<(), DbError> {
+    pub(super) async fn execute(&mut self, sql: &str, values: Values<'_>) -> DbResult<()> {
         self.count_changes(sql, values).await.map(drop)
     }
 
@@ -104,7 +100,7 @@ impl Tx {
         &mut self,
         sql: &str,
         values: Values<'_>,
-    ) -> Result<Vec<R>, DbError> {
+    ) -> DbResult<Vec<R>> {
         run!(self, sql, values, query_as_with::<R>, fetch_all)
     }
 
@@ -113,25 +109,17 @@ impl Tx {
         &mut self,
         sql: &str,
         values: Values<'_>,
-    ) -> Result<Option<R>, DbError> {
+    ) -> DbResult<Option<R>> {
         run!(self, sql, values, query_as_with::<R>, fetch_optional)
     }
 
     /// Returns the row of a statement that always gives one.
-    pub(super) async fn fetch_one<R: Row>(
-        &mut self,
-        sql: &str,
-        values: Values<'_>,
-    ) -> Result<R, DbError> {
+    pub(super) async fn fetch_one<R: Row>(&mut self, sql: &str, values: Values<'_>) -> DbResult<R> {
         run!(self, sql, values, query_as_with::<R>, fetch_one)
     }
 
     /// Returns the first column of all rows.
-    pub(super) async fn column<C>(
-        &mut self,
-        sql: &str,
-        values: Values<'_>,
-    ) -> Result<Vec<C>, DbError>
+    pub(super) async fn column<C>(&mut self, sql: &str, values: Values<'_>) -> DbResult<Vec<C>>
     where
         (C,): Row,
     {
@@ -140,17 +128,13 @@ impl Tx {
     }
 
     /// Returns the numbers in the first column of all rows.
-    pub(super) async fn ids(&mut self, sql: &str, values: Values<'_>) -> Result<Vec<i64>, DbError> {
+    pub(super) async fn ids(&mut self, sql: &str, values: Values<'_>) -> DbResult<Vec<i64>> {
         let ids = self.column::<i32>(sql, values).await?;
         Ok(ids.into_iter().map(i64::from).collect())
     }
 
     /// Returns the first column of the first row.
-    pub(super) async fn scalar<C>(
-        &mut self,
-        sql: &str,
-        values: Values<'_>,
-    ) -> Result<Option<C>, DbError>
+    pub(super) async fn scalar<C>(&mut self, sql: &str, values: Values<'_>) -> DbResult<Option<C>>
     where
         (C,): Row,
     {
@@ -159,7 +143,7 @@ impl Tx {
     }
 
     /// Returns the value of a statement that always gives one.
-    pub(super) async fn value<C>(&mut self, sql: &str, values: Values<'_>) -> Result<C, DbError>
+    pub(super) async fn value<C>(&mut self, sql: &str, values: Values<'_>) -> DbResult<C>
     where
         (C,): Row,
     {

@@ -2,7 +2,7 @@
 
 use super::events::{self, Event};
 use super::tenants::TenantRow;
-use super::{DbError, Interval, JsonObject, Timestamp, Tx};
+use super::{DbResult, Interval, JsonObject, Timestamp, Tx};
 use crate::cause::Cause;
 use crate::db::nodes::NodeRow;
 
@@ -39,13 +39,13 @@ pub struct SessionNodeRow {
 }
 
 /// Finds a session by its number, retired ones too.
-pub async fn find_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+pub async fn find_session(tx: &mut Tx, id: i64) -> DbResult<Option<SessionRow>> {
     let sql = "SELECT {session_columns} FROM sessions WHERE id = $1";
     tx.fetch_optional(sql, &[&id]).await
 }
 
 /// As [`find_session`], and locks the session until this transaction ends.
-pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+pub async fn lock_session(tx: &mut Tx, id: i64) -> DbResult<Option<SessionRow>> {
     let sql = "SELECT {session_columns} FROM sessions WHERE id = $1 {for_update}";
     tx.fetch_optional(sql, &[&id]).await
 }
@@ -54,7 +54,7 @@ pub async fn lock_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, Db
 pub async fn list_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
-) -> Result<Vec<SessionRow>, DbError> {
+) -> DbResult<Vec<SessionRow>> {
     let sql = "SELECT {session_columns} FROM sessions WHERE retired_at IS NULL \
         AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id";
     tx.fetch_all(sql, &[&tenant_id]).await
@@ -64,7 +64,7 @@ pub async fn list_active_sessions(
 pub async fn list_tenants_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
-) -> Result<Vec<TenantRow>, DbError> {
+) -> DbResult<Vec<TenantRow>> {
     let sql = "SELECT {tenant_columns} FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
         WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))";
     tx.fetch_all(sql, &[&tenant_id]).await
@@ -74,7 +74,7 @@ pub async fn list_tenants_of_active_sessions(
 pub async fn list_nodes_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
-) -> Result<Vec<SessionNodeRow>, DbError> {
+) -> DbResult<Vec<SessionNodeRow>> {
     let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
         {node_columns} \
         FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
@@ -85,10 +85,7 @@ pub async fn list_nodes_of_active_sessions(
 }
 
 /// Lists the nodes of a session.
-pub async fn list_nodes_of_session(
-    tx: &mut Tx,
-    session_id: i64,
-) -> Result<Vec<SessionNodeRow>, DbError> {
+pub async fn list_nodes_of_session(tx: &mut Tx, session_id: i64) -> DbResult<Vec<SessionNodeRow>> {
     let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
         {node_columns} FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
         WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id";
@@ -96,7 +93,7 @@ pub async fn list_nodes_of_session(
 }
 
 /// Counts the nodes of a tenant's running sessions.
-pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
+pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> DbResult<i64> {
     let sql = "SELECT count(*) FROM sessions_nodes \
         JOIN sessions ON sessions.id = sessions_nodes.session_id \
         WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL";
@@ -104,7 +101,7 @@ pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, D
 }
 
 /// Counts a tenant's running sessions.
-pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> Result<i64, DbError> {
+pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> DbResult<i64> {
     let sql = "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL";
     tx.value(sql, &[&tenant_id]).await
 }
@@ -118,7 +115,7 @@ pub async fn insert_session(
     tenant_id: i64,
     data: &JsonObject,
     lifetime: Interval,
-) -> Result<SessionRow, DbError> {
+) -> DbResult<SessionRow> {
     // Neither engine counts beyond the year 9999.
     let seconds = duffy_api::duration::to_seconds(lifetime.0).min(MAX_LIFETIME);
     let sql = "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
@@ -133,7 +130,7 @@ pub async fn insert_session_node(
     node_id: i64,
     pool: &str,
     data: &JsonObject,
-) -> Result<(), DbError> {
+) -> DbResult<()> {
     let sql =
         "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)";
     tx.execute(sql, &[&session_id, &node_id, &pool, &data])
@@ -147,18 +144,14 @@ pub async fn replace_session_node(
     old: i64,
     new: i64,
     data: &JsonObject,
-) -> Result<bool, DbError> {
+) -> DbResult<bool> {
     let sql =
         "UPDATE sessions_nodes SET node_id = $3, data = $4 WHERE session_id = $1 AND node_id = $2";
     tx.changes(sql, &[&session_id, &old, &new, &data]).await
 }
 
 /// Sets when a session expires.
-pub async fn set_expiry(
-    tx: &mut Tx,
-    session: &SessionRow,
-    expires_at: Timestamp,
-) -> Result<(), DbError> {
+pub async fn set_expiry(tx: &mut Tx, session: &SessionRow, expires_at: Timestamp) -> DbResult<()> {
     let sql = "UPDATE sessions SET expires_at = $2 WHERE id = $1";
     tx.execute(sql, &[&session.id, &expires_at]).await?;
     let detail = format!("expires at {}", expires_at.0.to_rfc3339());
@@ -167,27 +160,27 @@ pub async fn set_expiry(
 }
 
 /// Retires a session. `None` when there is no such running session. Its nodes stay as they are.
-pub async fn retire_session(tx: &mut Tx, id: i64) -> Result<Option<SessionRow>, DbError> {
+pub async fn retire_session(tx: &mut Tx, id: i64) -> DbResult<Option<SessionRow>> {
     let sql = "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
         RETURNING {session_columns}";
     tx.fetch_optional(sql, &[&id]).await
 }
 
 /// Lists the numbers of the nodes that a session has or had.
-pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> Result<Vec<i64>, DbError> {
+pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> DbResult<Vec<i64>> {
     let sql = "SELECT node_id FROM sessions_nodes WHERE session_id = $1";
     tx.ids(sql, &[&session_id]).await
 }
 
 /// Lists up to `limit` running sessions that have expired.
-pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> Result<Vec<i64>, DbError> {
+pub async fn list_expired_sessions(tx: &mut Tx, limit: u32) -> DbResult<Vec<i64>> {
     let sql = "SELECT id FROM sessions WHERE retired_at IS NULL AND expires_at < {now} \
         ORDER BY expires_at LIMIT $1";
     tx.ids(sql, &[&i64::from(limit)]).await
 }
 
 /// Locks a running session that has expired. False when it has not, or another transaction has locked it.
-pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError> {
+pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> DbResult<bool> {
     let sql = "SELECT id FROM sessions WHERE id = $1 AND retired_at IS NULL \
         AND expires_at < {now} {skip_locked}";
     let row = tx.scalar::<i32>(sql, &[&id]).await?;
@@ -195,7 +188,7 @@ pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> Result<bool, DbError>
 }
 
 /// Lists sessions that are not granted yet and whose request died.
-pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
+pub async fn list_abandoned_sessions(tx: &mut Tx) -> DbResult<Vec<i64>> {
     // A node of such a session waits for its key, and its lease has lapsed.
     let sql = "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
         SELECT sessions_nodes.session_id FROM sessions_nodes \
@@ -206,7 +199,7 @@ pub async fn list_abandoned_sessions(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
 }
 
 /// Lists nodes in use that belong to no running session and that nobody works on.
-pub async fn list_orphans(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
+pub async fn list_orphans(tx: &mut Tx) -> DbResult<Vec<i64>> {
     let sql = "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') \
         AND retired_at IS NULL AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
         AND NOT EXISTS (SELECT 1 FROM sessions_nodes JOIN sessions \
@@ -216,13 +209,13 @@ pub async fn list_orphans(tx: &mut Tx) -> Result<Vec<i64>, DbError> {
 }
 
 /// Finds the pool from which a node was last lent. The original clears the node's pool when it deprovisions.
-pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> Result<Option<String>, DbError> {
+pub async fn last_pool_of_node(tx: &mut Tx, node_id: i64) -> DbResult<Option<String>> {
     let sql = "SELECT pool FROM sessions_nodes WHERE node_id = $1 ORDER BY session_id DESC LIMIT 1";
     tx.scalar(sql, &[&node_id]).await
 }
 
 /// Finds the highest number of a session; 0 when there is none.
-pub async fn last_session_id(tx: &mut Tx) -> Result<i64, DbError> {
+pub async fn last_session_id(tx: &mut Tx) -> DbResult<i64> {
     let sql = "SELECT max(id) FROM sessions";
     let last = tx.scalar::<Option<i32>>(sql, &[]).await?;
     Ok(last.flatten().map_or(0, i64::from))

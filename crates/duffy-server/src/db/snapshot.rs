@@ -1,6 +1,6 @@
 //! A snapshot of all tables that a check compares.
 
-use super::{Db, DbError, Timestamp};
+use super::{Db, DbResult, Timestamp};
 use crate::db::nodes::{self, NodeRow};
 use crate::db::pools::{self, PoolStateRow};
 use crate::db::sessions::{self, SessionNodeRow, SessionRow};
@@ -24,7 +24,7 @@ pub struct Snapshot {
 }
 
 /// Takes a snapshot.
-pub async fn take_snapshot(db: &Db) -> Result<Snapshot, DbError> {
+pub async fn take_snapshot(db: &Db) -> DbResult<Snapshot> {
     db.read(async |mut tx| {
         tx.execute("{snapshot}", &[]).await?;
         let nodes = nodes::list_active_nodes(&mut tx).await?;

@@ -2,7 +2,7 @@
 
 use duffy_api::TenantCreate;
 
-use super::{Db, DbError, Interval, Timestamp, Tx};
+use super::{Db, DbResult, Interval, Timestamp, Tx};
 
 /// A tenant's row.
 #[derive(Clone, sqlx::FromRow)]
@@ -67,27 +67,27 @@ impl std::fmt::Debug for StoredKey {
 }
 
 /// Finds a tenant by its name, retired ones too.
-pub async fn find_tenant_by_name(db: &Db, name: &str) -> Result<Option<TenantRow>, DbError> {
+pub async fn find_tenant_by_name(db: &Db, name: &str) -> DbResult<Option<TenantRow>> {
     let text = "SELECT {tenant_columns} FROM tenants WHERE name = $1";
     let find = async |mut tx: Tx| tx.fetch_optional(text, &[&name]).await;
     db.read(find).await
 }
 
 /// Finds a tenant by its number, retired ones too.
-pub async fn find_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
+pub async fn find_tenant(tx: &mut Tx, id: i64) -> DbResult<Option<TenantRow>> {
     tx.fetch_optional("SELECT {tenant_columns} FROM tenants WHERE id = $1", &[&id])
         .await
 }
 
 /// Lists all tenants, retired ones too, or `only` this one.
-pub async fn list_tenants(tx: &mut Tx, only: Option<i64>) -> Result<Vec<TenantRow>, DbError> {
+pub async fn list_tenants(tx: &mut Tx, only: Option<i64>) -> DbResult<Vec<TenantRow>> {
     let sql = "SELECT {tenant_columns} FROM tenants WHERE CAST($1 AS BIGINT) IS NULL \
         OR id = $1 ORDER BY id";
     tx.fetch_all(sql, &[&only]).await
 }
 
 /// Locks a tenant, so that no other transaction changes it or checks its quota until this one ends.
-pub async fn lock_tenant(tx: &mut Tx, id: i64) -> Result<Option<TenantRow>, DbError> {
+pub async fn lock_tenant(tx: &mut Tx, id: i64) -> DbResult<Option<TenantRow>> {
     let sql = "SELECT {tenant_columns} FROM tenants WHERE id = $1 {for_no_key_update}";
     tx.fetch_optional(sql, &[&id]).await
 }
@@ -102,7 +102,7 @@ pub async fn insert_tenant(
     tx: &mut Tx,
     tenant: &TenantCreate,
     key: &StoredKey,
-) -> Result<TenantRow, DbError> {
+) -> DbResult<TenantRow> {
     let sql = "INSERT INTO tenants (name, is_admin, ssh_key, api_key, node_quota, \
         session_lifetime, session_lifetime_max, api_key_digest, created_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, {now}) \
@@ -124,7 +124,7 @@ pub async fn insert_tenant(
 }
 
 /// Writes the columns of a tenant that can change.
-pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbError> {
+pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> DbResult<()> {
     let sql = "UPDATE tenants SET ssh_key = $2, api_key = $3, node_quota = $4, \
         session_lifetime = $5, session_lifetime_max = $6, api_key_digest = $7 WHERE id = $1";
     tx.execute(
@@ -143,18 +143,14 @@ pub async fn update_tenant(tx: &mut Tx, tenant: &TenantRow) -> Result<(), DbErro
 }
 
 /// Stores the digest of a tenant's key. False when the key has changed meanwhile.
-pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> Result<bool, DbError> {
+pub async fn set_digest(tx: &mut Tx, id: i64, hash: &str, digest: &str) -> DbResult<bool> {
     // The digest belongs to this hash.
     let sql = "UPDATE tenants SET api_key_digest = $3 WHERE id = $1 AND api_key = $2";
     tx.changes(sql, &[&id, &hash, &digest]).await
 }
 
 /// Retires or reactivates a tenant. A retired tenant's sessions expire.
-pub async fn set_tenant_active(
-    tx: &mut Tx,
-    id: i64,
-    active: bool,
-) -> Result<Option<TenantRow>, DbError> {
+pub async fn set_tenant_active(tx: &mut Tx, id: i64, active: bool) -> DbResult<Option<TenantRow>> {
     // The sessions end when a worker next looks for expired ones.
     let sql = "UPDATE sessions SET expires_at = {now} \
         WHERE tenant_id = $1 AND retired_at IS NULL AND NOT $2";

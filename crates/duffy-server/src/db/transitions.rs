@@ -8,7 +8,7 @@ use duffy_api::NodeState;
 use super::events::{self, Event};
 use super::nodes::NodeRow;
 use super::sessions::SessionRow;
-use super::{DbError, JsonObject, Tx};
+use super::{DbResult, JsonObject, Tx};
 use crate::node_state::{Effect, LeaseCheck, Transition};
 
 /// What a transition writes besides what its rule says. `None` leaves a value as it is, except for `pause`.
@@ -41,7 +41,7 @@ pub async fn apply_to(
     transition: Transition,
     node: &NodeRow,
     change: &Change<'_>,
-) -> Result<Option<NodeRow>, DbError> {
+) -> DbResult<Option<NodeRow>> {
     let pool = node.pool.as_deref();
     let moved = run(tx, transition, &[node.state.0], &[node.id], pool, change).await?;
     Ok(moved.into_iter().next())
@@ -54,7 +54,7 @@ pub async fn apply(
     transition: Transition,
     ids: &[i64],
     change: &Change<'_>,
-) -> Result<Vec<NodeRow>, DbError> {
+) -> DbResult<Vec<NodeRow>> {
     run(tx, transition, transition.rule().from, ids, None, change).await
 }
 
@@ -66,7 +66,7 @@ async fn run(
     ids: &[i64],
     pool: Option<&str>,
     change: &Change<'_>,
-) -> Result<Vec<NodeRow>, DbError> {
+) -> DbResult<Vec<NodeRow>> {
     let rule = transition.rule();
     let mut moved = Vec::new();
     let mut events = Vec::new();
@@ -92,7 +92,7 @@ async fn update(
     from: NodeState,
     ids: &[i64],
     change: &Change<'_>,
-) -> Result<Vec<NodeRow>, DbError> {
+) -> DbResult<Vec<NodeRow>> {
     let rule = transition.rule();
     let to = rule.to.unwrap_or(from);
     let pause = change.pause.filter(|_| rule.pause == Effect::Set);

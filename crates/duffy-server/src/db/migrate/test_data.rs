@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::db::nodes::insert_node;
 use crate::db::tenants::{StoredKey, insert_tenant};
-use crate::db::{Db, DbError};
+use crate::db::{Db, DbResult};
 
 /// Names, SSH keys, and whether they are administrators.
 pub const TEST_TENANTS: [(&str, &str, bool); 2] =
@@ -19,7 +19,7 @@ pub fn test_api_key(name: &str) -> Uuid {
 
 /// Adds tenants and nodes to try things with. `keys` are the stored forms of their API keys, in the order of
 /// [`TEST_TENANTS`].
-pub async fn insert_test_data(db: &Db, keys: &[StoredKey; 2]) -> Result<(), DbError> {
+pub async fn insert_test_data(db: &Db, keys: &[StoredKey; 2]) -> DbResult<()> {
     db.transaction(async |mut tx| {
         for ((name, ssh_key, is_admin), api_key) in TEST_TENANTS.into_iter().zip(keys) {
             let tenant = TenantCreate {

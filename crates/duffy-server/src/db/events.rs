@@ -123,13 +123,9 @@ pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> DbResult<
 
 /// Returns the end of a text, as a database can hold it.
 fn clean(detail: &str) -> String {
-    let mut start = detail.len().saturating_sub(MAX_DETAIL);
-    while !detail.is_char_boundary(start) {
-        start += 1;
-    }
-    let end = detail.get(start..).unwrap_or_default();
+    let start = detail.ceil_char_boundary(detail.len().saturating_sub(MAX_DETAIL));
     // PostgreSQL's text cannot hold U+0000.
-    end.replace('\0', "\u{fffd}")
+    detail[start..].replace('\0', "\u{fffd}")
 }
 
 /// Lists up to `limit` events of a node that follow the event numbered `after`, oldest first. With a tenant, lists only

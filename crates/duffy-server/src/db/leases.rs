@@ -89,15 +89,10 @@ async fn pick(tx: &mut Tx, group: &Waiting, limit: i64, failures_below: i32) -> 
         AND (retry_at IS NULL OR retry_at <= {now}) \
         AND repairs + attempts < $3 AND (held_at IS NOT NULL) = $4 \
         ORDER BY repairs + attempts, id LIMIT $5 {skip_locked}";
+    let state = group.state.0.as_str();
     tx.ids(
         sql,
-        &[
-            &group.state.0.as_str(),
-            &group.pool.as_deref(),
-            &failures_below,
-            &group.held,
-            &limit,
-        ],
+        &[&state, &group.pool, &failures_below, &group.held, &limit],
     )
     .await
 }

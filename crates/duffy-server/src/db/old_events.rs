@@ -48,11 +48,9 @@ pub async fn delete_slice(
     let sql = "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
         WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
         ORDER BY created_at, id LIMIT $4{end_in_rows}";
+    let (EventPosition { created_at, id }, limit) = (after, i64::from(limit));
     let events = tx
-        .count_changes(
-            sql,
-            &[&after.created_at, &after.id, &before, &i64::from(limit)],
-        )
+        .count_changes(sql, &[&created_at, &id, &before, &limit])
         .await?;
     Ok(Slice { events, next })
 }
@@ -66,16 +64,9 @@ async fn last_of_slice(
 ) -> DbResult<Option<EventPosition>> {
     let sql = "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) \
         AND created_at < $3 ORDER BY created_at, id LIMIT 1 OFFSET $4";
-    tx.fetch_optional(
-        sql,
-        &[
-            &after.created_at,
-            &after.id,
-            &before,
-            &(i64::from(limit) - 1),
-        ],
-    )
-    .await
+    let (EventPosition { created_at, id }, offset) = (after, i64::from(limit) - 1);
+    tx.fetch_optional(sql, &[&created_at, &id, &before, &offset])
+        .await
 }
 
 /// Counts up to `limit` events that are older than `before`, from a position on.
@@ -86,15 +77,13 @@ pub async fn count_slice(
     limit: u32,
 ) -> DbResult<Slice> {
     let next = last_of_slice(tx, after, before, limit).await?;
-    let events = if next.is_some() {
-        u64::from(limit)
-    } else {
+    let mut events = u64::from(limit);
+    if next.is_none() {
+        let EventPosition { created_at, id } = after;
         let sql =
             "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3";
-        let rest = tx
-            .value::<i64>(sql, &[&after.created_at, &after.id, &before])
-            .await?;
-        rest.unsigned_abs()
-    };
+        let rest: i64 = tx.value(sql, &[&created_at, &id, &before]).await?;
+        events = rest.unsigned_abs();
+    }
     Ok(Slice { events, next })
 }

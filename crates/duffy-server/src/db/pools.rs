@@ -67,17 +67,9 @@ pub async fn count_failure(
         failures = pool_states.failures + 1, failed_at = excluded.failed_at, \
         detail = excluded.detail WHERE pool_states.failures < $4 \
         OR pool_states.failed_at <= {now + $5} RETURNING failures";
-    let failures = tx
-        .scalar::<i32>(
-            sql,
-            &[
-                &pool,
-                &work.as_str(),
-                &detail,
-                &i64::from(threshold),
-                &-begun_ago,
-            ],
-        )
+    let (work, threshold) = (work.as_str(), i64::from(threshold));
+    let failures: Option<i32> = tx
+        .scalar(sql, &[&pool, &work, &detail, &threshold, &-begun_ago])
         .await?;
     Ok(failures.map(|failures| u32::try_from(failures).unwrap_or(1)))
 }

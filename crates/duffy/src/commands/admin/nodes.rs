@@ -1,6 +1,7 @@
 //! `duffy admin`: what it does with nodes, and prints.
 
 use duffy_server::context::Ctx;
+use duffy_server::db::Timestamp;
 use duffy_server::lifecycle::operators::status::{self, NodeDetails, NodeFilter, NodeStatus};
 use duffy_server::lifecycle::operators::{self, OperatorError, Repaired, Retired};
 use serde::Serialize;
@@ -167,6 +168,10 @@ fn list(server: &Server, args: &ListNodesArgs) -> Result<(), Failure> {
     output::data(&print::table(&headings, &rows))
 }
 
+fn time(value: Option<Timestamp>) -> String {
+    print::time(value.map(|time| time.0))
+}
+
 fn row(node: &NodeStatus) -> Vec<String> {
     vec![
         node.id.to_string(),
@@ -174,12 +179,12 @@ fn row(node: &NodeStatus) -> Vec<String> {
         print::text(node.ipaddr.as_deref()),
         print::text(node.pool.as_deref()),
         node.state.0.to_string(),
-        print::time(node.state_since.map(|time| time.0)),
+        time(node.state_since),
         node.attempts.to_string(),
         node.repairs.to_string(),
-        print::time(node.held_at.map(|time| time.0)),
-        print::time(node.retry_at.map(|time| time.0)),
-        print::time(node.lease_expires_at.map(|time| time.0)),
+        time(node.held_at),
+        time(node.retry_at),
+        time(node.lease_expires_at),
         print::or_none(node.session_id, |id| id.to_string()),
         print::text(node.tenant.as_deref()),
         print::text(node.error()),
@@ -200,27 +205,21 @@ fn shown(details: &NodeDetails) -> String {
         ("ipaddr", print::text(node.ipaddr.as_deref())),
         ("pool", print::text(node.pool.as_deref())),
         ("state", node.state.0.to_string()),
-        (
-            "since (UTC)",
-            print::time(node.state_since.map(|time| time.0)),
-        ),
+        ("since (UTC)", time(node.state_since)),
         ("reusable", node.reusable.to_string()),
         ("attempts", node.attempts.to_string()),
         ("repairs", node.repairs.to_string()),
-        ("held", print::time(node.held_at.map(|time| time.0))),
-        ("retry at", print::time(node.retry_at.map(|time| time.0))),
-        (
-            "lease",
-            print::time(node.lease_expires_at.map(|time| time.0)),
-        ),
+        ("held", time(node.held_at)),
+        ("retry at", time(node.retry_at)),
+        ("lease", time(node.lease_expires_at)),
         (
             "session",
             print::or_none(node.session_id, |id| id.to_string()),
         ),
         ("tenant", print::text(node.tenant.as_deref())),
         ("comment", print::text(node.comment.as_deref())),
-        ("created", print::time(Some(node.created_at.0))),
-        ("retired", print::time(node.retired_at.map(|time| time.0))),
+        ("created", time(Some(node.created_at))),
+        ("retired", time(node.retired_at)),
     ];
     let mut data = details.data.clone();
     let error = data.shift_remove("error").unwrap_or_default();

@@ -27,11 +27,11 @@ pub async fn deprovision_nodes(
 ) -> Result<(), DbError> {
     let (held, nodes): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.held_at.is_some());
-    let nodes = failure::give_up_on_hopeless(ctx, work, nodes, "deprovisioning").await?;
+    let nodes = failure::give_up_on_hopeless(ctx, work, nodes).await?;
     let removal = remove_keys(ctx, work, held.iter().chain(&nodes));
     let Some(stale) = work.stop.run_until_cancelled(removal).await else {
         let stopped = MechanismError::Stopped;
-        return failure::settle_failure(ctx, work, &nodes, "deprovisioning", &stopped).await;
+        return failure::settle_failure(ctx, work, &nodes, &stopped).await;
     };
     let mut result = Ok(());
     for node in &held {
@@ -45,9 +45,7 @@ pub async fn deprovision_nodes(
     let results = match work.mechanism.deprovision(&inputs, work.stop).await {
         Ok(results) => results,
         Err(error) => {
-            let settled =
-                failure::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
-            return result.and(settled);
+            return result.and(failure::settle_failure(ctx, work, &nodes, &error).await);
         }
     };
     for (node, matched) in nodes.iter().zip(match_deprovisioned(&inputs, &results)) {

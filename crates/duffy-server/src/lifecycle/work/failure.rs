@@ -17,14 +17,14 @@ pub(crate) async fn give_up_on_hopeless(
     ctx: &Ctx,
     work: &Job<'_>,
     nodes: Vec<NodeRow>,
-    what: &str,
 ) -> Result<Vec<NodeRow>, DbError> {
     let limit = i32::try_from(ctx.policy.attempts).unwrap_or(i32::MAX);
     let (hopeless, nodes): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.attempts > limit);
     for node in hopeless {
         let begun = node.attempts - 1;
-        let detail = format!("{what} node failed: it was begun {begun} times and never ended");
+        let state = work.state;
+        let detail = format!("{state} node failed: it was begun {begun} times and never ended");
         postpone_or_fail(ctx, work, &node, &detail, None).await?;
     }
     Ok(nodes)
@@ -35,19 +35,19 @@ pub(crate) async fn settle_failure(
     ctx: &Ctx,
     work: &Job<'_>,
     nodes: &[NodeRow],
-    what: &str,
     error: &MechanismError,
 ) -> Result<(), DbError> {
+    let state = work.state;
     if matches!(error, MechanismError::Stopped) {
         tracing::info!(
             pool.name = work.pool,
-            "{what} was stopped; handing the nodes back"
+            "{state} was stopped; handing the nodes back"
         );
         return lease::hand_back(ctx, work.keeper.lease()).await;
     }
     let mut result = Ok(());
     for node in nodes {
-        let detail = format!("{what} node failed: {error}");
+        let detail = format!("{state} node failed: {error}");
         let log = Some(error.log());
         result = result.and(postpone_or_fail(ctx, work, node, &detail, log).await);
     }

@@ -25,16 +25,14 @@ pub async fn provision_nodes(
     work: &Job<'_>,
     nodes: Vec<NodeRow>,
 ) -> Result<(), DbError> {
-    let nodes = failure::give_up_on_hopeless(ctx, work, nodes, "provisioning").await?;
+    let nodes = failure::give_up_on_hopeless(ctx, work, nodes).await?;
     if nodes.is_empty() {
         return Ok(());
     }
     let inputs: Vec<_> = nodes.iter().map(job::mechanism_node).collect();
     let results = match work.mechanism.provision(&inputs, work.stop).await {
         Ok(results) => results,
-        Err(error) => {
-            return failure::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
-        }
+        Err(error) => return failure::settle_failure(ctx, work, &nodes, &error).await,
     };
     // A node that cannot be written must not block the others.
     let each = nodes.into_iter().zip(match_provisioned(&inputs, &results));

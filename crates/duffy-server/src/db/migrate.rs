@@ -203,17 +203,11 @@ fn resolve(text: &str, from: Revision) -> Result<Revision, MigrateError> {
         wanted: text.to_owned(),
         known: format!("known are base, {ids}, head, and steps such as +1 and -1"),
     };
-    if let Some(count) = text.strip_prefix(['+', '-']) {
-        let count: usize = count.parse().map_err(|_| unknown())?;
-        let reached = if text.starts_with('+') {
-            from.0.checked_add(count)
-        } else {
-            from.0.checked_sub(count)
-        };
-        return reached
-            .filter(|n| *n <= STEPS.len())
-            .map(Revision)
-            .ok_or_else(unknown);
+    if text.starts_with(['+', '-']) {
+        let count = text.parse().map_err(|_| unknown())?;
+        let reached = from.0.checked_add_signed(count);
+        let reached = reached.filter(|n| *n <= STEPS.len());
+        return reached.map(Revision).ok_or_else(unknown);
     }
     match text {
         "head" | "heads" => Ok(Revision::HEAD),

@@ -39,17 +39,11 @@ pub(in crate::db) async fn open(
         });
     };
     let options = connect_options(settings);
-    let place = format!(
-        "{}@{}:{}/{}",
-        options.get_username(),
-        options
-            .get_socket()
-            .map_or(options.get_host().to_owned(), |path| path
-                .display()
-                .to_string()),
-        options.get_port(),
-        options.get_database().unwrap_or(options.get_username()),
-    );
+    let socket = options.get_socket().map(|path| path.display().to_string());
+    let host = socket.unwrap_or_else(|| options.get_host().to_owned());
+    let (user, port) = (options.get_username(), options.get_port());
+    let database = options.get_database().unwrap_or(user);
+    let place = format!("{user}@{host}:{port}/{database}");
     let patience = settings.connect_timeout.unwrap_or(ACQUIRE_TIMEOUT);
     let opened = match try_connect(&options, patience).await {
         // A server that is just starting, or busy, is worth waiting for.

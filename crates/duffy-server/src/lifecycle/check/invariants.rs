@@ -164,10 +164,8 @@ fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Check
         }
     }
     for tenant in snapshot.tenants.iter().filter(|tenant| !tenant.is_admin) {
-        let (held, quota) = (
-            held.get(&tenant.id).copied().unwrap_or(0),
-            (expected.quota)(tenant),
-        );
+        let held = held.get(&tenant.id).copied().unwrap_or(0);
+        let quota = (expected.quota)(tenant);
         if held > quota {
             let message = format!(
                 "tenant {} holds {held} nodes and may hold {quota}; was its quota lowered?",

@@ -16,11 +16,8 @@ pub(crate) async fn end_session(
     let Some(session) = sessions::retire_session(tx, id).await? else {
         return Ok(None);
     };
-    events::record(
-        tx,
-        Event::of_session(end.rule().cause, id, session.tenant_id),
-    )
-    .await?;
+    let event = Event::of_session(end.rule().cause, id, session.tenant_id);
+    events::record(tx, event).await?;
     let nodes = sessions::list_node_ids(tx, id).await?;
     let change = Change {
         session: Some(&session),

@@ -2,14 +2,6 @@
 //!
 //! PostgreSQL is the distributed engine; SQLite serves one host. `dialect` has the differences of their SQL.
 
-#![cfg_attr(
-    not(all(feature = "postgresql", feature = "sqlite")),
-    expect(
-        clippy::match_same_arms,
-        reason = "in a build with one engine both names mean it"
-    )
-)]
-
 mod connections;
 pub mod dialect;
 mod engines;

@@ -21,6 +21,16 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// How long a connection may take to roll back, and to answer before it is used again.
 const CLEAN_UP: Duration = Duration::from_secs(5);
 
+/// Does the same with the value of either engine.
+macro_rules! either {
+    ($type:ident, $value:expr, $own:pat => $work:expr) => {
+        match $value {
+            $type::Postgres($own) => $work,
+            $type::Sqlite($own) => $work,
+        }
+    };
+}
+
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Intent {
@@ -117,10 +127,7 @@ impl Pool {
     }
 
     async fn close(&self) {
-        match self {
-            Pool::Postgres(pool) => pool.close().await,
-            Pool::Sqlite(pool) => pool.close().await,
-        }
+        either!(Pool, self, pool => pool.close().await);
     }
 }
 
@@ -133,27 +140,16 @@ pub(super) enum Connection {
 
 impl Connection {
     async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
-        match self {
-            Connection::Postgres(own) => (&mut **own).execute(statement).await.map(drop),
-            Connection::Sqlite(own) => (&mut **own).execute(statement).await.map(drop),
-        }
+        either!(Connection, self, own => (&mut **own).execute(statement).await.map(drop))
     }
 
     fn close_on_drop(&mut self) {
-        match self {
-            Connection::Postgres(own) => own.close_on_drop(),
-            Connection::Sqlite(own) => own.close_on_drop(),
-        }
+        either!(Connection, self, own => own.close_on_drop());
     }
 
     /// Returns the connection to its pool if it answers, else closes it.
     async fn give_back(self) {
-        let returned = async {
-            match self {
-                Connection::Postgres(mut own) => own.return_to_pool().await,
-                Connection::Sqlite(mut own) => own.return_to_pool().await,
-            }
-        };
+        let returned = async { either!(Connection, self, mut own => own.return_to_pool().await) };
         if tokio::time::timeout(CLEAN_UP, returned).await.is_err() {
             tracing::warn!("a connection to the database does not answer and is closed");
         }

@@ -80,23 +80,20 @@ pub fn record_error(
     detail: &str,
     log: Option<&str>,
 ) {
-    let mut error = Map::new();
-    error.insert("failed_at".into(), json!(failed_at.to_rfc3339()));
     // PostgreSQL's text cannot hold U+0000.
-    error.insert("detail".into(), json!(detail.replace('\0', "\u{fffd}")));
+    let clean = |text: &str| text.replace('\0', "\u{fffd}");
+    let mut error = json!({"failed_at": failed_at.to_rfc3339(), "detail": clean(detail)});
     if let Some(log) = log.filter(|log| !log.is_empty()) {
-        error.insert("log".into(), json!(log.replace('\0', "\u{fffd}")));
+        error["log"] = json!(clean(log));
     }
-    data.insert("error".into(), Value::Object(error));
+    data.insert("error".into(), error);
 }
 
 /// Returns the members of a node's data that stay after its use.
 pub fn without_ephemeral(data: &Map<String, Value>) -> Map<String, Value> {
-    let kept = data
-        .iter()
-        .filter(|(name, _)| !EPHEMERAL.contains(&name.as_str()));
-    kept.map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    let mut kept = data.clone();
+    kept.retain(|name, _| !EPHEMERAL.contains(&name.as_str()));
+    kept
 }
 
 /// The members that the data of an unused node must have for a pool to pick it.

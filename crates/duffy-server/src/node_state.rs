@@ -32,7 +32,7 @@ pub const fn actor(state: NodeState) -> Actor {
     }
 }
 
-/// Whether somebody acts on nodes in this state under a lease.
+/// Whether nodes in this state are worked on under a lease.
 pub fn is_leased(state: NodeState) -> bool {
     matches!(actor(state), Actor::Worker | Actor::Request)
 }
@@ -301,7 +301,7 @@ impl Shape {
     /// Returns what is wrong with it; `None` when transitions can lead to such a row.
     pub fn contradiction(self) -> Option<&'static str> {
         if self.leased && !is_leased(self.state) {
-            Some("has a lease in a state in which nobody works on it")
+            Some("has a lease in a state without work")
         } else if self.retired && self.state != Done {
             Some("is retired, but not done")
         } else if self.state == Done && !self.retired {

@@ -13,7 +13,7 @@ pub struct NewKey {
     pub request: String,
 }
 
-/// What became of a request with a key.
+/// The result of a request with a key.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct KeyRow {
     /// A digest of the request.

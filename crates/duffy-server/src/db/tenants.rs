@@ -20,11 +20,11 @@ pub struct TenantRow {
     pub api_key: String,
     /// The digest of its API key, which may be that of an earlier one.
     pub api_key_digest: Option<String>,
-    /// How many nodes it may hold at once, where that is not the default.
+    /// How many nodes it may hold, if that is not the default.
     pub node_quota: Option<i32>,
-    /// How long a session lasts at first, where that is not the default.
+    /// How long a session lasts at first, if that is not the default.
     pub session_lifetime: Option<Interval>,
-    /// How long a session can last, where that is not the default.
+    /// How long a session can last, if that is not the default.
     pub session_lifetime_max: Option<Interval>,
     /// When it was created.
     pub created_at: Timestamp,

@@ -53,8 +53,8 @@ pub(in crate::db) async fn open(
     opened.map_err(|cause| ConnectError::Connect { place, cause })
 }
 
-/// Whether there is a server that lets us in, or soon may. The pool retries where nobody listens at all, because it has to
-/// outlast a server's restart.
+/// Checks that a server lets Duffy in, or soon may. The pool would retry even if nothing listens, because it has to outlast
+/// a restart of the server.
 async fn try_connect(options: &PgConnectOptions, patience: Duration) -> Result<(), sqlx::Error> {
     let Ok(connection) = tokio::time::timeout(patience, options.connect()).await else {
         return Err(io::Error::from(io::ErrorKind::TimedOut).into());

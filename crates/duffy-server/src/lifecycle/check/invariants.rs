@@ -76,7 +76,7 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
     for node in nodes.filter(|node| node_state::is_leased(node.state.0)) {
         let state = node.state.0;
         if node.held_at.is_some() {
-            let message = format!("is {state}, and an operator holds it there");
+            let message = format!("is {state}, and an operator holds it");
             report.note(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
             continue;
         }
@@ -100,9 +100,9 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
         if expected.at_rest || waited > lease + PATIENCE {
             let seconds = waited.num_seconds();
             let message = if in_work.is_some() {
-                format!("is {state}, and somebody is at work on it")
+                format!("is {state}, and a process works on it")
             } else {
-                format!("is {state}, and nobody has been at work on it for {seconds} s")
+                format!("is {state}, and no process has worked on it for {seconds} s")
             };
             report.find(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
         }

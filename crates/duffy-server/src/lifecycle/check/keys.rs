@@ -58,7 +58,7 @@ pub(super) async fn look(
         let broken = Invariant::KeysAreRight;
         match found {
             Err(error) => {
-                let message = format!("its keys cannot be looked at: {error}");
+                let message = format!("its keys cannot be read: {error}");
                 report.note(Finding::new(broken, message).of_node(node.id));
             }
             Ok(keys) => {

@@ -321,5 +321,5 @@ pub(crate) async fn take_node(
         ..Change::default()
     };
     let reserved = transitions::apply_to(tx, Transition::Reserve, &node, &change).await?;
-    reserved.ok_or_else(|| DbError::Corrupt("a locked node is not ready any more".into()))
+    reserved.ok_or_else(|| DbError::Corrupt("a locked node is no longer ready".into()))
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// What happened. The table and the API have it in kebab case: `handed-back`.
+/// What happened. The table and the API use kebab case: `handed-back`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
@@ -20,45 +20,45 @@ pub enum Cause {
     Reserved,
     /// The tenant's key is on the node.
     Deployed,
-    /// The session was not granted, the node is as good as before.
+    /// The session was not granted, and the node is ready again.
     Returned,
     /// An attempt failed, and another one follows.
     Postponed,
-    /// Given up.
+    /// The last attempt failed.
     Failed,
-    /// Work was stopped, and somebody else may go on.
+    /// Work was stopped, and another process may continue it.
     HandedBack,
-    /// The tenant's key is off a node that an operator keeps as it is.
+    /// The tenant's key is off a node that an operator holds.
     KeysRemoved,
     /// A session was granted.
     Granted,
-    /// A session's end was moved.
+    /// A session's expiry was changed.
     Extended,
-    /// A session was retired by its tenant, an administrator or for its tenant.
+    /// The tenant or an administrator retired a session.
     Retired,
-    /// A session's time was over.
+    /// A session expired.
     Expired,
-    /// A session could not be granted, and was undone.
+    /// A session could not be granted and was rolled back.
     Refused,
-    /// A session was rolled back, for the process that was at it died.
+    /// A session was rolled back because the process that worked on its request died.
     Abandoned,
     /// A node in use belonged to no running session.
     Orphaned,
-    /// A failed node is deprovisioned, to be used again or to be gone.
+    /// A failed node is deprovisioned, to be used again or removed.
     Repaired,
-    /// An operator keeps a node as it is.
+    /// An operator holds a node.
     Held,
-    /// An operator lets go of a node that was held.
+    /// An operator released a node that was held.
     Released,
-    /// An operator takes a node out for good.
+    /// An operator retired a node.
     NodeRetired,
-    /// A pool's mechanism keeps failing and is tried more rarely.
+    /// A pool's mechanism keeps failing and is tried less often.
     PoolFailing,
     /// A pool's mechanism works again.
     PoolRecovered,
-    /// An operator emptied a pool, and it is not filled.
+    /// An operator drained a pool.
     Drained,
-    /// An operator has a pool filled again.
+    /// An operator resumed a pool.
     Resumed,
     /// Old history was removed.
     Purged,

@@ -1,17 +1,10 @@
-//! The database: all SQL stands below here, as free functions on a transaction.
+//! The database. All SQL is in its files, in free functions on a transaction.
 //!
-//! PostgreSQL is the distributed engine; SQLite serves one host. `dialect` has what they spell differently.
+//! PostgreSQL is the distributed engine; SQLite serves one host. `dialect` has the differences of their SQL.
 
-mod connect;
-#[cfg_attr(
-    not(all(feature = "postgresql", feature = "sqlite")),
-    expect(
-        clippy::match_same_arms,
-        reason = "in a build with one engine both names mean it"
-    )
-)]
 mod connections;
 pub mod dialect;
+mod engines;
 pub mod events;
 pub mod idempotency;
 pub mod leases;
@@ -20,13 +13,6 @@ pub mod nodes;
 pub mod old_events;
 pub mod operators;
 pub mod pools;
-#[cfg_attr(
-    not(all(feature = "postgresql", feature = "sqlite")),
-    expect(
-        clippy::match_same_arms,
-        reason = "in a build with one engine both names mean it"
-    )
-)]
 mod query;
 pub mod sessions;
 pub mod snapshot;
@@ -37,31 +23,34 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use connect::ConnectError;
 pub use dialect::Unique;
 pub use dialect::values::{Interval, JsonObject, Timestamp};
+pub use engines::ConnectError;
 pub use wake::WakeUps;
 
 use crate::actor;
-use connections::{Intent, Pool, Pools, Share, TxInner};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use connections::{Intent, Pool, Pools, Share, Transaction};
+use duffy_config::DatabaseUrl;
+use engines::{postgres, sqlite};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 
-/// A database, and who is woken when there is work in it. Cheap to clone.
+/// A database, and the wake-ups of those who wait for work in it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Db {
     pools: Arc<Pools>,
     share: Share,
     deadlines: Deadlines,
-    wake: Arc<wake::Wake>,
+    /// Wakes the waiting workers of this process.
+    bell: watch::Sender<()>,
 }
 
-/// How long parts of a transaction may take. The database server's timeouts are shorter: these are for a server that
+/// Deadlines of the parts of a transaction. The database server's timeouts are shorter: these are for a server that
 /// stops responding.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// Its begin, on a connection that there is.
+    /// For BEGIN, once there is a connection.
     pub begin: Duration,
-    /// All that follows. A migration takes as long as it needs.
+    /// For everything after BEGIN. Migrations have no such deadline.
     pub transaction: Duration,
     /// How long a migration waits for the locks on the tables.
     pub migration_lock: Duration,
@@ -78,40 +67,43 @@ impl Default for Deadlines {
     }
 }
 
-/// A transaction. [`Db::transaction`] commits it; without that it is rolled back.
+/// A transaction. [`Db::transaction`] commits it. If it does not, the transaction is rolled back.
 #[derive(Debug)]
 pub struct Tx(OwnedMutexGuard<TxState>);
 
 #[derive(Debug)]
 struct TxState {
-    inner: TxInner,
+    inner: Transaction,
     /// Whether the commit wakes the workers.
     wakes: bool,
     /// Whether a statement lost against another transaction.
     conflict: bool,
-    /// In whose name it writes.
+    /// The actor that its events name.
     actor: Arc<str>,
 }
 
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// The database is not there, or has no connection to spare; later it may.
+    /// The database cannot be reached, or has no free connection. A retry may succeed.
     #[error("the database cannot be reached: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// The transaction lost against other transactions, also in its retries.
-    #[error("other transactions were in the way, each time: {0}")]
+    /// The transaction lost against other transactions, in its retries too.
+    #[error("the transaction lost against other transactions, in each retry: {0}")]
     Conflict(#[source] sqlx::Error),
     /// A row like this exists already.
-    #[error("there is such a row already ({0:?})")]
+    #[error("a row with the same value exists ({0:?})")]
     NotUnique(Unique),
-    /// What stands in a column is not what should.
+    /// A column holds a value that Duffy cannot read.
     #[error("the database holds a value that cannot be read: {0}")]
     Corrupt(String),
     /// Anything else.
-    #[error("the database refused: {0}")]
+    #[error("the database reports an error: {0}")]
     Refused(#[source] sqlx::Error),
 }
+
+/// A result, or the database's error.
+pub type DbResult<T> = Result<T, DbError>;
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
@@ -141,14 +133,36 @@ impl From<sqlx::Error> for DbError {
     }
 }
 
-/// How often a transaction is done again after it lost against another one.
+/// How often a transaction that lost against another one is retried.
 const CONFLICT_RETRIES: u32 = 10;
 
 impl Db {
-    /// Runs `work` in one transaction and commits it. `work` does nothing but SQL. An error rolls all of it back. A
-    /// transaction that lost against another one runs again, a few times.
+    /// Opens the database and makes one connection, so that errors come out here. `pool_size` is the largest number of
+    /// connections, without the reserved ones. Creates a SQLite file only when `create` says so.
+    pub async fn open(url: &DatabaseUrl, pool_size: u32, create: bool) -> Result<Db, ConnectError> {
+        let pools = match url {
+            DatabaseUrl::Postgres(_) => {
+                let (general, reserved) = postgres::open(url, pool_size, create).await?;
+                (Pool::Postgres(general), Pool::Postgres(reserved))
+            }
+            DatabaseUrl::Sqlite { .. } => {
+                let (general, reserved) = sqlite::open(url, pool_size, create).await?;
+                (Pool::Sqlite(general), Pool::Sqlite(reserved))
+            }
+        };
+        Ok(Db {
+            pools: Arc::new(Pools::new(pools, pool_size)),
+            share: Share::General,
+            deadlines: Deadlines::default(),
+            bell: watch::Sender::new(()),
+        })
+    }
+
+    /// Runs `work` in one transaction and commits it. `work` does nothing but SQL. An error rolls the transaction back.
+    /// A transaction that lost against another one is retried a few times.
     ///
-    /// `work` gets the transaction by value: a future that borrows it would not be `Send` for the compiler.
+    /// `work` takes the transaction by value, because the compiler cannot prove that a future that borrows it is
+    /// `Send`.
     pub async fn transaction<T, E, Fut>(&self, work: impl Fn(Tx) -> Fut) -> Result<T, E>
     where
         E: From<DbError>,
@@ -162,17 +176,14 @@ impl Db {
             if result.is_ok() || attempt > CONFLICT_RETRIES || !state.lock().await.conflict {
                 return result;
             }
-            tracing::debug!(
-                attempt,
-                "a transaction lost against another one and runs again"
-            );
+            tracing::debug!(attempt, "a transaction lost against another one; retrying");
             drop(state);
             let pause = rand::random_range(1..=10) * u64::from(attempt);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
-    /// Runs `work`, which only reads, in one transaction. It takes no lock, and does not run again.
+    /// Runs `work`, which only reads, in one transaction. It takes no lock and is not retried.
     pub async fn read<T, E, Fut>(&self, work: impl FnOnce(Tx) -> Fut) -> Result<T, E>
     where
         E: From<DbError>,
@@ -182,7 +193,7 @@ impl Db {
         self.within_deadline(self.run(&state, work)).await
     }
 
-    /// The same for migrations: without a deadline.
+    /// As `transaction`, but for migrations: without deadline and retries.
     async fn long_transaction<T, E, Fut>(&self, work: impl FnOnce(Tx) -> Fut) -> Result<T, E>
     where
         E: From<DbError>,
@@ -201,16 +212,16 @@ impl Db {
         E: From<DbError>,
         Fut: Future<Output = Result<T, E>>,
     {
-        // Boxed, as it is large, and callers nest.
+        // Boxed, because it is large and callers nest.
         let value = Box::pin(work(Tx(Arc::clone(state).lock_owned().await))).await?;
         self.commit(Tx(Arc::clone(state).lock_owned().await))
             .await?;
         Ok(value)
     }
 
-    /// Begins in a task of its own, which goes on when the caller is gone. The pool does not know of a BEGIN that is
-    /// given up half-way: the next transaction on its connection would be part of that one, in its time, by PostgreSQL's
-    /// `now()`.
+    /// Begins a transaction in a task of its own, which continues if the caller is cancelled. The pool would not notice
+    /// a BEGIN that is cancelled half-way: the next transaction on its connection would be part of that one, and
+    /// PostgreSQL's `now()` would be the time when that one began.
     async fn begin(&self, intent: Intent) -> Result<Arc<Mutex<TxState>>, DbError> {
         let place = self.pools.wait(self.share)?;
         let (pool, deadline) = (self.pools.of(self.share).clone(), self.deadlines.begin);
@@ -219,7 +230,7 @@ impl Db {
             drop(place);
             begun
         });
-        // Only a panic keeps it from its end.
+        // The task fails only if it panics.
         let inner = begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed));
         Ok(Arc::new(Mutex::new(TxState {
             inner: inner?,
@@ -232,7 +243,7 @@ impl Db {
     async fn commit(&self, mut tx: Tx) -> Result<(), DbError> {
         let wakes = tx.0.wakes;
         if wakes {
-            wake::announce(&mut tx).await?;
+            tx.execute("{notify}", &[]).await?;
         }
         if let Err(error) = tx.0.inner.commit().await {
             let error = DbError::from(error);
@@ -240,23 +251,24 @@ impl Db {
             return Err(error);
         }
         if wakes {
-            self.wake.ring();
+            self.bell.send_replace(());
         }
         Ok(())
     }
 
-    /// Whether the database answers.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), DbError> {
-        self.read(async |mut tx| wake::ping(&mut tx).await).await
+        let ping = async |mut tx: Tx| tx.execute("SELECT 1", &[]).await;
+        self.read(ping).await
     }
 
-    /// Wake-ups, which say that there is work. A wake-up is a hint and may be lost.
+    /// Subscribes to wake-ups. A wake-up says that there is work; it is a hint and may be lost.
     pub fn wake_ups(&self) -> WakeUps {
-        wake::WakeUps::new(self)
+        WakeUps::new(self.pools.general.clone(), self.bell.subscribe())
     }
 
-    /// The same database by connections that clients' requests do not use: for the renewal of leases, and for what
-    /// workers write.
+    /// Returns the same database with the connections that clients' requests do not use: for renewing leases, and for
+    /// what workers write.
     #[must_use]
     pub fn reserved(&self) -> Db {
         Db {
@@ -265,13 +277,13 @@ impl Db {
         }
     }
 
-    /// With other deadlines: for tests, where short ones save time.
+    /// Returns the same database with other deadlines. Tests use short ones to save time.
     #[must_use]
     pub fn with_deadlines(self, deadlines: Deadlines) -> Db {
         Db { deadlines, ..self }
     }
 
-    /// Closes all connections, after those in use are given back; a few seconds at most.
+    /// Closes all connections once they are returned to their pools. Waits for a few seconds at most.
     pub async fn close(&self) {
         self.pools.close().await;
     }

@@ -12,11 +12,11 @@ use crate::cause::Cause;
 /// Who acts on a node in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
-    /// Nobody: it waits until somebody needs it.
+    /// Nobody: the node waits until it is needed.
     Nobody,
     /// A worker, under a lease. When the lease lapses, another worker takes over.
     Worker,
-    /// The request for a session, under a lease. When the lease lapses, a worker undoes the session.
+    /// The request for a session, under a lease. When the lease lapses, a worker rolls the session back.
     Request,
     /// The tenant, until the session ends.
     Session,
@@ -32,7 +32,7 @@ pub const fn actor(state: NodeState) -> Actor {
     }
 }
 
-/// Whether somebody acts on nodes in this state under a lease.
+/// Whether nodes in this state are worked on under a lease.
 pub fn is_leased(state: NodeState) -> bool {
     matches!(actor(state), Actor::Worker | Actor::Request)
 }
@@ -53,14 +53,14 @@ pub enum LeaseCheck {
     Free,
 }
 
-/// What becomes of the lease. Taking it raises the fence.
+/// What becomes of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseChange {
+pub enum Effect {
     /// It stays.
     Keep,
-    /// The caller gets it.
-    Take,
-    /// Nobody has it.
+    /// It is set.
+    Set,
+    /// It is cleared.
     End,
 }
 
@@ -79,31 +79,9 @@ pub enum Counter {
     Down,
 }
 
-/// What becomes of the time before which nobody acts on the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pause {
-    /// It stays.
-    Keep,
-    /// There is none.
-    End,
-    /// The caller sets it.
-    Set,
-}
-
-/// What becomes of an operator's hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
-    /// It stays.
-    Keep,
-    /// The node is held from now on.
-    Set,
-    /// The node is held no longer.
-    End,
-}
-
 /// What a transition requires of a node's row, and what it writes.
 ///
-/// What is the same for all of them: the row is not retired. A change of the state sets `state_since`, `done` also sets
+/// For all transitions, the row must not be retired. A change of the state sets `state_since`, `done` also sets
 /// `retired_at`, and a node that is `unused` or `done` belongs to no pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -117,45 +95,45 @@ pub struct Rule {
     pub held: Option<bool>,
     /// Whether the node must be reusable, or must not be.
     pub reusable: Option<bool>,
-    /// What becomes of the lease.
-    pub lease: LeaseChange,
+    /// What becomes of the lease. A new one is the caller's, and raises the fence.
+    pub lease: Effect,
     /// What becomes of the number of attempts.
     pub attempts: Counter,
     /// What becomes of the number of repairs since the node was last lent.
     pub repairs: Counter,
-    /// What becomes of `retry_at`.
-    pub pause: Pause,
+    /// What becomes of `retry_at`, the time before which nobody acts on the node. The caller sets it.
+    pub pause: Effect,
     /// Whether the node is not reusable from now on.
     pub use_up: bool,
-    /// What becomes of `held_at`.
-    pub hold: Hold,
+    /// What becomes of `held_at`, the time since which an operator holds the node.
+    pub hold: Effect,
     /// Whether workers have something to do after it.
     pub wakes: bool,
-    /// As the history has it.
+    /// Its cause in the history.
     pub cause: Cause,
 }
 
-/// Begins and ends nothing.
+/// Changes nothing.
 const STAY: Rule = Rule {
     from: &[],
     to: None,
     requires: LeaseCheck::Any,
     held: None,
     reusable: None,
-    lease: LeaseChange::Keep,
+    lease: Effect::Keep,
     attempts: Counter::Keep,
     repairs: Counter::Keep,
-    pause: Pause::Keep,
+    pause: Effect::Keep,
     use_up: false,
-    hold: Hold::Keep,
+    hold: Effect::Keep,
     wakes: false,
     cause: Cause::Registered,
 };
-/// Ends work under the caller's lease, whatever came of it.
+/// Ends work under the caller's lease, with any result.
 const END_WORK: Rule = Rule {
     requires: LeaseCheck::Own,
-    lease: LeaseChange::End,
-    pause: Pause::End,
+    lease: Effect::End,
+    pause: Effect::End,
     ..STAY
 };
 /// Ends work that succeeded.
@@ -163,25 +141,25 @@ const SUCCEED: Rule = Rule {
     attempts: Counter::Zero,
     ..END_WORK
 };
-/// Begins a state anew.
+/// Begins a state without lease, attempts and pause.
 const RESET: Rule = Rule {
-    lease: LeaseChange::End,
+    lease: Effect::End,
     attempts: Counter::Zero,
-    pause: Pause::End,
+    pause: Effect::End,
     wakes: true,
     ..STAY
 };
 /// An operator decides, about a node that is not held.
 const BY_HAND: Rule = Rule {
     held: Some(false),
-    pause: Pause::End,
+    pause: Effect::End,
     wakes: true,
     ..STAY
 };
 
-/// A session ends. Who still puts a key on the node keeps the lease, and hands it back.
+/// A session ends. A process that is still installing a key keeps the lease, and hands it back.
 const RELEASE: Rule = Rule {
-    lease: LeaseChange::Keep,
+    lease: Effect::Keep,
     ..RESET
 };
 
@@ -228,18 +206,19 @@ transitions! {
     Fill { [Unused] -> Provisioning, Filled: held: Some(false), ..RESET }
     /// A worker begins an attempt.
     Claim { [Provisioning Deprovisioning], Claimed:
-        requires: LeaseCheck::Free, lease: LeaseChange::Take, attempts: Counter::Up, pause: Pause::End, ..STAY }
-    /// A worker stops before the end of an attempt, which does not count. The pause ends now: nobody is at work.
+        requires: LeaseCheck::Free, lease: Effect::Set, attempts: Counter::Up, pause: Effect::End, ..STAY }
+    /// A worker stops before the end of an attempt, which does not count. The pause ends now, because nobody works on
+    /// the node.
     HandBack { [Provisioning Deprovisioning], HandedBack:
-        attempts: Counter::Down, pause: Pause::Set, wakes: true, ..END_WORK }
-    /// The same of a node that an operator holds: an attempt without a lease would mean that the key is off.
+        attempts: Counter::Down, pause: Effect::Set, wakes: true, ..END_WORK }
+    /// As `HandBack`, for a node that an operator holds: an attempt without a lease would mean that the key is off.
     HandBackHeld { [Deprovisioning], HandedBack:
-        held: Some(true), attempts: Counter::Zero, pause: Pause::Set, wakes: true, ..END_WORK }
+        held: Some(true), attempts: Counter::Zero, pause: Effect::Set, wakes: true, ..END_WORK }
     /// An attempt failed, and another one follows.
-    Postpone { [Provisioning Deprovisioning], Postponed: pause: Pause::Set, ..END_WORK }
+    Postpone { [Provisioning Deprovisioning], Postponed: pause: Effect::Set, ..END_WORK }
     /// The last attempt failed. The pause is the one before a repair.
     Fail { [Provisioning Contextualizing Deprovisioning] -> Failed, Failed:
-        pause: Pause::Set, wakes: true, ..END_WORK }
+        pause: Effect::Set, wakes: true, ..END_WORK }
     /// The mechanism made the node.
     MakeReady { [Provisioning] -> Ready, Provisioned: ..SUCCEED }
     /// The mechanism made a node that an operator retired meanwhile. The row keeps what was made, to take it down.
@@ -251,18 +230,18 @@ transitions! {
     /// The tenant's key is off a node that an operator holds. Nothing else is done to it.
     RemoveKeys { [Deprovisioning], KeysRemoved: attempts: Counter::One, ..END_WORK }
     /// The tenant's key could not be taken off a held node. Another attempt follows.
-    PostponeKeys { [Deprovisioning], Postponed: attempts: Counter::Zero, pause: Pause::Set, ..END_WORK }
+    PostponeKeys { [Deprovisioning], Postponed: attempts: Counter::Zero, pause: Effect::Set, ..END_WORK }
 
     /// A session takes the node. Its pool lacks one now.
     Reserve { [Ready] -> Contextualizing, Reserved: held: Some(false),
-        lease: LeaseChange::Take, attempts: Counter::One, pause: Pause::End, wakes: true, ..STAY }
+        lease: Effect::Set, attempts: Counter::One, pause: Effect::End, wakes: true, ..STAY }
     /// The tenant's key is on the node.
     Deploy { [Contextualizing] -> Deployed, Deployed: repairs: Counter::Zero, ..SUCCEED }
-    /// The session is not granted, and the node is as good as before.
+    /// The session is not granted, and the node is ready again.
     Return { [Contextualizing] -> Ready, Returned: ..SUCCEED }
     /// The tenant or an administrator retired the session.
     Retire { [Contextualizing Deployed] -> Deprovisioning, Retired: ..RELEASE }
-    /// The session's time is over.
+    /// The session expired.
     Expire { [Contextualizing Deployed] -> Deprovisioning, Expired: ..RELEASE }
     /// The session could not be granted.
     Refuse { [Contextualizing Deployed] -> Deprovisioning, Refused: ..RELEASE }
@@ -276,52 +255,53 @@ transitions! {
         requires: LeaseCheck::Free, held: Some(false), ..RESET }
     /// The pause of a failed node is over.
     Repair { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Up, ..RESET }
-    /// A failed node is left to the operator.
-    StopRepairs { [Failed], Failed: pause: Pause::End, ..STAY }
+    /// A failed node is not repaired again.
+    StopRepairs { [Failed], Failed: pause: Effect::End, ..STAY }
 
-    /// An operator has a failed node deprovisioned.
+    /// An operator deprovisions a failed node.
     RepairByHand { [Failed] -> Deprovisioning, Repaired: held: Some(false), repairs: Counter::Zero, ..RESET }
-    /// An operator has a failed node without a pool used again.
+    /// An operator returns a failed node without a pool to use.
     Reuse { [Failed] -> Unused, Repaired: held: Some(false), repairs: Counter::Zero, ..RESET }
     /// An operator ends the pause before the next attempt.
     RetryNow { [Provisioning Deprovisioning], Repaired:
         requires: LeaseCheck::Free, attempts: Counter::Zero, ..BY_HAND }
-    /// An operator takes a node out, and it is deprovisioned. Who works on it keeps the lease, and loses the next write.
+    /// An operator retires a node, and it is deprovisioned. A process that works on it keeps the lease, but its next
+    /// write fails.
     TakeDown { [Provisioning Ready Failed] -> Deprovisioning, NodeRetired:
         attempts: Counter::Zero, use_up: true, ..BY_HAND }
-    /// An operator takes a node out that is in use or being deprovisioned: it is not used again after that.
+    /// An operator retires a node that is in use or being deprovisioned. It is not used again after that.
     UseUp { [Deployed Deprovisioning], NodeRetired: use_up: true, ..BY_HAND }
-    /// An operator takes a node out that nobody can take down.
+    /// An operator retires a node that nothing can deprovision.
     Forget { [Unused Provisioning Ready Failed Done] -> Done, NodeRetired:
-        lease: LeaseChange::End, use_up: true, ..BY_HAND }
-    /// An operator keeps a node as it is.
+        lease: Effect::End, use_up: true, ..BY_HAND }
+    /// An operator holds a node.
     Hold { [Unused Provisioning Ready Contextualizing Deployed Failed], Held:
-        pause: Pause::Keep, hold: Hold::Set, ..BY_HAND }
-    /// An operator keeps a node whose session has ended. The tenant's key comes off at once.
-    HoldReturned { [Deprovisioning], Held: attempts: Counter::Zero, hold: Hold::Set, ..BY_HAND }
-    /// An operator lets a held node go.
+        pause: Effect::Keep, hold: Effect::Set, ..BY_HAND }
+    /// An operator holds a node whose session has ended. The tenant's key is taken off immediately.
+    HoldReturned { [Deprovisioning], Held: attempts: Counter::Zero, hold: Effect::Set, ..BY_HAND }
+    /// An operator releases a held node.
     LetGo { [Unused Provisioning Ready Contextualizing Deployed Failed], Released:
-        held: Some(true), pause: Pause::Keep, hold: Hold::End, ..BY_HAND }
-    /// An operator lets a held node go whose deprovisioning goes on at once.
-    LetGoReturned { [Deprovisioning], Released: held: Some(true), hold: Hold::End, ..BY_HAND }
+        held: Some(true), pause: Effect::Keep, hold: Effect::End, ..BY_HAND }
+    /// An operator releases a held node. Its deprovisioning continues immediately.
+    LetGoReturned { [Deprovisioning], Released: held: Some(true), hold: Effect::End, ..BY_HAND }
 }
 
-/// What the rules say of every row, whichever transitions led to it.
+/// The part of a row that the rules constrain, whichever transitions led to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// The state.
     pub state: NodeState,
-    /// Whether there is a lease, be it lapsed.
+    /// Whether there is a lease, even a lapsed one.
     pub leased: bool,
     /// Whether the row is retired.
     pub retired: bool,
 }
 
 impl Shape {
-    /// What is wrong with it; `None` when transitions can lead to such a row.
+    /// Returns what is wrong with it; `None` when transitions can lead to such a row.
     pub fn contradiction(self) -> Option<&'static str> {
         if self.leased && !is_leased(self.state) {
-            Some("has a lease in a state in which nobody works on it")
+            Some("has a lease in a state without work")
         } else if self.retired && self.state != Done {
             Some("is retired, but not done")
         } else if self.state == Done && !self.retired {

@@ -14,9 +14,9 @@ fn rules_keep_what_they_promise() {
         let rule = transition.rule();
         for from in rule.from {
             let to = rule.to.unwrap_or(*from);
-            let ends = rule.lease == LeaseChange::End;
+            let ends = rule.lease == Effect::End;
             let context = format!("{transition:?} from {from}");
-            if rule.lease == LeaseChange::Take {
+            if rule.lease == Effect::Set {
                 assert!(
                     is_leased(to),
                     "{context}: nobody would work under the lease"
@@ -27,7 +27,7 @@ fn rules_keep_what_they_promise() {
                 assert!(ends, "{context}: the lease stays");
             }
             // Work is claimed only when nobody else is at it, and ended only by its owner, or by an operator.
-            if rule.lease == LeaseChange::Take && is_leased(*from) {
+            if rule.lease == Effect::Set && is_leased(*from) {
                 assert_eq!(rule.requires, LeaseCheck::Free, "{context}");
             }
             if rule.requires == LeaseCheck::Own {
@@ -38,7 +38,7 @@ fn rules_keep_what_they_promise() {
                 "{context}: what is done stays done"
             );
         }
-        if rule.hold == Hold::End {
+        if rule.hold == Effect::End {
             assert_eq!(rule.held, Some(true), "{transition:?}");
         }
     }

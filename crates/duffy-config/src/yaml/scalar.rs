@@ -95,9 +95,9 @@ pub(super) fn construct(tag: Tag, text: &str) -> Result<Data, String> {
         Tag::Float => construct_float(text)
             .map(Data::Float)
             .ok_or_else(|| "this is not a number; quote it if it is text".to_owned()),
-        Tag::Timestamp => timestamp::print(text)
-            .map(Data::Timestamp)
-            .ok_or_else(|| "this looks like a date but is not a valid one; quote it if it is text".into()),
+        Tag::Timestamp => timestamp::print(text).map(Data::Timestamp).ok_or_else(|| {
+            "this looks like a date but is not a valid one; quote it if it is text".into()
+        }),
         Tag::Binary => {
             let compact: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
             base64::engine::general_purpose::STANDARD

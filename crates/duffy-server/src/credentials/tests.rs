@@ -16,7 +16,7 @@ fn attempt<'a>(name: &'a str, key: &'a str, stored: Option<&'a StoredKey>) -> At
 
 /// As the original stores a key.
 async fn hash_alone(credentials: &Credentials, key: &str) -> StoredKey {
-    credentials.hash(key).await.unwrap().hash.into()
+    credentials.hash(key).await.unwrap().hash.as_str().into()
 }
 
 fn runs(credentials: &Credentials) -> usize {

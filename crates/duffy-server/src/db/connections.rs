@@ -1,28 +1,35 @@
 //! Connections to the database: two pools, and the transactions on their connections.
 //!
-//! Leases must be renewed whatever clients ask for. Their renewals, and the writes of workers, therefore have a pool of
-//! their own. Everything else uses the general pool, where the number of waiting transactions is limited.
+//! Requests of clients must not keep leases from being renewed. The renewals, and the writes of workers, therefore have
+//! a pool of their own. Everything else uses the general pool, where the number of waiting transactions is limited.
 
 use std::io;
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Executor;
 use sqlx::pool::PoolConnection;
-use sqlx::{Database, Executor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::dialect::{Postgres, Sqlite};
+use super::engines::{postgres, sqlite};
 
-/// The most connections of the reserved pool.
-pub(super) const RESERVED: u32 = 4;
-/// How many transactions may wait for each connection of the general pool. The longest wait is ten seconds: with
-/// transactions of 150 ms and more, others would wait in vain.
+/// How many transactions may wait for each connection of the general pool. The longest wait is ten seconds: if
+/// transactions take 150 ms or more, further ones would wait in vain.
 const WAITING_PER_CONNECTION: usize = 64;
 /// How long closing may take.
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long a connection may take to roll back, and to answer before it is used again.
 const CLEAN_UP: Duration = Duration::from_secs(5);
+
+/// Does the same with the value of either engine.
+macro_rules! either {
+    ($type:ident, $value:expr, $own:pat => $work:expr) => {
+        match $value {
+            $type::Postgres($own) => $work,
+            $type::Sqlite($own) => $work,
+        }
+    };
+}
 
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +55,7 @@ pub(super) struct Pools {
 
 impl Pools {
     /// `size` is that of the general pool.
-    pub(super) fn new(general: Pool, reserved: Pool, size: u32) -> Self {
+    pub(super) fn new((general, reserved): (Pool, Pool), size: u32) -> Self {
         let waiting = WAITING_PER_CONNECTION.saturating_mul(size as usize);
         Self {
             general,
@@ -64,19 +71,19 @@ impl Pools {
         }
     }
 
-    /// A place among those who wait for a connection; an error when there is none.
+    /// Returns a permit to wait for a connection; an error when too many transactions wait.
     pub(super) fn wait(&self, share: Share) -> Result<Option<OwnedSemaphorePermit>, sqlx::Error> {
         if share == Share::Reserved {
             return Ok(None);
         }
-        let place = Arc::clone(&self.waiting).try_acquire_owned();
-        place.map(Some).map_err(|_| {
+        let permit = Arc::clone(&self.waiting).try_acquire_owned();
+        permit.map(Some).map_err(|_| {
             let text = "too many transactions wait for a connection";
             io::Error::new(io::ErrorKind::ResourceBusy, text).into()
         })
     }
 
-    /// Closes all connections, after those in use are given back; a few seconds at most.
+    /// Closes all connections once they are returned to their pools. Waits for a few seconds at most.
     pub(super) async fn close(&self) {
         let closed = async { tokio::join!(self.general.close(), self.reserved.close()) };
         if tokio::time::timeout(CLOSE, closed).await.is_err() {
@@ -87,128 +94,100 @@ impl Pools {
 
 /// Connections of one engine.
 #[derive(Debug, Clone)]
-#[cfg_attr(
-    not(all(feature = "postgresql", feature = "sqlite")),
-    expect(dead_code, reason = "a build with one engine opens only its pools")
-)]
 pub(super) enum Pool {
-    Postgres(sqlx::Pool<Postgres>),
-    Sqlite(sqlx::Pool<Sqlite>),
+    Postgres(sqlx::Pool<postgres::Driver>),
+    Sqlite(sqlx::Pool<sqlite::Driver>),
 }
 
 impl Pool {
-    /// Waits for a connection, and begins a transaction, which may take so long.
+    /// Waits for a connection, and begins a transaction on it within the deadline.
     pub(super) async fn begin(
         &self,
         intent: Intent,
         deadline: Duration,
-    ) -> Result<TxInner, sqlx::Error> {
-        match (self, intent) {
-            (Pool::Postgres(pool), _) => {
-                let begun = Transaction::begin(pool, "BEGIN", deadline);
-                begun.await.map(TxInner::Postgres)
-            }
-            (Pool::Sqlite(pool), Intent::Read) => {
-                let begun = Transaction::begin(pool, "BEGIN", deadline);
-                begun.await.map(TxInner::Sqlite)
-            }
-            // IMMEDIATE: a transaction that reads first and writes then would else fail at
-            // once when another one wrote in between, without waiting.
-            (Pool::Sqlite(pool), Intent::Write) => {
-                let begun = Transaction::begin(pool, "BEGIN IMMEDIATE", deadline);
-                begun.await.map(TxInner::Sqlite)
-            }
+    ) -> Result<Transaction, sqlx::Error> {
+        let mut connection = match self {
+            Pool::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
+            Pool::Sqlite(pool) => Connection::Sqlite(pool.acquire().await?),
+        };
+        let statement = match (&connection, intent) {
+            // A transaction that reads first and writes later would otherwise fail immediately, without waiting,
+            // when another one wrote in between.
+            (Connection::Sqlite(_), Intent::Write) => "BEGIN IMMEDIATE",
+            _ => "BEGIN",
+        };
+        let begun = tokio::time::timeout(deadline, connection.execute(statement)).await;
+        if let Ok(begun) = begun {
+            begun.map(|()| Transaction(Some(connection)))
+        } else {
+            // The connection may be in a transaction, now or later.
+            connection.close_on_drop();
+            Err(sqlx::Error::PoolTimedOut)
         }
     }
 
     async fn close(&self) {
-        match self {
-            Pool::Postgres(pool) => pool.close().await,
-            Pool::Sqlite(pool) => pool.close().await,
+        either!(Pool, self, pool => pool.close().await);
+    }
+}
+
+/// A connection of one engine.
+#[derive(Debug)]
+pub(super) enum Connection {
+    Postgres(PoolConnection<postgres::Driver>),
+    Sqlite(PoolConnection<sqlite::Driver>),
+}
+
+impl Connection {
+    async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
+        either!(Connection, self, own => (&mut **own).execute(statement).await.map(drop))
+    }
+
+    fn close_on_drop(&mut self) {
+        either!(Connection, self, own => own.close_on_drop());
+    }
+
+    /// Returns the connection to its pool if it answers, else closes it.
+    async fn give_back(self) {
+        let returned = async { either!(Connection, self, mut own => own.return_to_pool().await) };
+        if tokio::time::timeout(CLEAN_UP, returned).await.is_err() {
+            tracing::warn!("a connection to the database does not answer and is closed");
         }
     }
 }
 
-/// A transaction of one engine.
+/// A connection in a transaction, which is rolled back when this is dropped; `None` after the end. sqlx has such a type,
+/// but keeps its connection: when the server stops responding, the connection would stay in the pool and wait for an
+/// answer.
 #[derive(Debug)]
-pub(super) enum TxInner {
-    Postgres(Transaction<Postgres>),
-    Sqlite(Transaction<Sqlite>),
-}
+pub(super) struct Transaction(Option<Connection>);
 
-impl TxInner {
+impl Transaction {
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        match &mut self.0 {
+            Some(connection) => connection,
+            None => unreachable!("only the end takes the connection"),
+        }
+    }
+
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        match self {
-            TxInner::Postgres(tx) => tx.commit().await,
-            TxInner::Sqlite(tx) => tx.commit().await,
-        }
-    }
-}
-
-/// A connection in a transaction, which is rolled back when this is dropped. sqlx has such a type, but keeps its
-/// connection: when the server stops responding, the connection would stay in the pool and wait for an answer.
-#[derive(Debug)]
-pub(super) struct Transaction<D: Database>
-where
-    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
-{
-    /// None after the end.
-    connection: Option<PoolConnection<D>>,
-}
-
-impl<D: Database> Transaction<D>
-where
-    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
-{
-    async fn begin(
-        pool: &sqlx::Pool<D>,
-        statement: &'static str,
-        deadline: Duration,
-    ) -> Result<Self, sqlx::Error> {
-        let mut connection = pool.acquire().await?;
-        let begun = (&mut *connection).execute(statement);
-        match tokio::time::timeout(deadline, begun).await {
-            Ok(Ok(_)) => Ok(Self {
-                connection: Some(connection),
-            }),
-            Ok(Err(error)) => Err(error),
-            // The connection may be in a transaction, now or later.
-            Err(_) => {
-                connection.close_on_drop();
-                Err(sqlx::Error::PoolTimedOut)
-            }
-        }
-    }
-
-    async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        (&mut **self).execute("COMMIT").await?;
-        if let Some(connection) = self.connection.take() {
-            tokio::spawn(give_back(connection));
+        self.connection().execute("COMMIT").await?;
+        if let Some(connection) = self.0.take() {
+            tokio::spawn(connection.give_back());
         }
         Ok(())
     }
 }
 
-/// Returns a connection to its pool if it answers, else closes it.
-async fn give_back<D: Database>(mut connection: PoolConnection<D>) {
-    let returned = connection.return_to_pool();
-    if tokio::time::timeout(CLEAN_UP, returned).await.is_err() {
-        tracing::warn!("a connection to the database does not answer and is closed");
-    }
-}
-
-impl<D: Database> Drop for Transaction<D>
-where
-    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
-{
+impl Drop for Transaction {
     fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else {
+        let Some(mut connection) = self.0.take() else {
             return;
         };
         tokio::spawn(async move {
-            let undone = (&mut *connection).execute("ROLLBACK");
-            if let Ok(Ok(_)) = tokio::time::timeout(CLEAN_UP, undone).await {
-                give_back(connection).await;
+            let undone = connection.execute("ROLLBACK");
+            if let Ok(Ok(())) = tokio::time::timeout(CLEAN_UP, undone).await {
+                connection.give_back().await;
             } else {
                 connection.close_on_drop();
             }
@@ -216,39 +195,13 @@ where
     }
 }
 
-impl<D: Database> Deref for Transaction<D>
-where
-    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
-{
-    type Target = D::Connection;
-
-    fn deref(&self) -> &D::Connection {
-        match &self.connection {
-            Some(connection) => connection,
-            None => unreachable!("only the end takes the connection"),
-        }
-    }
-}
-
-impl<D: Database> DerefMut for Transaction<D>
-where
-    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
-{
-    fn deref_mut(&mut self) -> &mut D::Connection {
-        match &mut self.connection {
-            Some(connection) => connection,
-            None => unreachable!("only the end takes the connection"),
-        }
-    }
-}
-
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(test)]
 mod tests {
     use duffy_config::DatabaseUrl;
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::db::{Db, DbError};
+    use crate::db::{Db, DbError, DbResult};
 
     #[tokio::test]
     async fn only_so_many_wait_for_a_connection_and_the_reserved_ones_are_free() {
@@ -257,7 +210,7 @@ mod tests {
         let url = DatabaseUrl::Sqlite { path };
         let db = Db::open(&url, 1, true).await.unwrap();
         let (held, free) = (Notify::new(), Notify::new());
-        let holder = db.read(async |tx| -> Result<_, DbError> {
+        let holder = db.read(async |tx| -> DbResult<_> {
             held.notify_one();
             free.notified().await;
             drop(tx);

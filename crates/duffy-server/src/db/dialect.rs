@@ -1,33 +1,20 @@
-//! Where PostgreSQL and SQLite differ: words of SQL, column types, error codes.
+//! The differences between PostgreSQL and SQLite: words of SQL, column types, error codes.
 //!
 //! A statement is one text for both engines. It contains `{words}` where they differ, and for lists of columns:
 //! [`expand`] replaces them.
 
 pub(crate) mod values;
 
-use std::borrow::Cow;
-
-/// The engines of the transactions. In a build with one engine both names mean that engine, and only its half of each
-/// type is ever used.
-#[cfg(not(feature = "sqlite"))]
-pub(super) use sqlx::Postgres as Sqlite;
-#[cfg(feature = "postgresql")]
-pub(super) use sqlx::Postgres;
-#[cfg(not(feature = "postgresql"))]
-pub(super) use sqlx::Sqlite as Postgres;
-#[cfg(feature = "sqlite")]
-pub(super) use sqlx::Sqlite;
-
 /// Which database a statement is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// PostgreSQL.
     Postgres,
-    /// SQLite. A writing transaction holds the whole database there, so rows need no locks of their own.
+    /// SQLite. A writing transaction locks the whole database, so rows need no locks of their own.
     Sqlite,
 }
 
-/// A word, and what it means in PostgreSQL and in SQLite.
+/// A word, and what it means in PostgreSQL and in SQLite. `{}` stands for the value that follows the word.
 type Word = (&'static str, &'static str, &'static str);
 
 const WORDS: &[Word] = &[
@@ -36,7 +23,31 @@ const WORDS: &[Word] = &[
         "(now() AT TIME ZONE 'utc')",
         "strftime('%Y-%m-%d %H:%M:%f000', 'now')",
     ),
-    // Milliseconds since 1970: the number also grows when the machine gets another row.
+    // A number of seconds from now.
+    (
+        "now +",
+        "(clock_timestamp() AT TIME ZONE 'utc' + make_interval(secs => {}))",
+        "strftime('%Y-%m-%d %H:%M:%f000', 'now', {} || ' seconds')",
+    ),
+    // A text as a node's state.
+    (
+        "as_state",
+        "CAST(CAST({} AS TEXT) AS node_state_enum)",
+        "{}",
+    ),
+    // The numbers in a JSON array.
+    (
+        "ids",
+        "SELECT CAST(value AS INTEGER) FROM json_array_elements_text(CAST({} AS JSON))",
+        "SELECT value FROM json_each({})",
+    ),
+    // A table whose column `value` has the members of a JSON array.
+    (
+        "json_rows",
+        "json_array_elements(CAST({} AS JSON))",
+        "json_each({})",
+    ),
+    // Milliseconds since 1970, so that the number also grows when the machine gets another row.
     (
         "next_fence",
         "greatest(nodes.fence + 1, CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT))",
@@ -55,7 +66,7 @@ const WORDS: &[Word] = &[
         "SELECT pg_try_advisory_xact_lock($2, hashtext($1))",
         "SELECT $1 IS NOT NULL OR $2",
     ),
-    // Not every version has each of them.
+    // Not every version has all of these settings.
     (
         "no_timeouts",
         "SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN \
@@ -67,7 +78,7 @@ const WORDS: &[Word] = &[
         "SELECT set_config('lock_timeout', $1, true)",
         "SELECT $1",
     ),
-    // In SQLite, what a transaction reads first is what it goes on reading.
+    // In SQLite, the first read of a transaction fixes its snapshot.
     (
         "snapshot",
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
@@ -92,7 +103,7 @@ const WORDS: &[Word] = &[
     ),
 ];
 
-/// Words that mean the same in both. Never `*` for columns: the program must not depend on a column that another
+/// Words that mean the same in both. Columns are never `*`: the program must not depend on a column that another
 /// version adds.
 const COMMON_WORDS: &[(&str, &str)] = &[
     (
@@ -102,15 +113,15 @@ const COMMON_WORDS: &[(&str, &str)] = &[
          nodes.retired_at, nodes.attempts, nodes.fence, nodes.repairs, nodes.held_at, \
          nodes.retry_at, nodes.state_since, nodes.lease_expires_at",
     ),
-    // Nodes that a worker may claim. Of a held node it only takes the tenant's key off, once its session has ended:
-    // `attempts` is 0 before that, and 1 without a lease after it.
+    // Nodes that a worker may claim. It claims a held node only to take the tenant's key off, after the session has
+    // ended: `attempts` is 0 before that, and 1 without a lease after it.
     (
         "claimable",
         "nodes.retired_at IS NULL AND (nodes.held_at IS NULL OR (nodes.pool IS NOT NULL \
          AND nodes.state = 'deprovisioning' AND (nodes.attempts = 0 OR nodes.lease IS NOT NULL))) \
          AND nodes.state IN ('provisioning', 'deprovisioning')",
     ),
-    // To the right of `nodes`: the running session that has the node, and its tenant.
+    // Follows `nodes`: the running session that has the node, and its tenant.
     (
         "lent_nodes",
         "LEFT JOIN (SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \
@@ -138,13 +149,12 @@ const COMMON_WORDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A statement in the words of an engine.
+/// Returns a statement in the words of an engine.
 ///
-/// `{now + $2}` is the time that many seconds from now, `{as_state $2}` a text as a node's state, `{json_rows $2}` a table
-/// whose column `value` has the members of a JSON array, `{ids $2}` the numbers in one. `{}` stays, for an empty JSON object.
+/// A value may follow a word: `{now + $2}`. `{}` stays, because it is an empty JSON object.
 ///
 /// # Errors
-/// For an unknown word, with the word.
+/// An unknown word, which the error names.
 pub fn expand(text: &str, engine: Engine) -> Result<String, String> {
     let mut expanded = String::with_capacity(text.len() * 2);
     let mut rest = text;
@@ -159,53 +169,23 @@ pub fn expand(text: &str, engine: Engine) -> Result<String, String> {
     Ok(expanded)
 }
 
-fn meaning(word: &str, engine: Engine) -> Option<Cow<'static, str>> {
-    let of_both = |postgres: String, sqlite: String| {
-        Some(Cow::Owned(match engine {
-            Engine::Postgres => postgres,
-            Engine::Sqlite => sqlite,
-        }))
-    };
+fn meaning(word: &str, engine: Engine) -> Option<String> {
     if word.is_empty() {
-        return Some("{}".into());
-    }
-    if let Some(seconds) = word.strip_prefix("now + ") {
-        return of_both(
-            format!("(clock_timestamp() AT TIME ZONE 'utc' + make_interval(secs => {seconds}))"),
-            format!("strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"),
-        );
-    }
-    if let Some(value) = word.strip_prefix("as_state ") {
-        return of_both(
-            format!("CAST(CAST({value} AS TEXT) AS node_state_enum)"),
-            value.to_owned(),
-        );
-    }
-    if let Some(value) = word.strip_prefix("ids ") {
-        return of_both(
-            format!(
-                "SELECT CAST(value AS INTEGER) FROM json_array_elements_text(CAST({value} AS JSON))"
-            ),
-            format!("SELECT value FROM json_each({value})"),
-        );
-    }
-    if let Some(value) = word.strip_prefix("json_rows ") {
-        return of_both(
-            format!("json_array_elements(CAST({value} AS JSON))"),
-            format!("json_each({value})"),
-        );
+        return Some("{}".to_owned());
     }
     if let Some((_, meaning)) = COMMON_WORDS.iter().find(|(name, _)| *name == word) {
-        return Some(Cow::Borrowed(meaning));
+        return Some((*meaning).to_owned());
     }
-    let (_, postgres, sqlite) = WORDS.iter().find(|(name, ..)| *name == word)?;
-    Some(Cow::Borrowed(match engine {
+    let (name, value) = word.rsplit_once(' ').unwrap_or((word, ""));
+    let (_, postgres, sqlite) = WORDS.iter().find(|(known, ..)| *known == name)?;
+    let meaning = match engine {
         Engine::Postgres => postgres,
         Engine::Sqlite => sqlite,
-    }))
+    };
+    Some(meaning.replace("{}", value))
 }
 
-/// A rule of the schema that two rows may not both satisfy.
+/// A unique index of the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unique {
     /// Tenants' names.
@@ -218,7 +198,7 @@ pub enum Unique {
     Other,
 }
 
-/// Which rule an error is about, if it is about uniqueness.
+/// Returns the unique index that an error is about.
 pub(crate) fn violated_unique(error: &dyn sqlx::error::DatabaseError) -> Option<Unique> {
     if !error.is_unique_violation() {
         return None;
@@ -237,13 +217,13 @@ pub(crate) fn violated_unique(error: &dyn sqlx::error::DatabaseError) -> Option<
     Some(rule.map_or(Unique::Other, |(_, unique)| *unique))
 }
 
-/// Whether a statement waited for a lock for as long as it may.
+/// Whether a statement waited too long for a lock.
 pub(crate) fn is_lock_timeout(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(error.code().as_deref(), Some("55P03"))
 }
 
-/// Whether the transaction lost against another one and may simply be done again:
-/// serialization failure or deadlock in PostgreSQL, a busy or locked database in SQLite.
+/// Whether the transaction lost against another one and can be retried: serialization failure or deadlock in
+/// PostgreSQL, a busy or locked database in SQLite.
 pub(crate) fn is_conflict(error: &dyn sqlx::error::DatabaseError) -> bool {
     let code = error.code();
     matches!(
@@ -252,23 +232,13 @@ pub(crate) fn is_conflict(error: &dyn sqlx::error::DatabaseError) -> bool {
     )
 }
 
-/// Whether the server is going away, coming up or full, or something took too long, so that
-/// the same may work later.
+/// The codes of a server that stops, starts or is full, and of statements that took too long.
+const UNAVAILABLE: [&str; 9] = [
+    "57P01", "57P02", "57P03", "57P05", "53300", "25006", "25P03", "55P03", "57014",
+];
+
+/// Whether the same statement may work later. Class 08 is about connections.
 pub(crate) fn is_unavailable(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| {
-        code.len() == 5
-            && (code.starts_with("08")
-                || matches!(
-                    &*code,
-                    "57P01"
-                        | "57P02"
-                        | "57P03"
-                        | "57P05"
-                        | "53300"
-                        | "25006"
-                        | "25P03"
-                        | "55P03"
-                        | "57014"
-                ))
-    })
+    let code = error.code().unwrap_or_default();
+    code.len() == 5 && code.starts_with("08") || UNAVAILABLE.contains(&&*code)
 }

@@ -1,16 +1,16 @@
 //! The `events` table: what happened to nodes, sessions and pools, who did it and why. Each change of a row adds its
-//! events in its own transaction. Old rows go by `old_events`.
+//! events in its own transaction. `old_events` removes old rows.
 
 use duffy_api::NodeState;
 use serde::Serialize;
 
-use super::{DbError, Timestamp, Tx};
+use super::{DbError, DbResult, Timestamp, Tx};
 use crate::cause::Cause;
 
-/// Something that happened, to be written down.
+/// Something that happened, to be recorded.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
-    /// What.
+    /// What happened.
     pub cause: Cause,
     /// The node.
     pub node_id: Option<i64>,
@@ -24,12 +24,12 @@ pub struct Event {
     pub from: Option<NodeState>,
     /// The node's state after.
     pub to: Option<NodeState>,
-    /// Last lines of a playbook or of SSH, an operator's reason.
+    /// The last lines of a playbook or of SSH, or an operator's reason.
     pub detail: Option<String>,
 }
 
 impl Event {
-    /// Of a cause alone.
+    /// An event with a cause and nothing else.
     pub fn new(cause: Cause) -> Self {
         Self {
             cause,
@@ -43,7 +43,7 @@ impl Event {
         }
     }
 
-    /// What happened to a session.
+    /// An event of a session.
     pub fn of_session(cause: Cause, id: i64, tenant_id: i64) -> Self {
         Self {
             session_id: Some(id),
@@ -52,7 +52,7 @@ impl Event {
         }
     }
 
-    /// What happened to a pool.
+    /// An event of a pool.
     pub fn of_pool(cause: Cause, pool: &str) -> Self {
         Self {
             pool: Some(pool.to_owned()),
@@ -60,7 +60,7 @@ impl Event {
         }
     }
 
-    /// With more to say.
+    /// Adds a detail.
     #[must_use]
     pub fn with_detail(self, detail: impl Into<String>) -> Self {
         Self {
@@ -93,95 +93,71 @@ pub struct EventRow {
     pub cause: String,
     /// Who did it.
     pub actor: String,
-    /// Last lines of a playbook or of SSH, an operator's reason.
+    /// The last lines of a playbook or of SSH, or an operator's reason.
     pub detail: Option<String>,
 }
 
-/// Longest detail that is kept, in bytes: its end counts.
+/// The longest detail that is kept, in bytes. The end of a longer one is kept.
 const MAX_DETAIL: usize = 4096;
 
-/// Writes down what happened. The transaction knows who did it.
-pub async fn record(tx: &mut Tx, event: Event) -> Result<(), DbError> {
+/// Records an event. The transaction knows who did it.
+pub async fn record(tx: &mut Tx, event: Event) -> DbResult<()> {
     record_all(tx, vec![event]).await
 }
 
-/// Writes down what happened, in this order.
-pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> Result<(), DbError> {
+/// Records events in this order.
+pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> DbResult<()> {
     for event in &mut events {
         event.detail = event.detail.as_deref().map(clean);
     }
     let actor = tx.0.actor.clone();
     let events =
         serde_json::to_string(&events).map_err(|error| DbError::Corrupt(error.to_string()))?;
-    tx.query(
-        "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
-         to_state, cause, actor, detail) SELECT {now}, CAST(value ->> 'node_id' AS INTEGER), \
-         CAST(value ->> 'session_id' AS INTEGER), CAST(value ->> 'tenant_id' AS INTEGER), \
-         value ->> 'pool', value ->> 'from', value ->> 'to', value ->> 'cause', $2, \
-         value ->> 'detail' FROM {json_rows $1}",
-    )
-    .bind(events)
-    .bind(&*actor)
-    .execute()
-    .await?;
-    Ok(())
+    let sql = "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
+        to_state, cause, actor, detail) SELECT {now}, CAST(value ->> 'node_id' AS INTEGER), \
+        CAST(value ->> 'session_id' AS INTEGER), CAST(value ->> 'tenant_id' AS INTEGER), \
+        value ->> 'pool', value ->> 'from', value ->> 'to', value ->> 'cause', $2, \
+        value ->> 'detail' FROM {json_rows $1}";
+    tx.execute(sql, &[&events, &&*actor]).await
 }
 
-/// The end of a text, as a database can hold it.
+/// Returns the end of a text, as a database can hold it.
 fn clean(detail: &str) -> String {
-    let mut start = detail.len().saturating_sub(MAX_DETAIL);
-    while !detail.is_char_boundary(start) {
-        start += 1;
-    }
-    let end = detail.get(start..).unwrap_or_default();
+    let start = detail.ceil_char_boundary(detail.len().saturating_sub(MAX_DETAIL));
     // PostgreSQL's text cannot hold U+0000.
-    end.replace('\0', "\u{fffd}")
+    detail[start..].replace('\0', "\u{fffd}")
 }
 
-/// What happened to a node after the event numbered `after`, oldest first, `limit` rows at most;
-/// of that only what belongs to a tenant's sessions, if one is named.
+/// Lists up to `limit` events of a node that follow the event numbered `after`, oldest first. With a tenant, lists only
+/// events of its sessions.
 pub async fn list_of_node(
     tx: &mut Tx,
     node_id: i64,
     after: i64,
     tenant_id: Option<i64>,
     limit: u32,
-) -> Result<Vec<EventRow>, DbError> {
-    tx.query(
-        "SELECT {event_columns} FROM events WHERE node_id = $1 AND id > $2 \
-         AND (CAST($3 AS INTEGER) IS NULL OR tenant_id = $3) ORDER BY id LIMIT $4",
-    )
-    .bind(node_id)
-    .bind(after)
-    .bind(tenant_id)
-    .bind(i64::from(limit))
-    .fetch_all()
-    .await
-}
-
-/// The latest that happened to a node, newest first.
-pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> Result<Vec<EventRow>, DbError> {
-    tx.query("SELECT {event_columns} FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2")
-        .bind(node_id)
-        .bind(i64::from(limit))
-        .fetch_all()
+) -> DbResult<Vec<EventRow>> {
+    let sql = "SELECT {event_columns} FROM events WHERE node_id = $1 AND id > $2 \
+        AND (CAST($3 AS INTEGER) IS NULL OR tenant_id = $3) ORDER BY id LIMIT $4";
+    tx.fetch_all(sql, &[&node_id, &after, &tenant_id, &i64::from(limit)])
         .await
 }
 
-/// What happened to a session and to its nodes while it had them, as with [`list_of_node`].
+/// Lists the latest events of a node, newest first.
+pub async fn last_of_node(tx: &mut Tx, node_id: i64, limit: u32) -> DbResult<Vec<EventRow>> {
+    let sql = "SELECT {event_columns} FROM events WHERE node_id = $1 ORDER BY id DESC LIMIT $2";
+    tx.fetch_all(sql, &[&node_id, &i64::from(limit)]).await
+}
+
+/// Lists events of a session, and of its nodes while it had them, as [`list_of_node`] does.
 pub async fn list_of_session(
     tx: &mut Tx,
     session_id: i64,
     after: i64,
     limit: u32,
-) -> Result<Vec<EventRow>, DbError> {
-    tx.query(
-        "SELECT {event_columns} FROM events WHERE session_id = $1 AND id > $2 \
-         ORDER BY id LIMIT $3",
-    )
-    .bind(session_id)
-    .bind(after)
-    .bind(i64::from(limit))
-    .fetch_all()
-    .await
+) -> DbResult<Vec<EventRow>> {
+    let sql = "SELECT {event_columns} FROM events WHERE session_id = $1 AND id > $2 \
+        ORDER BY id LIMIT $3";
+    tx.fetch_all(sql, &[&session_id, &after, &i64::from(limit)])
+        .await
 }

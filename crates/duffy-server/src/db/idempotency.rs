@@ -1,94 +1,68 @@
-//! The `idempotency_keys` table: which session a request with a key led to, and what was answered.
+//! The `idempotency_keys` table: the session that a request with a key led to, and the reply.
 
-use super::{DbError, Timestamp, Tx};
+use super::{DbResult, Timestamp, Tx};
 
-/// A key, as its tenant chose it.
+/// A key of a request.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// Who asks: keys of different tenants have nothing to do with each other.
+    /// The tenant that sent it. Different tenants may use the same key.
     pub tenant_id: i64,
-    /// What it chose.
+    /// The key.
     pub key: String,
-    /// Digest of what is asked for.
+    /// A digest of the request.
     pub request: String,
 }
 
-/// What became of a request with a key.
+/// The result of a request with a key.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct KeyRow {
-    /// Digest of what was asked for.
+    /// A digest of the request.
     pub request: String,
     /// The session that it led to.
     #[sqlx(try_from = "i32")]
     pub session_id: i64,
-    /// The answer, once there is one.
+    /// The reply, once there is one.
     pub reply: Option<String>,
     /// When that session was retired.
     pub retired_at: Option<Timestamp>,
 }
 
-/// What became of the request with this key of this tenant.
-pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> Result<Option<KeyRow>, DbError> {
-    tx.query(
-        "SELECT idempotency_keys.request, idempotency_keys.session_id, idempotency_keys.reply, \
-         sessions.retired_at FROM idempotency_keys \
-         JOIN sessions ON sessions.id = idempotency_keys.session_id \
-         WHERE idempotency_keys.tenant_id = $1 AND idempotency_keys.key = $2",
-    )
-    .bind(tenant_id)
-    .bind(key)
-    .fetch_optional()
-    .await
+/// Finds the request of a tenant with this key.
+pub async fn find_key(tx: &mut Tx, tenant_id: i64, key: &str) -> DbResult<Option<KeyRow>> {
+    let sql = "SELECT idempotency_keys.request, idempotency_keys.session_id, \
+        idempotency_keys.reply, sessions.retired_at FROM idempotency_keys \
+        JOIN sessions ON sessions.id = idempotency_keys.session_id \
+        WHERE idempotency_keys.tenant_id = $1 AND idempotency_keys.key = $2";
+    tx.fetch_optional(sql, &[&tenant_id, &key]).await
 }
 
-/// Remembers that a request led to this session. False when the key is there already.
-pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> Result<bool, DbError> {
-    // Waits for another transaction that adds the same key, where an administrator acts for
-    // two tenants at once.
-    let added = tx
-        .query(
-            "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
-         VALUES ($1, $2, $3, $4, {now}) ON CONFLICT (tenant_id, key) DO NOTHING",
-        )
-        .bind(new.tenant_id)
-        .bind(&new.key)
-        .bind(&new.request)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(added > 0)
+/// Stores that a request led to this session. False when the key exists already.
+pub async fn insert_key(tx: &mut Tx, new: &NewKey, session_id: i64) -> DbResult<bool> {
+    // Waits for another transaction that adds the same key. That happens when an administrator acts for two tenants at
+    // the same time.
+    let sql = "INSERT INTO idempotency_keys (tenant_id, key, request, session_id, created_at) \
+        VALUES ($1, $2, $3, $4, {now}) ON CONFLICT (tenant_id, key) DO NOTHING";
+    tx.changes(sql, &[&new.tenant_id, &new.key, &new.request, &session_id])
+        .await
 }
 
-/// Has a key whose session came to nothing lead to another one. False when somebody else did
-/// so before.
+/// Moves a key whose session ended without a reply to another session. False when another request did so first.
 pub async fn take_key_over(
     tx: &mut Tx,
     key: &NewKey,
     from: i64,
     session_id: i64,
-) -> Result<bool, DbError> {
-    let changed = tx
-        .query(
-            "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = {now} \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL",
-        )
-        .bind(key.tenant_id)
-        .bind(&key.key)
-        .bind(from)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(changed > 0)
+) -> DbResult<bool> {
+    let sql = "UPDATE idempotency_keys SET session_id = $4, fetched = FALSE, created_at = {now} \
+        WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND reply IS NULL";
+    tx.changes(sql, &[&key.tenant_id, &key.key, &from, &session_id])
+        .await
 }
 
-/// Remembers the answer, once.
-pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> Result<(), DbError> {
-    tx.query("UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL")
-        .bind(session_id)
-        .bind(reply)
-        .execute()
-        .await?;
-    Ok(())
+/// Stores the reply, once.
+pub async fn write_reply(tx: &mut Tx, session_id: i64, reply: &str) -> DbResult<()> {
+    let sql = "UPDATE idempotency_keys SET reply = $2 WHERE session_id = $1 AND reply IS NULL";
+    tx.execute(sql, &[&session_id, &reply]).await
 }
 
 /// Records that the reply is sent. False when the key was deleted meanwhile.
@@ -97,18 +71,10 @@ pub async fn mark_fetched(
     tenant_id: i64,
     key: &str,
     session_id: i64,
-) -> Result<bool, DbError> {
-    let changed = tx
-        .query(
-            "UPDATE idempotency_keys SET fetched = TRUE \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3",
-        )
-        .bind(tenant_id)
-        .bind(key)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(changed > 0)
+) -> DbResult<bool> {
+    let sql = "UPDATE idempotency_keys SET fetched = TRUE \
+        WHERE tenant_id = $1 AND key = $2 AND session_id = $3";
+    tx.changes(sql, &[&tenant_id, &key, &session_id]).await
 }
 
 /// Deletes a key whose reply no client received. False when a client received it.
@@ -117,44 +83,26 @@ pub async fn delete_unfetched(
     tenant_id: i64,
     key: &str,
     session_id: i64,
-) -> Result<bool, DbError> {
-    let removed = tx
-        .query(
-            "DELETE FROM idempotency_keys \
-         WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched",
-        )
-        .bind(tenant_id)
-        .bind(key)
-        .bind(session_id)
-        .execute()
-        .await?;
-    Ok(removed > 0)
+) -> DbResult<bool> {
+    let sql = "DELETE FROM idempotency_keys \
+        WHERE tenant_id = $1 AND key = $2 AND session_id = $3 AND NOT fetched";
+    tx.changes(sql, &[&tenant_id, &key, &session_id]).await
 }
 
 /// Deletes the key of a session whose reply no client received. False when a client received it.
-pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> Result<bool, DbError> {
-    tx.query("DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched")
-        .bind(session_id)
-        .execute()
-        .await?;
-    let left: i64 = tx
-        .query("SELECT count(*) FROM idempotency_keys WHERE session_id = $1")
-        .bind(session_id)
-        .value()
-        .await?;
+pub async fn delete_unfetched_of_session(tx: &mut Tx, session_id: i64) -> DbResult<bool> {
+    let sql = "DELETE FROM idempotency_keys WHERE session_id = $1 AND NOT fetched";
+    tx.execute(sql, &[&session_id]).await?;
+    let sql = "SELECT count(*) FROM idempotency_keys WHERE session_id = $1";
+    let left: i64 = tx.value(sql, &[&session_id]).await?;
     Ok(left == 0)
 }
 
-/// Forgets keys older than `seconds` whose sessions are over, up to `limit`. Returns how many.
-pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> Result<u64, DbError> {
-    tx.query(
-        "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
-         SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
-         JOIN sessions ON sessions.id = old.session_id \
-         WHERE sessions.retired_at IS NOT NULL AND old.created_at < {now + $1} LIMIT $2)",
-    )
-    .bind(-seconds)
-    .bind(i64::from(limit))
-    .execute()
-    .await
+/// Deletes up to `limit` keys that are older than `seconds` and whose sessions are over. Returns how many.
+pub async fn delete_old_keys(tx: &mut Tx, seconds: f64, limit: u32) -> DbResult<u64> {
+    let sql = "DELETE FROM idempotency_keys WHERE (tenant_id, key) IN (\
+        SELECT old.tenant_id, old.key FROM idempotency_keys AS old \
+        JOIN sessions ON sessions.id = old.session_id \
+        WHERE sessions.retired_at IS NOT NULL AND old.created_at < {now + $1} LIMIT $2)";
+    tx.count_changes(sql, &[&-seconds, &i64::from(limit)]).await
 }

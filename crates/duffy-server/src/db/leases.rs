@@ -1,4 +1,4 @@
-//! Leases: which nodes wait for a worker, and who works on them until when.
+//! Leases: which nodes wait for a worker, and until when a worker has them.
 //!
 //! The database's clock sets and judges a lease. Each write that ends the work names the lease, so that a process that
 //! lost it changes nothing.
@@ -7,72 +7,72 @@ use std::time::Duration;
 
 use super::nodes::{NodeRow, State};
 use super::transitions::{self, Change};
-use super::{DbError, Tx, Unique};
+use super::{DbResult, Tx, Unique};
 use crate::node_state::Transition;
 
 /// Nodes of a pool in one state that wait for a worker.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Waiting {
-    /// The pool; none for a node that the original was about to deprovision.
+    /// The pool; `None` for a node that the original was about to deprovision.
     pub pool: Option<String>,
     /// `provisioning` or `deprovisioning`.
     #[sqlx(try_from = "String")]
     pub state: State,
     /// How many nodes.
     pub quantity: i64,
-    /// Whether one of them came into this state ten minutes ago, or earlier.
+    /// Whether one of them has been in this state for ten minutes or longer.
     pub overdue: bool,
-    /// Whether the pool's mechanism keeps failing at this, and has one try now.
+    /// Whether the pool's mechanism keeps failing at this work, and may be tried once now.
     pub failing: bool,
-    /// Whether an operator holds them: then the mechanism is not used.
+    /// Whether an operator holds them. The mechanism is not used for held nodes.
     pub held: bool,
 }
 
-/// What waits to be worked on, by pool and state.
-pub async fn list_waiting(tx: &mut Tx) -> Result<Vec<Waiting>, DbError> {
-    tx.query("SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
-         min(coalesce(nodes.state_since, nodes.created_at)) <= {now + -600} AS overdue, \
-         count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
-         FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool AND nodes.held_at IS NULL \
-         AND pool_states.work = CAST(nodes.state AS TEXT) \
-         WHERE {claimable} AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
-         AND (nodes.retry_at IS NULL OR nodes.retry_at <= {now}) \
-         AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= {now} \
-         AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
-         AND busy.state = nodes.state AND busy.retired_at IS NULL \
-         AND busy.lease_expires_at > {now}))) \
-         GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL ORDER BY nodes.state, nodes.pool").fetch_all().await
+/// Lists the nodes that wait for a worker, by pool and state.
+pub async fn list_waiting(tx: &mut Tx) -> DbResult<Vec<Waiting>> {
+    let sql = "SELECT nodes.pool, CAST(nodes.state AS TEXT) AS state, count(*) AS quantity, \
+        min(coalesce(nodes.state_since, nodes.created_at)) <= {now + -600} AS overdue, \
+        count(pool_states.retry_at) > 0 AS failing, nodes.held_at IS NOT NULL AS held \
+        FROM nodes LEFT JOIN pool_states ON pool_states.pool = nodes.pool \
+        AND nodes.held_at IS NULL AND pool_states.work = CAST(nodes.state AS TEXT) \
+        WHERE {claimable} AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now}) \
+        AND (nodes.retry_at IS NULL OR nodes.retry_at <= {now}) \
+        AND (pool_states.retry_at IS NULL OR (pool_states.retry_at <= {now} \
+        AND NOT EXISTS (SELECT 1 FROM nodes AS busy WHERE busy.pool = nodes.pool \
+        AND busy.state = nodes.state AND busy.retired_at IS NULL \
+        AND busy.lease_expires_at > {now}))) \
+        GROUP BY nodes.pool, nodes.state, nodes.held_at IS NOT NULL \
+        ORDER BY nodes.state, nodes.pool";
+    tx.fetch_all(sql, &[]).await
 }
 
-/// How many nodes to claim at once.
+/// How many nodes one claim takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Portion {
     /// One.
     One,
-    /// All that wait; but one whose work failed before by itself, so that it does not make the
-    /// others' fail with its own.
+    /// All that wait. A node whose work failed before is claimed alone, so that it does not make the others fail too.
     Batch,
 }
 
-/// In a batch are nodes whose work failed less often than this.
+/// A batch has only nodes whose work failed less often than this.
 const FAILURES_IN_BATCH: i32 = 2;
 
-/// Claims nodes of a group, as many as the portion says, under `lease`. In the order of their numbers.
+/// Claims nodes of a group under `lease`. Returns them in the order of their numbers.
 pub async fn claim_nodes(
     tx: &mut Tx,
     group: &Waiting,
     portion: Portion,
     lease: &str,
     length: Duration,
-) -> Result<Vec<NodeRow>, DbError> {
-    let mut picked = Vec::new();
+) -> DbResult<Vec<NodeRow>> {
+    let mut ids = Vec::new();
     if portion == Portion::Batch {
-        picked = pick(tx, group, i64::from(i32::MAX), FAILURES_IN_BATCH).await?;
+        ids = pick(tx, group, i64::from(i32::MAX), FAILURES_IN_BATCH).await?;
     }
-    if picked.is_empty() {
-        picked = pick(tx, group, 1, i32::MAX).await?;
+    if ids.is_empty() {
+        ids = pick(tx, group, 1, i32::MAX).await?;
     }
-    let ids: Vec<i64> = picked.into_iter().map(i64::from).collect();
     let change = Change {
         lease: Some(lease),
         lease_length: length,
@@ -82,50 +82,34 @@ pub async fn claim_nodes(
 }
 
 /// Nodes that never failed come first, so that one bad node cannot block the others.
-async fn pick(
-    tx: &mut Tx,
-    group: &Waiting,
-    limit: i64,
-    failures_below: i32,
-) -> Result<Vec<i32>, DbError> {
-    tx.query(
-        "SELECT id FROM nodes WHERE {claimable} AND CAST(state AS TEXT) = $1 \
-         AND (pool = $2 OR (pool IS NULL AND CAST($2 AS TEXT) IS NULL)) \
-         AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND (retry_at IS NULL OR retry_at <= {now}) AND repairs + attempts < $3 \
-         AND (held_at IS NOT NULL) = $4 ORDER BY repairs + attempts, id LIMIT $5 {skip_locked}",
+async fn pick(tx: &mut Tx, group: &Waiting, limit: i64, failures_below: i32) -> DbResult<Vec<i64>> {
+    let sql = "SELECT id FROM nodes WHERE {claimable} AND CAST(state AS TEXT) = $1 \
+        AND (pool = $2 OR (pool IS NULL AND CAST($2 AS TEXT) IS NULL)) \
+        AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+        AND (retry_at IS NULL OR retry_at <= {now}) \
+        AND repairs + attempts < $3 AND (held_at IS NOT NULL) = $4 \
+        ORDER BY repairs + attempts, id LIMIT $5 {skip_locked}";
+    let state = group.state.0.as_str();
+    tx.ids(
+        sql,
+        &[&state, &group.pool, &failures_below, &group.held, &limit],
     )
-    .bind(group.state.0.as_str())
-    .bind(group.pool.as_deref())
-    .bind(failures_below)
-    .bind(group.held)
-    .bind(limit)
-    .column()
     .await
 }
 
 /// Extends a lease by `seconds` from now. Returns how many nodes are still under it.
-pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> Result<u64, DbError> {
-    tx.query(
-        "UPDATE nodes SET lease_expires_at = {now + $2} WHERE lease = $1 \
-         AND retired_at IS NULL \
-         AND state IN ('provisioning', 'contextualizing', 'deprovisioning')",
-    )
-    .bind(lease)
-    .bind(seconds)
-    .execute()
-    .await
+pub async fn renew_lease(tx: &mut Tx, lease: &str, seconds: f64) -> DbResult<u64> {
+    let sql = "UPDATE nodes SET lease_expires_at = {now + $2} WHERE lease = $1 \
+        AND retired_at IS NULL \
+        AND state IN ('provisioning', 'contextualizing', 'deprovisioning')";
+    tx.count_changes(sql, &[&lease, &seconds]).await
 }
 
-/// Gives a lease up unfinished: others may go on at once, and the attempt does not count. Returns how many nodes were
-/// under it.
-pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError> {
-    let ids: Vec<i32> = tx
-        .query("SELECT id FROM nodes WHERE lease = $1")
-        .bind(lease)
-        .column()
-        .await?;
-    let ids: Vec<i64> = ids.into_iter().map(i64::from).collect();
+/// Hands back the nodes of a lease before their work has ended: others may go on immediately, and the attempt does not
+/// count. Returns how many nodes were under it.
+pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> DbResult<usize> {
+    let leased = "SELECT id FROM nodes WHERE lease = $1";
+    let ids = tx.ids(leased, &[&lease]).await?;
     let change = Change {
         lease: Some(lease),
         pause: Some(Duration::ZERO),
@@ -136,48 +120,32 @@ pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> Result<usize, DbError>
     Ok(held.len() + others.len())
 }
 
-/// Whether another registered node has the name or the address that was made for this one. The unique indexes do not
-/// look at nodes that are `failed` or `provisioning`, and a registered node has its name and address in these states too.
-/// A node that was registered again does not count.
+/// Returns which of the name and the address that were made for this node another registered node has. The unique
+/// indexes ignore nodes that are `failed` or `provisioning`, but a registered node has its name and address in these
+/// states too. A second registration of the same node does not count.
 pub async fn registered_elsewhere(
     tx: &mut Tx,
     id: i64,
     hostname: &str,
     ipaddr: &str,
-) -> Result<Option<Unique>, DbError> {
-    let by_address: Option<bool> = tx
-        .query(
-            "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
-             JOIN nodes AS own ON own.id = $1 \
-             WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
-             AND other.state IN ('provisioning', 'failed') \
-             AND (other.ipaddr = $2 OR other.hostname = $3) \
-             AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1",
-        )
-        .bind(id)
-        .bind(ipaddr)
-        .bind(hostname)
-        .scalar()
-        .await?;
-    Ok(by_address.map(|address| {
-        if address {
-            Unique::NodeAddress
-        } else {
-            Unique::NodeHostname
-        }
-    }))
+) -> DbResult<Option<Unique>> {
+    let sql = "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
+        JOIN nodes AS own ON own.id = $1 \
+        WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
+        AND other.state IN ('provisioning', 'failed') \
+        AND (other.ipaddr = $2 OR other.hostname = $3) \
+        AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1";
+    let by_address: Option<bool> = tx.scalar(sql, &[&id, &ipaddr, &hostname]).await?;
+    Ok(match by_address {
+        None => None,
+        Some(true) => Some(Unique::NodeAddress),
+        Some(false) => Some(Unique::NodeHostname),
+    })
 }
 
-/// Gives a node being deprovisioned its pool back. False when it has one, or does something
-/// else.
-pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> Result<bool, DbError> {
-    let written = tx
-        .query(
-            "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'",
-        )
-        .bind(id)
-        .bind(pool)
-        .execute()
-        .await?;
-    Ok(written == 1)
+/// Sets the pool of a node that is being deprovisioned. False when the node has a pool, or is in another state.
+pub async fn set_pool(tx: &mut Tx, id: i64, pool: &str) -> DbResult<bool> {
+    let sql =
+        "UPDATE nodes SET pool = $2 WHERE id = $1 AND pool IS NULL AND state = 'deprovisioning'";
+    tx.changes(sql, &[&id, &pool]).await
 }

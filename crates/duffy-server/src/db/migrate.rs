@@ -1,4 +1,4 @@
-//! Making a schema, and taking one from revision to revision.
+//! Creates the schema, and moves it from revision to revision.
 
 mod progress;
 mod revisions;
@@ -8,14 +8,14 @@ use std::fmt;
 use std::time::Duration;
 
 use super::dialect::{self, Engine};
-use super::{Db, DbError, Tx};
+use super::{Db, DbError, DbResult, Tx};
 use progress::watched;
-use revisions::{BASE, STEPS, Script, TABLES, split};
+use revisions::{BASE, STEPS, Script, Step, TABLES, split};
 
 pub use progress::{Report, in_silence};
 pub use test_data::{TEST_TENANTS, insert_test_data, test_api_key};
 
-/// A revision that this program knows: 0 is the base, before the first numbered one.
+/// A revision that this program knows. 0 is the base, before the first numbered one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(usize);
 
@@ -25,21 +25,21 @@ impl Revision {
     /// Before the first numbered one.
     pub const BASE: Revision = Revision(0);
 
-    /// As it stands in `alembic_version`; `None` for the base.
+    /// Its id in `alembic_version`; `None` for the base.
     pub fn id(self) -> Option<&'static str> {
-        self.0
-            .checked_sub(1)
-            .and_then(|n| STEPS.get(n))
-            .map(|step| step.id)
+        self.step().map(|step| step.id)
     }
 
     /// What it is for.
     pub fn title(self) -> &'static str {
-        let step = self.0.checked_sub(1).and_then(|n| STEPS.get(n));
-        step.map_or("the first schema", |step| step.title)
+        self.step().map_or("the first schema", |step| step.title)
     }
 
-    /// All, oldest first.
+    fn step(self) -> Option<&'static Step> {
+        STEPS.get(self.0.checked_sub(1)?)
+    }
+
+    /// All revisions, oldest first.
     pub fn all() -> impl Iterator<Item = Revision> {
         (0..=STEPS.len()).map(Revision)
     }
@@ -59,32 +59,29 @@ impl fmt::Display for Revision {
 /// Why a schema could not be made or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// There is something already.
+    /// The database has tables of Duffy.
     #[error("the database has tables of Duffy already: {}; nothing was changed. To bring them up to date, run `duffy migration upgrade`", .0.join(", "))]
     TablesPresent(Vec<String>),
-    /// There is nothing yet.
+    /// The database has no tables of Duffy.
     #[error("the database has no tables of Duffy; run `duffy setup-db`")]
     NotSetUp,
-    /// A later version of Duffy was here.
+    /// A later version of Duffy migrated the database.
     #[error(
         "the database is at revision {0}, which this version of duffy does not know; use a newer one"
     )]
     UnknownRevision(String),
     /// The database is not at the revision that the program needs.
     #[error(
-        "the database is at revision {at}, this version of duffy needs {}; run `duffy migration upgrade`",
-        Revision::HEAD
+        "the database is at revision {0}, this version of duffy needs {head}; run `duffy migration upgrade`",
+        head = Revision::HEAD
     )]
-    Outdated {
-        /// Where it is.
-        at: Revision,
-    },
+    Outdated(Revision),
     /// The text names no revision.
     #[error("there is no revision {wanted:?}; {known}")]
     NoSuchRevision {
         /// The text.
         wanted: String,
-        /// What there is.
+        /// The known revisions.
         known: String,
     },
     /// Other programs hold the tables.
@@ -100,7 +97,7 @@ pub enum MigrateError {
 impl From<DbError> for MigrateError {
     fn from(error: DbError) -> Self {
         match &error {
-            // Nobody tries again for as long as a migration may take.
+            // A migration may take longer than the retries.
             DbError::Conflict(_) => MigrateError::Locked,
             DbError::Unavailable(sqlx::Error::Database(cause))
                 if dialect::is_lock_timeout(cause.as_ref()) =>
@@ -112,7 +109,7 @@ impl From<DbError> for MigrateError {
     }
 }
 
-/// Makes the schema in an empty database, at its newest revision.
+/// Creates the schema in an empty database, at the newest revision.
 pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
     let patience = db.deadlines.migration_lock;
     db.long_transaction(async |mut tx| {
@@ -131,21 +128,21 @@ pub async fn setup_db(db: &Db) -> Result<(), MigrateError> {
     .await
 }
 
-/// The revision that the database is at.
+/// Reads the revision of the database.
 pub async fn current(db: &Db) -> Result<Revision, MigrateError> {
     db.read(async |mut tx| read_version(&mut tx).await).await
 }
 
-/// Refuses a database that is not at the newest revision.
+/// Checks that the database is at the newest revision.
 pub async fn check(db: &Db) -> Result<(), MigrateError> {
     match current(db).await? {
         Revision::HEAD => Ok(()),
-        at => Err(MigrateError::Outdated { at }),
+        at => Err(MigrateError::Outdated(at)),
     }
 }
 
-/// Takes the schema up to a revision: `head`, its number or the beginning of it, or `+1` and
-/// so on. Returns where it was and where it is. `report` gets messages about what takes long.
+/// Upgrades the schema to a revision: `head`, an id or its beginning, or `+1` and so on. Returns the revisions before
+/// and after. `report` gets messages about slow steps.
 pub async fn upgrade(
     db: &Db,
     to: &str,
@@ -154,8 +151,8 @@ pub async fn upgrade(
     migrate(db, to, true, report).await
 }
 
-/// Takes the schema down to a revision: `base`, its number or the beginning of it, or `-1`
-/// and so on. Returns where it was and where it is. `report` gets messages about what takes long.
+/// Downgrades the schema to a revision: `base`, an id or its beginning, or `-1` and so on. Returns the revisions before
+/// and after. `report` gets messages about slow steps.
 pub async fn downgrade(
     db: &Db,
     to: &str,
@@ -164,7 +161,7 @@ pub async fn downgrade(
     migrate(db, to, false, report).await
 }
 
-/// All steps are one transaction: the schema is never left half-way.
+/// All steps are one transaction, so that the schema is never left between two revisions.
 async fn migrate(
     db: &Db,
     to: &str,
@@ -192,40 +189,25 @@ async fn migrate(
                 watched(execute(&mut tx, step.down), &what, report).await?;
             }
         }
-        let reached = if up {
-            from.max(target)
-        } else {
-            from.min(target)
-        };
+        let reached = if steps.is_empty() { from } else { target };
         write_version(&mut tx, reached).await?;
         Ok((from, reached))
     })
     .await
 }
 
-/// The revision that a text names, seen from another one.
+/// Returns the revision that a text names. Steps count from another revision.
 fn resolve(text: &str, from: Revision) -> Result<Revision, MigrateError> {
+    let ids = STEPS.map(|step| step.id).join(", ");
     let unknown = || MigrateError::NoSuchRevision {
         wanted: text.to_owned(),
-        known: format!(
-            "known are base, {}, head, and steps such as +1 and -1",
-            Revision::all()
-                .filter_map(Revision::id)
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        known: format!("known are base, {ids}, head, and steps such as +1 and -1"),
     };
-    if let Some(count) = text.strip_prefix(['+', '-']) {
-        let count: usize = count.parse().map_err(|_| unknown())?;
-        let reached = if text.starts_with('+') {
-            from.0.checked_add(count)
-        } else {
-            from.0.checked_sub(count)
-        };
-        return reached
-            .filter(|n| *n <= STEPS.len())
-            .map(Revision)
-            .ok_or_else(unknown);
+    if text.starts_with(['+', '-']) {
+        let count = text.parse().map_err(|_| unknown())?;
+        let reached = from.0.checked_add_signed(count);
+        let reached = reached.filter(|n| *n <= STEPS.len());
+        return reached.map(Revision).ok_or_else(unknown);
     }
     match text {
         "head" | "heads" => Ok(Revision::HEAD),
@@ -249,10 +231,8 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
     if !present.iter().any(|table| table == "alembic_version") {
         return Ok(Revision::BASE);
     }
-    let version = tx
-        .query("SELECT version_num FROM alembic_version")
-        .scalar::<String>()
-        .await?;
+    let sql = "SELECT version_num FROM alembic_version";
+    let version = tx.scalar::<String>(sql, &[]).await?;
     match version {
         None if present.len() == 1 => Err(MigrateError::NotSetUp),
         None => Ok(Revision::BASE),
@@ -263,62 +243,54 @@ async fn read_version(tx: &mut Tx) -> Result<Revision, MigrateError> {
 }
 
 async fn write_version(tx: &mut Tx, revision: Revision) -> Result<(), MigrateError> {
-    tx.query(
-        "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
-         CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
-    )
-    .execute()
-    .await?;
-    tx.query("DELETE FROM alembic_version").execute().await?;
+    let sql = "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, \
+        CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))";
+    tx.execute(sql, &[]).await?;
+    tx.execute("DELETE FROM alembic_version", &[]).await?;
     if let Some(id) = revision.id() {
-        tx.query("INSERT INTO alembic_version (version_num) VALUES ($1)")
-            .bind(id)
-            .execute()
-            .await?;
+        let sql = "INSERT INTO alembic_version (version_num) VALUES ($1)";
+        tx.execute(sql, &[&id]).await?;
     }
     Ok(())
 }
 
-/// Which tables of ours there are.
-async fn list_tables(tx: &mut Tx) -> Result<Vec<String>, DbError> {
-    let names = tx.query("{tables}").column::<String>().await?;
+/// Lists Duffy's tables that exist.
+async fn list_tables(tx: &mut Tx) -> DbResult<Vec<String>> {
+    let names = tx.column::<String>("{tables}", &[]).await?;
     Ok(names
         .into_iter()
         .filter(|name| TABLES.contains(&name.as_str()))
         .collect())
 }
 
-/// Keeps another program from changing the schema at the same time. From here on statements take as long as they need,
-/// but wait for locks no longer than this: a statement that waits for a lock blocks all that come later.
-async fn lock_schema(tx: &mut Tx, patience: Duration) -> Result<(), DbError> {
-    tx.query("{no_timeouts}").execute().await?;
+/// Keeps another program from changing the schema at the same time. Later statements have no time limit, but wait for
+/// locks no longer than this: a statement that waits for a lock blocks all later ones.
+async fn lock_schema(tx: &mut Tx, patience: Duration) -> DbResult<()> {
+    tx.execute("{no_timeouts}", &[]).await?;
     let patience = format!("{}ms", patience.as_millis().max(1));
-    tx.query("{lock_timeout}")
-        .bind(patience.as_str())
-        .execute()
-        .await?;
-    tx.query("{schema_lock}").execute().await.map(|_| ())
+    tx.execute("{lock_timeout}", &[&patience.as_str()]).await?;
+    tx.execute("{schema_lock}", &[]).await
 }
 
-/// Takes all the locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
-/// holds the whole database.
-async fn lock_tables(tx: &mut Tx) -> Result<(), DbError> {
+/// Takes all locks that the steps need before the first step, so that no step has to wait. In SQLite the transaction
+/// locks the whole database.
+async fn lock_tables(tx: &mut Tx) -> DbResult<()> {
     if tx.engine() == Engine::Postgres {
-        // Names of ours, that need no quotes.
+        // These names need no quotes.
         let tables = list_tables(tx).await?.join(", ");
         let lock = format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE");
-        tx.query(&lock).execute().await?;
+        tx.execute(&lock, &[]).await?;
     }
     Ok(())
 }
 
-async fn execute(tx: &mut Tx, script: Script) -> Result<(), DbError> {
+async fn execute(tx: &mut Tx, script: Script) -> DbResult<()> {
     let file = match tx.engine() {
         Engine::Postgres => script.0,
         Engine::Sqlite => script.1,
     };
     for statement in split(file) {
-        tx.query(&statement).execute().await?;
+        tx.execute(&statement, &[]).await?;
     }
     Ok(())
 }

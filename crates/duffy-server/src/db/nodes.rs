@@ -1,9 +1,10 @@
-//! The `nodes` table: looking, adding, lending. What is leased stands in [`crate::db::leases`].
+//! The `nodes` table: finding, adding and lending nodes. Leases are in [`crate::db::leases`].
 
-use duffy_api::NodeState;
+use duffy_api::{NodeCreate, NodeState};
+use serde::Serialize;
 
 use super::events::{self, Event};
-use super::{DbError, JsonObject, Timestamp, Tx};
+use super::{DbResult, JsonObject, Timestamp, Tx};
 use crate::cause::Cause;
 
 /// A node's row.
@@ -16,7 +17,7 @@ pub struct NodeRow {
     pub hostname: Option<String>,
     /// IPv4 or IPv6 address.
     pub ipaddr: Option<String>,
-    /// What it is doing.
+    /// Its state.
     #[sqlx(try_from = "String")]
     pub state: State,
     /// An operator's remark.
@@ -31,24 +32,24 @@ pub struct NodeRow {
     pub created_at: Timestamp,
     /// When it was retired.
     pub retired_at: Option<Timestamp>,
-    /// How often the work on its present state was begun.
+    /// How many attempts at the work of its present state have begun.
     pub attempts: i32,
     /// Grows with each claim and reservation. A process with an older number is late, and the node refuses it.
     pub fence: i64,
     /// How often it was repaired since it was last lent.
     pub repairs: i32,
-    /// Since when an operator keeps it as it is.
+    /// Since when an operator holds it.
     pub held_at: Option<Timestamp>,
-    /// Before that time nobody acts on it.
+    /// Nobody acts on it before this time.
     pub retry_at: Option<Timestamp>,
-    /// Since when it is in its state; unknown of what the original wrote.
+    /// Since when it is in its state. `None` if the original wrote the row.
     pub state_since: Option<Timestamp>,
-    /// Until when a process works on it.
+    /// When the lease of the process that works on it ends.
     pub lease_expires_at: Option<Timestamp>,
 }
 
-/// A state as it stands in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A state in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct State(pub NodeState);
 
 impl TryFrom<String> for State {
@@ -59,25 +60,6 @@ impl TryFrom<String> for State {
     }
 }
 
-/// What a new row is made of.
-#[derive(Debug, Clone)]
-pub struct NewNode {
-    /// Host name.
-    pub hostname: String,
-    /// IPv4 or IPv6 address.
-    pub ipaddr: String,
-    /// An operator's remark.
-    pub comment: Option<String>,
-    /// The pool that it belongs to.
-    pub pool: Option<String>,
-    /// Whether it goes back to `unused` after use.
-    pub reusable: bool,
-    /// What is known of it.
-    pub data: JsonObject,
-    /// Whether it is ready to be lent at once, instead of unused.
-    pub ready: bool,
-}
-
 #[derive(Debug, sqlx::FromRow)]
 struct StateCount {
     #[sqlx(try_from = "String")]
@@ -85,7 +67,7 @@ struct StateCount {
     quantity: i64,
 }
 
-/// How many nodes of a pool are ready or soon will be.
+/// How many nodes of a pool are ready or being provisioned.
 #[derive(Debug, sqlx::FromRow)]
 pub struct PoolCount {
     /// The pool's name.
@@ -96,46 +78,44 @@ pub struct PoolCount {
     pub provisioning: i64,
 }
 
-/// The node of this number, retired ones too.
-pub async fn find_node(tx: &mut Tx, id: i64) -> Result<Option<NodeRow>, DbError> {
-    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.id = $1")
-        .bind(id)
-        .fetch_optional()
-        .await
+/// Finds a node by its number, retired ones too.
+pub async fn find_node(tx: &mut Tx, id: i64) -> DbResult<Option<NodeRow>> {
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.id = $1";
+    tx.fetch_optional(sql, &[&id]).await
 }
 
-/// All nodes that are not retired.
-pub async fn list_active_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id")
-        .fetch_all()
-        .await
+/// Lists all nodes that are not retired.
+pub async fn list_active_nodes(tx: &mut Tx) -> DbResult<Vec<NodeRow>> {
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL ORDER BY nodes.id";
+    tx.fetch_all(sql, &[]).await
 }
 
-/// The next ones after the node of this number.
-pub async fn list_active_nodes_after(
-    tx: &mut Tx,
-    id: i64,
-    limit: i64,
-) -> Result<Vec<NodeRow>, DbError> {
-    tx.query(
-        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
-         ORDER BY nodes.id LIMIT $2",
-    )
-    .bind(id)
-    .bind(limit)
-    .fetch_all()
-    .await
+/// Lists the next nodes after the node of this number.
+pub async fn list_active_nodes_after(tx: &mut Tx, id: i64, limit: i64) -> DbResult<Vec<NodeRow>> {
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.id > $1 \
+        ORDER BY nodes.id LIMIT $2";
+    tx.fetch_all(sql, &[&id, &limit]).await
 }
 
-/// Adds a node.
-pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError> {
-    let state = if node.ready {
-        NodeState::Ready
-    } else {
-        NodeState::Unused
-    };
-    let row: NodeRow = tx.query("INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, created_at, state_since) \
-         VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, {now}, {now}) RETURNING {node_columns}").bind(&node.hostname).bind(&node.ipaddr).bind(&node.comment).bind(&node.pool).bind(node.reusable).bind(&node.data).bind(state.as_str()).fetch_one().await?;
+/// Adds a node, which is `unused` or `ready`.
+pub async fn insert_node(tx: &mut Tx, node: &NodeCreate, state: NodeState) -> DbResult<NodeRow> {
+    let sql = "INSERT INTO nodes (hostname, ipaddr, comment, pool, reusable, data, state, \
+        created_at, state_since) VALUES ($1, $2, $3, $4, $5, $6, {as_state $7}, \
+        {now}, {now}) RETURNING {node_columns}";
+    let row: NodeRow = tx
+        .fetch_one(
+            sql,
+            &[
+                &node.hostname,
+                &node.ipaddr,
+                &node.comment,
+                &node.pool,
+                &node.reusable,
+                &JsonObject(node.data.clone()),
+                &state.as_str(),
+            ],
+        )
+        .await?;
     let event = Event {
         node_id: Some(row.id),
         pool: row.pool.clone(),
@@ -146,80 +126,60 @@ pub async fn insert_node(tx: &mut Tx, node: &NewNode) -> Result<NodeRow, DbError
     Ok(row)
 }
 
-/// How many active nodes of a pool are in which state.
-pub async fn count_by_state(tx: &mut Tx, pool: &str) -> Result<Vec<(NodeState, i64)>, DbError> {
-    let rows = tx
-        .query(
-            "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
-         WHERE retired_at IS NULL AND pool = $1 \
-         AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state",
-        )
-        .bind(pool)
-        .fetch_all::<StateCount>()
-        .await?;
+/// Counts the active nodes of a pool by state.
+pub async fn count_by_state(tx: &mut Tx, pool: &str) -> DbResult<Vec<(NodeState, i64)>> {
+    let sql = "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
+        WHERE retired_at IS NULL AND pool = $1 \
+        AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state";
+    let rows = tx.fetch_all::<StateCount>(sql, &[&pool]).await?;
     Ok(rows
         .into_iter()
         .map(|row| (row.state.0, row.quantity))
         .collect())
 }
 
-/// Nodes of this pool whose deprovisioning has not begun.
-pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> Result<Vec<NodeRow>, DbError> {
-    tx.query(
-        "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
-         AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id",
-    )
-    .bind(pool)
-    .fetch_all()
-    .await
+/// Lists nodes of a pool whose deprovisioning has not begun.
+pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> DbResult<Vec<NodeRow>> {
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
+        AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id";
+    tx.fetch_all(sql, &[&pool]).await
 }
 
-/// How many nodes of each pool are ready or being provisioned; pools without one are left out.
-pub async fn count_filled(tx: &mut Tx) -> Result<Vec<PoolCount>, DbError> {
-    tx.query("SELECT pool AS name, count(*) AS quantity, \
-         count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes WHERE retired_at IS NULL \
-         AND held_at IS NULL AND pool IS NOT NULL AND state IN ('ready', 'provisioning') \
-         GROUP BY pool").fetch_all().await
+/// Counts the nodes of each pool that are ready or being provisioned. Leaves out pools without such nodes.
+pub async fn count_filled(tx: &mut Tx) -> DbResult<Vec<PoolCount>> {
+    let sql = "SELECT pool AS name, count(*) AS quantity, \
+        count(CASE WHEN state = 'provisioning' THEN 1 END) AS provisioning FROM nodes \
+        WHERE retired_at IS NULL AND held_at IS NULL AND pool IS NOT NULL \
+        AND state IN ('ready', 'provisioning') GROUP BY pool";
+    tx.fetch_all(sql, &[]).await
 }
 
-/// How many nodes of this pool are ready or being provisioned.
-pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    tx.query(
-        "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
-         AND held_at IS NULL AND state IN ('ready', 'provisioning')",
-    )
-    .bind(pool)
-    .value()
-    .await
+/// Counts the nodes of one pool that are ready or being provisioned.
+pub async fn count_filled_of(tx: &mut Tx, pool: &str) -> DbResult<i64> {
+    let sql = "SELECT count(*) FROM nodes WHERE retired_at IS NULL AND pool = $1 \
+        AND held_at IS NULL AND state IN ('ready', 'provisioning')";
+    tx.value(sql, &[&pool]).await
 }
 
-/// The reusable nodes that no pool has.
-pub async fn list_reusable_nodes(tx: &mut Tx) -> Result<Vec<NodeRow>, DbError> {
-    tx.query("SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
-         AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable AND nodes.state = 'unused' ORDER BY nodes.id").fetch_all().await
+/// Lists the reusable nodes that belong to no pool.
+pub async fn list_reusable_nodes(tx: &mut Tx) -> DbResult<Vec<NodeRow>> {
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL \
+        AND nodes.held_at IS NULL AND nodes.pool IS NULL AND nodes.reusable \
+        AND nodes.state = 'unused' ORDER BY nodes.id";
+    tx.fetch_all(sql, &[]).await
 }
 
 /// Adds `quantity` nodes, to be provisioned, to a pool that this transaction has locked.
-pub async fn insert_provisioning_nodes(
-    tx: &mut Tx,
-    pool: &str,
-    quantity: u32,
-) -> Result<(), DbError> {
+pub async fn insert_provisioning_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> DbResult<()> {
     if quantity == 0 {
         return Ok(());
     }
-    let ids: Vec<i32> = tx
-        .query(
-            "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
-             WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
-             SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows RETURNING id",
-        )
-        .bind(pool)
-        .bind(i64::from(quantity))
-        .column()
-        .await?;
+    let sql = "INSERT INTO nodes (pool, state, reusable, data, created_at, state_since) \
+        WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < $2) \
+        SELECT $1, 'provisioning', FALSE, '{}', {now}, {now} FROM rows RETURNING id";
+    let ids = tx.ids(sql, &[&pool, &i64::from(quantity)]).await?;
     let filled = ids.into_iter().map(|id| Event {
-        node_id: Some(id.into()),
+        node_id: Some(id),
         to: Some(NodeState::Provisioning),
         ..Event::of_pool(Cause::Filled, pool)
     });
@@ -228,86 +188,53 @@ pub async fn insert_provisioning_nodes(
 
 /// Locks up to `quantity` ready nodes of a pool, those that have been ready longest. It
 /// skips those that another transaction has locked.
-pub async fn take_ready_nodes(
-    tx: &mut Tx,
-    pool: &str,
-    quantity: u32,
-) -> Result<Vec<NodeRow>, DbError> {
-    // Oldest first: every node gets its turn, and none rots at the end of the line.
-    tx.query(
-        "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
-         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2 {skip_locked}",
-    )
-    .bind(pool)
-    .bind(i64::from(quantity))
-    .fetch_all()
-    .await
+pub async fn take_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> DbResult<Vec<NodeRow>> {
+    // The longest waiting first, so that every node is used.
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+        AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
+        ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT $2 {skip_locked}";
+    tx.fetch_all(sql, &[&pool, &i64::from(quantity)]).await
 }
 
 /// The node that [`take_ready_nodes`] would take first.
-pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> Result<Option<NodeRow>, DbError> {
-    tx.query(
-        "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
-         AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
-         ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1",
-    )
-    .bind(pool)
-    .fetch_optional()
-    .await
+pub async fn next_ready_node(tx: &mut Tx, pool: &str) -> DbResult<Option<NodeRow>> {
+    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.pool = $1 AND nodes.state = 'ready' \
+        AND nodes.retired_at IS NULL AND nodes.held_at IS NULL \
+        ORDER BY nodes.state_since NULLS FIRST, nodes.id LIMIT 1";
+    tx.fetch_optional(sql, &[&pool]).await
 }
 
-/// How many nodes of a pool are ready, those that other transactions hold included.
-pub async fn count_ready(tx: &mut Tx, pool: &str) -> Result<i64, DbError> {
-    tx.query(
-        "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
-         AND held_at IS NULL",
-    )
-    .bind(pool)
-    .value()
-    .await
+/// Counts the ready nodes of a pool, including those that other transactions have locked.
+pub async fn count_ready(tx: &mut Tx, pool: &str) -> DbResult<i64> {
+    let sql = "SELECT count(*) FROM nodes WHERE pool = $1 AND state = 'ready' \
+        AND retired_at IS NULL AND held_at IS NULL";
+    tx.value(sql, &[&pool]).await
 }
 
-/// What is done to a pool as a whole by one transaction at a time.
+/// What only one transaction at a time does to a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolLock {
     /// Filling it.
     Fill = 1,
-    /// Reserving when its ready nodes run out.
+    /// Reserving its last ready nodes.
     Reserve = 2,
 }
 
-/// Waits until no other transaction does the same to this pool, and keeps them from it until
-/// this one ends.
-pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<(), DbError> {
-    tx.query("{pool_lock}")
-        .bind(pool)
-        .bind(lock as i32)
-        .execute()
-        .await?;
-    Ok(())
+/// Waits until no other transaction has this lock of this pool, and keeps it until this transaction ends.
+pub async fn lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> DbResult<()> {
+    tx.execute("{pool_lock}", &[&pool, &(lock as i32)]).await
 }
 
-/// The same without waiting. False when another transaction holds the lock.
-pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> Result<bool, DbError> {
-    let locked = tx
-        .query("{try_pool_lock}")
-        .bind(pool)
-        .bind(lock as i32)
-        .scalar::<bool>()
-        .await?;
-    Ok(locked.unwrap_or(false))
+/// As [`lock_pool`], without waiting. False when another transaction has the lock.
+pub async fn try_lock_pool(tx: &mut Tx, pool: &str, lock: PoolLock) -> DbResult<bool> {
+    tx.value("{try_pool_lock}", &[&pool, &(lock as i32)]).await
 }
 
 /// Waits until the transactions that hold ready nodes of a pool have ended.
-pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> Result<(), DbError> {
-    tx.query(
-        "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
-         AND held_at IS NULL ORDER BY id LIMIT $2 {for_update}",
-    )
-    .bind(pool)
-    .bind(i64::from(quantity))
-    .column::<i32>()
-    .await?;
+pub async fn await_ready_nodes(tx: &mut Tx, pool: &str, quantity: u32) -> DbResult<()> {
+    let sql = "SELECT id FROM nodes WHERE pool = $1 AND state = 'ready' AND retired_at IS NULL \
+        AND held_at IS NULL ORDER BY id LIMIT $2 {for_update}";
+    tx.column::<i32>(sql, &[&pool, &i64::from(quantity)])
+        .await?;
     Ok(())
 }

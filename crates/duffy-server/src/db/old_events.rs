@@ -3,18 +3,18 @@
 
 use chrono::DateTime;
 
-use super::{DbError, Timestamp, Tx};
+use super::{DbResult, Timestamp, Tx};
 
-/// Where an event stands in the order of time.
+/// The position of an event in the order of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, sqlx::FromRow)]
-pub struct Place {
+pub struct EventPosition {
     created_at: Timestamp,
     id: i64,
 }
 
-impl Place {
+impl EventPosition {
     /// Before the first event.
-    pub const START: Place = Place {
+    pub const START: EventPosition = EventPosition {
         created_at: Timestamp(DateTime::UNIX_EPOCH),
         id: 0,
     };
@@ -25,82 +25,65 @@ impl Place {
 pub struct Slice {
     /// How many events.
     pub events: u64,
-    /// Behind which event the next part begins; `None` when there is none.
-    pub next: Option<Place>,
+    /// The next part begins after this event; `None` when this was the last part.
+    pub next: Option<EventPosition>,
 }
 
-/// The point of time `seconds` ago.
-pub async fn long_ago(tx: &mut Tx, seconds: f64) -> Result<Timestamp, DbError> {
-    // The point of time that is so long ago. The engines use an index for a value, but not for a reading of the clock.
-    tx.query("SELECT {now + $1}").bind(-seconds).value().await
+/// Returns the time `seconds` ago.
+pub async fn long_ago(tx: &mut Tx, seconds: f64) -> DbResult<Timestamp> {
+    // The engines use an index for a value, but not for an expression with the clock.
+    tx.value("SELECT {now + $1}", &[&-seconds]).await
 }
 
-/// Removes events that are older than a time, `limit` at most, from a place on.
+/// Removes up to `limit` events that are older than `before`, from a position on.
 pub async fn delete_slice(
     tx: &mut Tx,
-    after: Place,
+    after: EventPosition,
     before: Timestamp,
     limit: u32,
-) -> Result<Slice, DbError> {
-    // Others may remove the same events: where the next part begins is not told by what is left for this one.
+) -> DbResult<Slice> {
+    // Read first: others may remove the same events, so the rows removed here do not say where the next part begins.
     let next = last_of_slice(tx, after, before, limit).await?;
-    // Begins where the slice before ended: otherwise PostgreSQL passes over all rows that were removed already.
-    let removed = tx
-        .query(
-            "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
-         WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
-         ORDER BY created_at, id LIMIT $4{end_in_rows} RETURNING created_at, id",
-        )
-        .bind(after.created_at)
-        .bind(after.id)
-        .bind(before)
-        .bind(i64::from(limit))
-        .fetch_all::<Place>()
+    // Begins where the last slice ended. Otherwise PostgreSQL scans all rows that were removed before.
+    let sql = "DELETE FROM events WHERE id {in_rows} SELECT id FROM events \
+        WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
+        ORDER BY created_at, id LIMIT $4{end_in_rows}";
+    let (EventPosition { created_at, id }, limit) = (after, i64::from(limit));
+    let events = tx
+        .count_changes(sql, &[&created_at, &id, &before, &limit])
         .await?;
-    let events = removed.len() as u64;
     Ok(Slice { events, next })
 }
 
-/// The last event of a whole slice; `None` when there are fewer.
+/// Finds the last event of a full slice; `None` when there are fewer events.
 async fn last_of_slice(
     tx: &mut Tx,
-    after: Place,
+    after: EventPosition,
     before: Timestamp,
     limit: u32,
-) -> Result<Option<Place>, DbError> {
-    tx.query(
-        "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3 \
-         ORDER BY created_at, id LIMIT 1 OFFSET $4",
-    )
-    .bind(after.created_at)
-    .bind(after.id)
-    .bind(before)
-    .bind(i64::from(limit) - 1)
-    .fetch_optional()
-    .await
+) -> DbResult<Option<EventPosition>> {
+    let sql = "SELECT created_at, id FROM events WHERE (created_at, id) > ($1, $2) \
+        AND created_at < $3 ORDER BY created_at, id LIMIT 1 OFFSET $4";
+    let (EventPosition { created_at, id }, offset) = (after, i64::from(limit) - 1);
+    tx.fetch_optional(sql, &[&created_at, &id, &before, &offset])
+        .await
 }
 
-/// Counts events that are older than a time, `limit` at most, from a place on.
+/// Counts up to `limit` events that are older than `before`, from a position on.
 pub async fn count_slice(
     tx: &mut Tx,
-    after: Place,
+    after: EventPosition,
     before: Timestamp,
     limit: u32,
-) -> Result<Slice, DbError> {
+) -> DbResult<Slice> {
     let next = last_of_slice(tx, after, before, limit).await?;
-    let events = if next.is_some() {
-        u64::from(limit)
-    } else {
-        let rest = tx
-            .query(
-                "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3",
-            )
-            .bind(after.created_at)
-            .bind(after.id)
-            .bind(before)
-            .value::<i64>()
-            .await?;
-        u64::try_from(rest).unwrap_or(0)
-    };
+    let mut events = u64::from(limit);
+    if next.is_none() {
+        let EventPosition { created_at, id } = after;
+        let sql =
+            "SELECT count(*) FROM events WHERE (created_at, id) > ($1, $2) AND created_at < $3";
+        let rest: i64 = tx.value(sql, &[&created_at, &id, &before]).await?;
+        events = rest.unsigned_abs();
+    }
     Ok(Slice { events, next })
 }

@@ -1,172 +1,152 @@
-//! A statement and its values, for the engine that the transaction is with.
+//! Statements and their values, for the engine that the transaction is with.
 
-use sqlx::{Arguments, AssertSqlSafe, Database, Decode, Encode, FromRow, Type};
+use sqlx::error::BoxDynError;
+use sqlx::{Arguments, AssertSqlSafe, Database, Encode, FromRow, Type};
 
-use super::connections::TxInner;
-use super::dialect::{self, Engine, Postgres, Sqlite};
-use super::{DbError, Tx};
+use super::connections::Connection;
+use super::dialect::{self, Engine};
+use super::engines::{postgres, sqlite};
+use super::{DbError, DbResult, Tx};
 
-/// A statement on its way to the database. Build one with [`Tx::query`].
-pub(super) struct Query<'t> {
-    values: Values,
-    text: Result<String, DbError>,
-    connection: &'t mut TxInner,
-    conflict: &'t mut bool,
+type Postgres = postgres::Driver;
+type Sqlite = sqlite::Driver;
+
+/// A value that an engine can store.
+pub(super) trait Bind<'q, D: Database>: Sync {
+    fn bind(&self, values: &mut D::Arguments) -> Result<(), BoxDynError>;
 }
 
-enum Values {
-    Postgres(<Postgres as Database>::Arguments),
-    Sqlite(<Sqlite as Database>::Arguments),
-}
-
-/// What both engines can store.
-pub(super) trait Value<'q>:
-    Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite>
-{
-}
-
-impl<'q, T> Value<'q> for T where
-    T: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite>
-{
-}
-
-/// What a row of both engines can be read as.
-pub(super) trait Row:
-    for<'r> FromRow<'r, <Postgres as Database>::Row>
-    + for<'r> FromRow<'r, <Sqlite as Database>::Row>
-    + Send
-    + Unpin
-{
-}
-
-impl<T> Row for T where
-    T: for<'r> FromRow<'r, <Postgres as Database>::Row>
-        + for<'r> FromRow<'r, <Sqlite as Database>::Row>
-        + Send
-        + Unpin
-{
-}
-
-/// What a column of both engines can be read as.
-pub(super) trait Column:
-    for<'r> Decode<'r, Postgres>
-    + Type<Postgres>
-    + for<'r> Decode<'r, Sqlite>
-    + Type<Sqlite>
-    + Send
-    + Unpin
-{
-}
-
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Postgres>
-        + Type<Postgres>
-        + for<'r> Decode<'r, Sqlite>
-        + Type<Sqlite>
-        + Send
-        + Unpin
-{
-}
-
-impl Tx {
-    /// The engine that it is with.
-    pub(super) fn engine(&self) -> Engine {
-        match self.0.inner {
-            TxInner::Postgres(_) => Engine::Postgres,
-            TxInner::Sqlite(_) => Engine::Sqlite,
-        }
-    }
-
-    /// A statement in the words of `dialect`. Its values follow, in the order of `$1`, `$2` and so on.
-    pub(super) fn query(&mut self, text: &str) -> Query<'_> {
-        let state = &mut *self.0;
-        let (engine, values) = match &state.inner {
-            TxInner::Postgres(_) => {
-                let values = <Postgres as Database>::Arguments::default();
-                (Engine::Postgres, Values::Postgres(values))
-            }
-            TxInner::Sqlite(_) => {
-                let values = <Sqlite as Database>::Arguments::default();
-                (Engine::Sqlite, Values::Sqlite(values))
-            }
-        };
-        Query {
-            values,
-            text: dialect::expand(text, engine).map_err(DbError::Corrupt),
-            connection: &mut state.inner,
-            conflict: &mut state.conflict,
-        }
+impl<'q, D: Database, T: Encode<'q, D> + Type<D> + Sync> Bind<'q, D> for T {
+    fn bind(&self, values: &mut D::Arguments) -> Result<(), BoxDynError> {
+        values.add(self)
     }
 }
 
-/// Sends a query by a function of sqlx. The future is boxed: it is large, and callers nest.
-macro_rules! send {
-    ($query:ident, $function:ident $(::<$row:ty>)?, $fetch:ident, $result:ident => $outcome:expr) => {{
-        let text = AssertSqlSafe($query.text?);
-        let outcome = match ($query.connection, $query.values) {
-            (TxInner::Postgres(tx), Values::Postgres(values)) => {
-                let query = sqlx::$function::<Postgres, $($row,)? _>(text, values);
-                Box::pin(query.$fetch(&mut **tx)).await.map(|$result| $outcome)
-            }
-            (TxInner::Sqlite(tx), Values::Sqlite(values)) => {
-                let query = sqlx::$function::<Sqlite, $($row,)? _>(text, values);
-                Box::pin(query.$fetch(&mut **tx)).await.map(|$result| $outcome)
-            }
-            _ => unreachable!("a query has values for the engine of its transaction"),
+/// A value that both engines can store.
+pub(super) trait Value<'q>: Bind<'q, Postgres> + Bind<'q, Sqlite> {}
+
+impl<'q, T: Bind<'q, Postgres> + Bind<'q, Sqlite>> Value<'q> for T {}
+
+/// The values of a statement: `$1`, `$2` and so on.
+type Values<'v> = &'v [&'v dyn Value<'v>];
+
+/// A type that rows of an engine can be read as.
+pub(super) trait RowOf<D: Database>: for<'r> FromRow<'r, D::Row> + Send + Unpin {}
+
+impl<D: Database, T: for<'r> FromRow<'r, D::Row> + Send + Unpin> RowOf<D> for T {}
+
+/// A type that rows of both engines can be read as.
+pub(super) trait Row: RowOf<Postgres> + RowOf<Sqlite> {}
+
+impl<T: RowOf<Postgres> + RowOf<Sqlite>> Row for T {}
+
+/// Runs a statement by functions of sqlx. The future is boxed: it is large, and callers nest.
+macro_rules! run {
+    ($tx:ident, $sql:ident, $values:ident, $function:ident $(::<$row:ty>)?, $fetch:ident $(, $map:expr)?) => {{
+        let text = dialect::expand($sql, $tx.engine()).map_err(DbError::Corrupt)?;
+        let state = &mut *$tx.0;
+        let outcome = match state.inner.connection() {
+            Connection::Postgres(connection) => run!(
+                @on Postgres, connection, text, $values, $function $(::<$row>)?, $fetch $(, $map)?
+            ),
+            Connection::Sqlite(connection) => run!(
+                @on Sqlite, connection, text, $values, $function $(::<$row>)?, $fetch $(, $map)?
+            ),
         };
         outcome.map_err(|error| {
             let error = DbError::from(error);
-            *$query.conflict |= matches!(error, DbError::Conflict(_));
+            state.conflict |= matches!(error, DbError::Conflict(_));
             error
         })
     }};
+    (@on $engine:ident, $connection:ident, $sql:ident, $values:ident, $function:ident $(::<$row:ty>)?, $fetch:ident $(, $map:expr)?) => {{
+        let mut values = <$engine as Database>::Arguments::default();
+        for value in $values {
+            Bind::<'_, $engine>::bind(*value, &mut values).map_err(sqlx::Error::Encode)?;
+        }
+        let query = sqlx::$function::<$engine, $($row,)? _>(AssertSqlSafe($sql), values);
+        Box::pin(query.$fetch(&mut **$connection)).await$(.map($map))?
+    }};
 }
 
-impl Query<'_> {
-    /// Adds the next value.
-    pub(super) fn bind<'q>(mut self, value: impl Value<'q>) -> Self {
-        let added = match &mut self.values {
-            Values::Postgres(values) => values.add(value),
-            Values::Sqlite(values) => values.add(value),
-        };
-        if let Err(error) = added {
-            self.text = Err(sqlx::Error::Encode(error).into());
+/// Statements in the words of `dialect`.
+impl Tx {
+    /// The engine that it is with.
+    pub(super) fn engine(&mut self) -> Engine {
+        match self.0.inner.connection() {
+            Connection::Postgres(_) => Engine::Postgres,
+            Connection::Sqlite(_) => Engine::Sqlite,
         }
-        self
     }
 
     /// Returns how many rows the statement changed.
-    pub(super) async fn execute(self) -> Result<u64, DbError> {
-        send!(self, query_with, execute, done => done.rows_affected())
+    pub(super) async fn count_changes(&mut self, sql: &str, values: Values<'_>) -> DbResult<u64> {
+        run!(self, sql, values, query_with, execute, |done| done
+            .rows_affected())
+    }
+
+    /// Returns whether the statement changed a row.
+    pub(super) async fn changes(&mut self, sql: &str, values: Values<'_>) -> DbResult<bool> {
+        Ok(self.count_changes(sql, values).await? > 0)
+    }
+
+    /// Runs a statement.
+    pub(super) async fn execute(&mut self, sql: &str, values: Values<'_>) -> DbResult<()> {
+        self.count_changes(sql, values).await.map(drop)
     }
 
     /// Returns all rows.
-    pub(super) async fn fetch_all<R: Row>(self) -> Result<Vec<R>, DbError> {
-        send!(self, query_as_with::<R>, fetch_all, rows => rows)
+    pub(super) async fn fetch_all<R: Row>(
+        &mut self,
+        sql: &str,
+        values: Values<'_>,
+    ) -> DbResult<Vec<R>> {
+        run!(self, sql, values, query_as_with::<R>, fetch_all)
     }
 
     /// Returns the first row.
-    pub(super) async fn fetch_optional<R: Row>(self) -> Result<Option<R>, DbError> {
-        send!(self, query_as_with::<R>, fetch_optional, row => row)
+    pub(super) async fn fetch_optional<R: Row>(
+        &mut self,
+        sql: &str,
+        values: Values<'_>,
+    ) -> DbResult<Option<R>> {
+        run!(self, sql, values, query_as_with::<R>, fetch_optional)
     }
 
     /// Returns the row of a statement that always gives one.
-    pub(super) async fn fetch_one<R: Row>(self) -> Result<R, DbError> {
-        send!(self, query_as_with::<R>, fetch_one, row => row)
+    pub(super) async fn fetch_one<R: Row>(&mut self, sql: &str, values: Values<'_>) -> DbResult<R> {
+        run!(self, sql, values, query_as_with::<R>, fetch_one)
     }
 
     /// Returns the first column of all rows.
-    pub(super) async fn column<C: Column>(self) -> Result<Vec<C>, DbError> {
-        send!(self, query_scalar_with::<C>, fetch_all, values => values)
+    pub(super) async fn column<C>(&mut self, sql: &str, values: Values<'_>) -> DbResult<Vec<C>>
+    where
+        (C,): Row,
+    {
+        let rows = self.fetch_all(sql, values).await?;
+        Ok(rows.into_iter().map(|(value,)| value).collect())
+    }
+
+    /// Returns the numbers in the first column of all rows.
+    pub(super) async fn ids(&mut self, sql: &str, values: Values<'_>) -> DbResult<Vec<i64>> {
+        let ids = self.column::<i32>(sql, values).await?;
+        Ok(ids.into_iter().map(i64::from).collect())
     }
 
     /// Returns the first column of the first row.
-    pub(super) async fn scalar<C: Column>(self) -> Result<Option<C>, DbError> {
-        send!(self, query_scalar_with::<C>, fetch_optional, value => value)
+    pub(super) async fn scalar<C>(&mut self, sql: &str, values: Values<'_>) -> DbResult<Option<C>>
+    where
+        (C,): Row,
+    {
+        let row = self.fetch_optional(sql, values).await?;
+        Ok(row.map(|(value,)| value))
     }
 
     /// Returns the value of a statement that always gives one.
-    pub(super) async fn value<C: Column>(self) -> Result<C, DbError> {
-        send!(self, query_scalar_with::<C>, fetch_one, value => value)
+    pub(super) async fn value<C>(&mut self, sql: &str, values: Values<'_>) -> DbResult<C>
+    where
+        (C,): Row,
+    {
+        self.fetch_one(sql, values).await.map(|(value,)| value)
     }
 }

@@ -1,12 +1,12 @@
-//! All that is at stake, as it is at one moment: for looking whether it fits together.
+//! A snapshot of all tables that a check compares.
 
-use super::{Db, DbError, Timestamp};
+use super::{Db, DbResult, Timestamp};
 use crate::db::nodes::{self, NodeRow};
 use crate::db::pools::{self, PoolStateRow};
 use crate::db::sessions::{self, SessionNodeRow, SessionRow};
 use crate::db::tenants::{self, TenantRow};
 
-/// What the tables say at one moment.
+/// The rows of the tables at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The moment, by the database's clock.
@@ -19,18 +19,18 @@ pub struct Snapshot {
     pub uses: Vec<SessionNodeRow>,
     /// All tenants.
     pub tenants: Vec<TenantRow>,
-    /// What there is to say of pools.
+    /// The states of pools' mechanisms.
     pub pools: Vec<PoolStateRow>,
 }
 
-/// Reads all of it.
-pub async fn take_snapshot(db: &Db) -> Result<Snapshot, DbError> {
+/// Takes a snapshot.
+pub async fn take_snapshot(db: &Db) -> DbResult<Snapshot> {
     db.read(async |mut tx| {
-        tx.query("{snapshot}").execute().await?;
+        tx.execute("{snapshot}", &[]).await?;
         let nodes = nodes::list_active_nodes(&mut tx).await?;
         let snapshot = Snapshot {
-            // The first table that is read decides the moment.
-            now: tx.query("SELECT {now}").value().await?,
+            // The first table that is read fixes the moment.
+            now: tx.value("SELECT {now}", &[]).await?,
             nodes,
             sessions: sessions::list_active_sessions(&mut tx, None).await?,
             uses: sessions::list_nodes_of_active_sessions(&mut tx, None).await?,

@@ -8,17 +8,17 @@ use duffy_api::NodeState;
 use super::events::{self, Event};
 use super::nodes::NodeRow;
 use super::sessions::SessionRow;
-use super::{DbError, JsonObject, Tx};
-use crate::node_state::{Counter, Hold, LeaseChange, LeaseCheck, Pause, Transition};
+use super::{DbResult, JsonObject, Tx};
+use crate::node_state::{Effect, LeaseCheck, Transition};
 
-/// What a transition writes besides what its rule says. What is `None` stays as it is, except `pause`.
+/// What a transition writes besides what its rule says. `None` leaves a value as it is, except for `pause`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Change<'a> {
-    /// The lease that the caller has, or takes.
+    /// The lease that the caller has or takes.
     pub lease: Option<&'a str>,
-    /// How long a lease that is taken lasts.
+    /// The length of a lease that is taken.
     pub lease_length: Duration,
-    /// How long the pause is, where the rule sets one; `None` is a pause without an end.
+    /// The length of the pause, if the rule sets one; `None` is a pause without an end.
     pub pause: Option<Duration>,
     /// The node's data.
     pub data: Option<&'a JsonObject>,
@@ -28,37 +28,37 @@ pub struct Change<'a> {
     pub ipaddr: Option<&'a str>,
     /// The pool that takes it.
     pub pool: Option<&'a str>,
-    /// The session in whose course it happens.
+    /// The session that the events name.
     pub session: Option<&'a SessionRow>,
-    /// Last lines of a playbook or of SSH, an operator's reason.
+    /// The last lines of a playbook or of SSH, or an operator's reason.
     pub detail: Option<&'a str>,
 }
 
-/// Applies a transition to a node that is in the state that its row says. Returns the row as it is after that; `None`
-/// when the state is another by now, or the rule does not allow it.
+/// Applies a transition to a node, if it is still in the state of this row. Returns the new row; `None` when the state
+/// has changed or the rule does not allow the transition.
 pub async fn apply_to(
     tx: &mut Tx,
     transition: Transition,
     node: &NodeRow,
     change: &Change<'_>,
-) -> Result<Option<NodeRow>, DbError> {
+) -> DbResult<Option<NodeRow>> {
     let pool = node.pool.as_deref();
     let moved = run(tx, transition, &[node.state.0], &[node.id], pool, change).await?;
     Ok(moved.into_iter().next())
 }
 
-/// Applies a transition to those of the nodes that its rule allows it for. Returns their rows as they are after that, in
-/// the order of their numbers.
+/// Applies a transition to those of the nodes for which its rule allows it. Returns their new rows in the order of
+/// their numbers.
 pub async fn apply(
     tx: &mut Tx,
     transition: Transition,
     ids: &[i64],
     change: &Change<'_>,
-) -> Result<Vec<NodeRow>, DbError> {
+) -> DbResult<Vec<NodeRow>> {
     run(tx, transition, transition.rule().from, ids, None, change).await
 }
 
-/// `pool` is that of the nodes before the transition, which may take them out of it.
+/// `pool` is the nodes' pool before the transition, which may clear it.
 async fn run(
     tx: &mut Tx,
     transition: Transition,
@@ -66,16 +66,14 @@ async fn run(
     ids: &[i64],
     pool: Option<&str>,
     change: &Change<'_>,
-) -> Result<Vec<NodeRow>, DbError> {
+) -> DbResult<Vec<NodeRow>> {
     let rule = transition.rule();
     let mut moved = Vec::new();
     let mut events = Vec::new();
     for from in states.iter().filter(|state| rule.from.contains(state)) {
         let rows = update(tx, transition, *from, ids, change).await?;
-        events.extend(
-            rows.iter()
-                .map(|row| event(transition, *from, row, pool, change)),
-        );
+        let event = |row| event(transition, *from, row, pool, change);
+        events.extend(rows.iter().map(event));
         moved.extend(rows);
     }
     if !moved.is_empty() {
@@ -94,76 +92,58 @@ async fn update(
     from: NodeState,
     ids: &[i64],
     change: &Change<'_>,
-) -> Result<Vec<NodeRow>, DbError> {
+) -> DbResult<Vec<NodeRow>> {
     let rule = transition.rule();
     let to = rule.to.unwrap_or(from);
-    let lease = match rule.lease {
-        LeaseChange::Keep => "keep",
-        LeaseChange::Take => "take",
-        LeaseChange::End => "end",
-    };
-    let pause = match rule.pause {
-        Pause::Keep | Pause::End => None,
-        Pause::Set => change.pause.map(|pause| pause.as_secs_f64()),
-    };
-    let hold = match rule.hold {
-        Hold::Keep => "keep",
-        Hold::Set => "set",
-        Hold::End => "end",
-    };
-    tx.query(
-        "UPDATE nodes SET state = {as_state $3}, \
-         state_since = CASE WHEN $2 = $3 THEN state_since ELSE {now} END, \
-         retired_at = CASE WHEN $3 = 'done' THEN {now} ELSE retired_at END, \
-         pool = CASE WHEN $3 IN ('unused', 'done') THEN NULL ELSE coalesce($4, pool) END, \
-         lease = CASE $5 WHEN 'keep' THEN lease WHEN 'take' THEN $6 END, \
-         lease_expires_at = CASE $5 WHEN 'keep' THEN lease_expires_at WHEN 'take' THEN {now + $7} END, \
-         fence = CASE $5 WHEN 'take' THEN {next_fence} ELSE fence END, \
-         attempts = CASE $8 WHEN 'keep' THEN attempts WHEN 'one' THEN 1 WHEN 'up' THEN attempts + 1 \
-         WHEN 'down' THEN CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END ELSE 0 END, \
-         repairs = CASE $9 WHEN 'keep' THEN repairs WHEN 'up' THEN repairs + 1 ELSE 0 END, \
-         retry_at = CASE WHEN $10 THEN retry_at ELSE {now + $11} END, \
-         held_at = CASE $12 WHEN 'keep' THEN held_at WHEN 'set' THEN {now} END, \
-         reusable = reusable AND NOT $13, data = coalesce($14, data), \
-         hostname = coalesce($15, hostname), ipaddr = coalesce($16, ipaddr) \
-         WHERE id {in_rows} {ids $1} {end_in_rows} AND CAST(state AS TEXT) = $2 AND retired_at IS NULL \
-         AND (NOT $17 OR lease = $6) \
-         AND (NOT $18 OR lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-         AND (CAST($19 AS BOOLEAN) IS NULL OR (held_at IS NOT NULL) = $19) \
-         AND (CAST($20 AS BOOLEAN) IS NULL OR reusable = $20) RETURNING {node_columns}",
+    let pause = change.pause.filter(|_| rule.pause == Effect::Set);
+    // The statement has the names of `Effect` and `Counter`.
+    let sql = "UPDATE nodes SET state = {as_state $3}, \
+        state_since = CASE WHEN $2 = $3 THEN state_since ELSE {now} END, \
+        retired_at = CASE WHEN $3 = 'done' THEN {now} ELSE retired_at END, \
+        pool = CASE WHEN $3 IN ('unused', 'done') THEN NULL ELSE coalesce($4, pool) END, \
+        lease = CASE $5 WHEN 'Keep' THEN lease WHEN 'Set' THEN $6 END, \
+        lease_expires_at = CASE $5 WHEN 'Keep' THEN lease_expires_at \
+        WHEN 'Set' THEN {now + $7} END, \
+        fence = CASE $5 WHEN 'Set' THEN {next_fence} ELSE fence END, \
+        attempts = CASE $8 WHEN 'Keep' THEN attempts WHEN 'One' THEN 1 \
+        WHEN 'Up' THEN attempts + 1 \
+        WHEN 'Down' THEN CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END ELSE 0 END, \
+        repairs = CASE $9 WHEN 'Keep' THEN repairs WHEN 'Up' THEN repairs + 1 ELSE 0 END, \
+        retry_at = CASE WHEN $10 = 'Keep' THEN retry_at ELSE {now + $11} END, \
+        held_at = CASE $12 WHEN 'Keep' THEN held_at WHEN 'Set' THEN {now} END, \
+        reusable = reusable AND NOT $13, data = coalesce($14, data), \
+        hostname = coalesce($15, hostname), ipaddr = coalesce($16, ipaddr) \
+        WHERE id {in_rows} {ids $1} {end_in_rows} AND CAST(state AS TEXT) = $2 \
+        AND retired_at IS NULL AND (NOT $17 OR lease = $6) \
+        AND (NOT $18 OR lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+        AND (CAST($19 AS BOOLEAN) IS NULL OR (held_at IS NOT NULL) = $19) \
+        AND (CAST($20 AS BOOLEAN) IS NULL OR reusable = $20) RETURNING {node_columns}";
+    tx.fetch_all(
+        sql,
+        &[
+            &format!("{ids:?}"),
+            &from.as_str(),
+            &to.as_str(),
+            &change.pool,
+            &format!("{:?}", rule.lease),
+            &change.lease,
+            &change.lease_length.as_secs_f64(),
+            &format!("{:?}", rule.attempts),
+            &format!("{:?}", rule.repairs),
+            &format!("{:?}", rule.pause),
+            &pause.map(|pause| pause.as_secs_f64()),
+            &format!("{:?}", rule.hold),
+            &rule.use_up,
+            &change.data,
+            &change.hostname,
+            &change.ipaddr,
+            &(rule.requires == LeaseCheck::Own),
+            &(rule.requires == LeaseCheck::Free),
+            &rule.held,
+            &rule.reusable,
+        ],
     )
-    .bind(format!("{ids:?}"))
-    .bind(from.as_str())
-    .bind(to.as_str())
-    .bind(change.pool)
-    .bind(lease)
-    .bind(change.lease)
-    .bind(change.lease_length.as_secs_f64())
-    .bind(word(rule.attempts))
-    .bind(word(rule.repairs))
-    .bind(rule.pause == Pause::Keep)
-    .bind(pause)
-    .bind(hold)
-    .bind(rule.use_up)
-    .bind(change.data)
-    .bind(change.hostname)
-    .bind(change.ipaddr)
-    .bind(rule.requires == LeaseCheck::Own)
-    .bind(rule.requires == LeaseCheck::Free)
-    .bind(rule.held)
-    .bind(rule.reusable)
-    .fetch_all()
     .await
-}
-
-fn word(counter: Counter) -> &'static str {
-    match counter {
-        Counter::Keep => "keep",
-        Counter::Zero => "zero",
-        Counter::One => "one",
-        Counter::Up => "up",
-        Counter::Down => "down",
-    }
 }
 
 fn event(

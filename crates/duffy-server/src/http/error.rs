@@ -172,18 +172,18 @@ impl From<SessionError> for ApiError {
             SessionError::OtherTenant
             | SessionError::QuotaExceeded { .. }
             | SessionError::TooManySessions { .. } => ApiError::ForbiddenBecause(error.to_string()),
-            SessionError::UnknownTenant { .. }
-            | SessionError::InactiveTenant { .. }
-            | SessionError::Retired { .. } => ApiError::Unprocessable(error.to_string()),
+            SessionError::UnknownTenant(_)
+            | SessionError::InactiveTenant(_)
+            | SessionError::Retired(_) => ApiError::Unprocessable(error.to_string()),
             SessionError::CannotReserve { quantity, pool } => ApiError::Unprocessable(format!(
                 "can't reserve nodes: quantity={quantity} pool={}",
                 duffy_config::python::text_repr(&pool)
             )),
-            SessionError::ContextualizingFailed { .. } => {
+            SessionError::ContextualizingFailed => {
                 tracing::error!(error = &error as &dyn Error, "session not granted");
                 ApiError::Unavailable("contextualization of nodes failed", Duration::ZERO)
             }
-            SessionError::LeaseLost { .. } => {
+            SessionError::LeaseLost(_) => {
                 tracing::warn!(error = &error as &dyn Error, "session not granted");
                 ApiError::Unavailable(
                     "The session was ended before its nodes were ready",
@@ -208,7 +208,7 @@ impl From<TenantError> for ApiError {
         match error {
             TenantError::NotFound => ApiError::NotFound,
             TenantError::Retired { .. } => ApiError::Unprocessable(error.to_string()),
-            TenantError::NameTaken { name } => ApiError::Conflict(format!(
+            TenantError::NameTaken(name) => ApiError::Conflict(format!(
                 "name {name:?} is taken: tenants' names are unique, retired ones included"
             )),
             TenantError::Credentials(error) => error.into(),
@@ -220,10 +220,10 @@ impl From<TenantError> for ApiError {
 impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
         match error {
-            NodeError::HostnameTaken { hostname } => ApiError::Conflict(format!(
+            NodeError::HostnameTaken(hostname) => ApiError::Conflict(format!(
                 "hostname {hostname:?} is taken: it has to be unique among active nodes"
             )),
-            NodeError::AddressTaken { ipaddr } => ApiError::Conflict(format!(
+            NodeError::AddressTaken(ipaddr) => ApiError::Conflict(format!(
                 "ipaddr {ipaddr:?} is taken: it has to be unique among active nodes"
             )),
             NodeError::Db(error) => error.into(),
@@ -314,7 +314,7 @@ mod tests {
                 "quota exceeded: requested nodes (3) + current allocation (2) = 5 > 3",
             ),
             (
-                SessionError::InactiveTenant { name: "x".into() },
+                SessionError::InactiveTenant("x".into()),
                 422,
                 "tenant 'x' isn't active",
             ),
@@ -327,9 +327,7 @@ mod tests {
 
     #[tokio::test]
     async fn conflicts_name_field_and_value() {
-        let error = NodeError::AddressTaken {
-            ipaddr: "192.0.2.1".into(),
-        };
+        let error = NodeError::AddressTaken("192.0.2.1".into());
         let reply = ApiError::from(error).into_response();
         assert_eq!(reply.status(), 409);
         let detail = body(reply).await.to_string();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use duffy_api::TenantCreate;
 use duffy_config::DatabaseUrl;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +15,7 @@ use tower::ServiceExt;
 use super::router::{openapi_document, router};
 use crate::context::{Context, Ctx};
 use crate::credentials::Credentials;
-use crate::db::tenants::{NewTenant, insert_tenant, set_tenant_active};
+use crate::db::tenants::{insert_tenant, set_tenant_active};
 use crate::db::{Db, DbError, migrate};
 
 mod proxies;
@@ -43,11 +44,11 @@ async fn context(down: bool) -> (Ctx, TempDir) {
     migrate::setup_db(&db).await.unwrap();
     let ctx = Context::with_database(config, db, Credentials::with_cost(4)).unwrap();
     for name in ["admin", "tenant", "gone", "retired"] {
-        let tenant = NewTenant {
+        let key = &ctx.credentials.hash(name).await.unwrap();
+        let tenant = TenantCreate {
             name: name.into(),
             is_admin: name == "admin",
             ssh_key: "key".into(),
-            api_key: ctx.credentials.hash(name).await.unwrap(),
             node_quota: None,
             session_lifetime: None,
             session_lifetime_max: None,
@@ -55,7 +56,7 @@ async fn context(down: bool) -> (Ctx, TempDir) {
         let tenant = &tenant;
         ctx.db
             .transaction(async |mut tx| -> Result<_, DbError> {
-                let row = insert_tenant(&mut tx, tenant).await?;
+                let row = insert_tenant(&mut tx, tenant, key).await?;
                 set_tenant_active(&mut tx, row.id, tenant.name != "retired").await?;
                 Ok(())
             })

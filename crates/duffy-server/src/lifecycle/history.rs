@@ -1,4 +1,4 @@
-//! History as the API and the operators' commands show it.
+//! The history, for the API and for operators' commands.
 
 pub mod prune;
 
@@ -8,17 +8,17 @@ use crate::context::Ctx;
 use crate::db::events::{self, EventRow};
 use crate::db::{DbError, nodes, sessions};
 
-/// Which part of a history.
+/// A page of a history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// Only what came after the event of this number.
+    /// Only events that follow the event of this number.
     pub after: i64,
-    /// The most events.
+    /// The largest number of events.
     pub limit: u32,
 }
 
 impl Page {
-    /// The most events at once.
+    /// The largest limit.
     pub const MAX_LIMIT: u32 = 10_000;
 }
 
@@ -31,10 +31,10 @@ impl Default for Page {
     }
 }
 
-/// An event. Who did it and what was said of it, playbooks' last lines and operators' reasons
-/// say, is for operators.
+/// Returns an event. Only operators see who did it, and the detail: the last lines of a playbook, or an operator's
+/// reason.
 pub fn event(row: EventRow, for_operators: bool) -> Event {
-    // A state that a later version wrote is left out.
+    // Leaves out a state that only a later version knows.
     let state = |text: Option<String>| text.and_then(|text| text.parse().ok());
     Event {
         id: row.id,
@@ -51,67 +51,54 @@ pub fn event(row: EventRow, for_operators: bool) -> Event {
     }
 }
 
-/// What happened to a node, oldest first: all of it for operators, else what belongs to the
-/// sessions of `tenant_id`. `None` when there is no such node.
+/// Lists the events of a node, oldest first: all for operators, otherwise those of the sessions of `tenant_id`. `None`
+/// when there is no such node.
 pub async fn list_node_events(
     ctx: &Ctx,
     id: i64,
     tenant_id: Option<i64>,
     page: Page,
 ) -> Result<Option<Vec<Event>>, DbError> {
-    let rows = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let rows = match nodes::find_node(&mut tx, id).await? {
-                None => None,
-                Some(_) => Some(
-                    events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await?,
-                ),
-            };
-            Ok(rows)
-        })
-        .await?;
-    let shown = |rows: Vec<EventRow>| {
-        let rows = rows.into_iter();
-        rows.map(|row| event(row, tenant_id.is_none())).collect()
+    let read = async |mut tx| -> Result<_, DbError> {
+        if nodes::find_node(&mut tx, id).await?.is_none() {
+            return Ok(None);
+        }
+        let rows = events::list_of_node(&mut tx, id, page.after, tenant_id, page.limit).await;
+        rows.map(Some)
     };
-    Ok(rows.map(shown))
+    let show = |row| event(row, tenant_id.is_none());
+    let rows = ctx.db.read(read).await?;
+    Ok(rows.map(|rows| rows.into_iter().map(show).collect()))
 }
 
-/// What there is to say of a session's history.
+/// The history of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionHistory {
     /// There is no such session.
     Unknown,
     /// It is another tenant's.
     OfAnother,
-    /// What happened.
+    /// Its events.
     Events(Vec<Event>),
 }
 
-/// What happened to a session and to its nodes while it had them, oldest first, for operators or
-/// for this tenant.
+/// Lists the events of a session, and of its nodes while it had them, oldest first, for operators or for this tenant.
 pub async fn list_session_events(
     ctx: &Ctx,
     id: i64,
     tenant_id: Option<i64>,
     page: Page,
 ) -> Result<SessionHistory, DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let history = match sessions::find_session(&mut tx, id).await? {
-                None => SessionHistory::Unknown,
-                Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
-                    SessionHistory::OfAnother
-                }
-                Some(_) => {
-                    let rows = events::list_of_session(&mut tx, id, page.after, page.limit).await?;
-                    let rows = rows.into_iter();
-                    let shown = rows.map(|row| event(row, tenant_id.is_none()));
-                    SessionHistory::Events(shown.collect())
-                }
-            };
-            Ok(history)
-        })
-        .await
+    let show = |row| event(row, tenant_id.is_none());
+    let read = async |mut tx| match sessions::find_session(&mut tx, id).await? {
+        None => Ok(SessionHistory::Unknown),
+        Some(session) if tenant_id.is_some_and(|tenant| tenant != session.tenant_id) => {
+            Ok(SessionHistory::OfAnother)
+        }
+        Some(_) => {
+            let rows = events::list_of_session(&mut tx, id, page.after, page.limit).await?;
+            Ok(SessionHistory::Events(rows.into_iter().map(show).collect()))
+        }
+    };
+    ctx.db.read(read).await
 }

@@ -1,11 +1,11 @@
-//! Registering nodes, and where to reach one.
+//! Registers nodes, and finds their SSH servers.
 
-use duffy_api::{Node, NodeCreate};
+use duffy_api::{Node, NodeCreate, NodeState};
 use serde_json::{Map, Value};
 
 use crate::context::Ctx;
-use crate::db::nodes::{self, NewNode, NodeRow};
-use crate::db::{DbError, JsonObject, Unique};
+use crate::db::nodes::{self, NodeRow};
+use crate::db::{DbError, Tx, Unique};
 use crate::lifecycle::views;
 use crate::nodes::ssh::{Target, read_port};
 
@@ -13,59 +13,41 @@ use crate::nodes::ssh::{Target, read_port};
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// Active nodes' names are unique.
-    #[error("there is an active node with the hostname {hostname:?} already; it must be unique")]
-    HostnameTaken {
-        /// The name.
-        hostname: String,
-    },
+    #[error("there is an active node with the hostname {0:?} already; it must be unique")]
+    HostnameTaken(String),
     /// Active nodes' addresses are unique.
-    #[error("there is an active node with the ipaddr {ipaddr:?} already; it must be unique")]
-    AddressTaken {
-        /// The address.
-        ipaddr: String,
-    },
+    #[error("there is an active node with the ipaddr {0:?} already; it must be unique")]
+    AddressTaken(String),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
 }
 
-/// Registers a node, which is unused at first.
+/// Registers an unused node.
 pub async fn create_node(ctx: &Ctx, create: NodeCreate) -> Result<Node, NodeError> {
-    let node = NewNode {
-        hostname: create.hostname,
-        ipaddr: create.ipaddr,
-        comment: create.comment,
-        pool: create.pool,
-        reusable: create.reusable,
-        data: JsonObject(create.data),
-        ready: false,
+    let create = &create;
+    let write = async |mut tx: Tx| -> Result<_, NodeError> {
+        let row = nodes::insert_node(&mut tx, create, NodeState::Unused).await;
+        let row = row.map_err(|error| match error {
+            DbError::NotUnique(Unique::NodeHostname) => {
+                NodeError::HostnameTaken(create.hostname.clone())
+            }
+            DbError::NotUnique(Unique::NodeAddress) => {
+                NodeError::AddressTaken(create.ipaddr.clone())
+            }
+            error => error.into(),
+        })?;
+        // A pool may pick it.
+        tx.wake_workers();
+        Ok(row)
     };
-    let node = &node;
-    let row = ctx
-        .db
-        .transaction(async |mut tx| -> Result<_, NodeError> {
-            let row = nodes::insert_node(&mut tx, node)
-                .await
-                .map_err(|error| match error {
-                    DbError::NotUnique(Unique::NodeHostname) => NodeError::HostnameTaken {
-                        hostname: node.hostname.clone(),
-                    },
-                    DbError::NotUnique(Unique::NodeAddress) => NodeError::AddressTaken {
-                        ipaddr: node.ipaddr.clone(),
-                    },
-                    error => error.into(),
-                })?;
-            // A pool may want to pick it.
-            tx.wake_workers();
-            Ok(row)
-        })
-        .await?;
+    let row = ctx.db.transaction(write).await?;
     tracing::info!(node.id = row.id, "node registered");
     Ok(views::node(row, true))
 }
 
-/// Where to reach a node over SSH: its address, and the port and host keys that its mechanism
-/// gave, if it did. `None` without an address.
+/// Returns the address of a node's SSH server, with the port and host keys if its mechanism gave them. `None` without
+/// an address.
 pub fn ssh_target(node: &NodeRow) -> Option<Target> {
     let provision = node.data.0.get("provision");
     let port = provisioned_ssh_port(&node.data.0);
@@ -86,7 +68,7 @@ pub fn ssh_target(node: &NodeRow) -> Option<Target> {
     })
 }
 
-/// The port of a node's SSH server, where its mechanism gave one.
+/// Returns the port of a node's SSH server, if its mechanism gave one.
 pub fn provisioned_ssh_port(data: &Map<String, Value>) -> Option<u16> {
     read_port(data.get("provision")?.get("ssh_port")?)
 }

@@ -18,31 +18,31 @@ use crate::node_state::Transition;
 use contextualize::contextualize;
 use error::SessionError;
 use idempotency::Promise;
-use reserve::{Outcome, Wanted, reserve};
+use reserve::{Outcome, SessionRequest, reserve};
 
-/// A session, granted.
+/// A granted session.
 #[derive(Debug)]
-pub struct Granted {
+pub struct GrantedSession {
     /// Its number.
     pub id: i64,
     /// The reply to the client: a `SessionResult`.
     pub reply: String,
-    /// Whether an earlier request with the same key was granted it.
+    /// Whether it was granted to an earlier request with the same key.
     pub replayed: bool,
-    /// The request's key, by which it can be repeated.
+    /// The session's key, if the request has one.
     pub promise: Option<Promise>,
 }
 
-/// Grants a session: reserves nodes, puts the tenant's key on them, and gives them over. All
-/// of what was asked for, or nothing. Takes as long as SSH to the slowest node does.
+/// Grants a session: reserves nodes, installs the tenant's key on them, and deploys them, all or nothing. Takes as long
+/// as SSH to the slowest node.
 ///
-/// A request with the `key` of an earlier one gets that one's session.
+/// A request with the `key` of an earlier one gets the session of that request.
 pub async fn request_session(
     ctx: &Ctx,
     by: &TenantRow,
     create: SessionCreate,
     key: Option<String>,
-) -> Result<Granted, SessionError> {
+) -> Result<GrantedSession, SessionError> {
     if ctx.stop.is_cancelled() {
         return Err(SessionError::Stopping);
     }
@@ -53,13 +53,13 @@ pub async fn request_session(
     };
     let key = key.map(|key| idempotency::new_key(by.id, key, tenant_id, &create));
     let key = key.transpose()?;
-    let wanted = Wanted {
+    let request = SessionRequest {
         tenant_id,
         create: &create,
         key: key.as_ref(),
     };
     let (id, reply, replayed) = loop {
-        if let Some(key) = wanted.key
+        if let Some(key) = request.key
             && let Some((id, reply)) = idempotency::await_answer(ctx, key).await?
         {
             tracing::info!(
@@ -68,7 +68,7 @@ pub async fn request_session(
             );
             break (id, reply, true);
         }
-        if let Some(session) = grant(ctx, &wanted).await? {
+        if let Some(session) = grant(ctx, &request).await? {
             break (session.id, idempotency::reply_of(&session)?, false);
         }
     };
@@ -77,7 +77,7 @@ pub async fn request_session(
         key: key.key,
         session_id: id,
     });
-    Ok(Granted {
+    Ok(GrantedSession {
         id,
         reply,
         replayed,
@@ -85,11 +85,11 @@ pub async fn request_session(
     })
 }
 
-/// Grants what is wanted. `None` when another request with the same key was faster.
-async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, SessionError> {
+/// Grants the session of a request. `None` when another request with the same key was faster.
+async fn grant(ctx: &Ctx, request: &SessionRequest<'_>) -> Result<Option<Session>, SessionError> {
     let lease = new_lease();
     let taken = Instant::now();
-    let (id, granted) = match reserve(ctx, wanted, &lease).await? {
+    let (id, granted) = match reserve(ctx, request, &lease).await? {
         Outcome::Repeated => return Ok(None),
         Outcome::Granted(session) => (session.id, Ok(*session)),
         Outcome::Reserved(reserved) => {
@@ -98,31 +98,21 @@ async fn grant(ctx: &Ctx, wanted: &Wanted<'_>) -> Result<Option<Session>, Sessio
             (id, contextualize(ctx, *reserved, &keeper).await)
         }
     };
-    match granted {
-        Ok(session) => {
-            tracing::info!(
-                session.id = id,
-                tenant.name = session.tenant.name,
-                nodes = session.nodes.len(),
-                "session granted"
-            );
-            Ok(Some(session))
-        }
-        Err(error) => {
-            tracing::warn!(session.id = id, %error, "session not granted");
-            Err(error)
-        }
-    }
+    let granted =
+        granted.inspect_err(|error| tracing::warn!(session.id = id, %error, "session not granted"));
+    let session = granted?;
+    tracing::info!(
+        session.id = id,
+        tenant.name = session.tenant.name,
+        nodes = session.nodes.len(),
+        "session granted"
+    );
+    Ok(Some(session))
 }
 
-/// Retires a session that was granted and that nobody took, again and again while the database is
-/// away.
+/// Retires a granted session that no client received. Retries while the database is unavailable.
 pub async fn give_back(ctx: &Ctx, id: i64) -> Result<(), DbError> {
-    let retire = || {
-        ctx.db.transaction(async |mut tx| {
-            end_session(&mut tx, id, Transition::Retire).await?;
-            Ok(())
-        })
-    };
+    let write = async |mut tx| end_session(&mut tx, id, Transition::Retire).await;
+    let retire = async || ctx.db.transaction(write).await.map(drop);
     lease::persist(ctx, retire).await
 }

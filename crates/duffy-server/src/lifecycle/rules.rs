@@ -1,4 +1,4 @@
-//! The rules that need neither database nor node: pure functions.
+//! Rules as pure functions.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use duffy_config::{Pool, ReuseValue};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-/// Members of a node's data that belong to one use of it.
+/// Members of a node's data that belong to one use of the node.
 const EPHEMERAL: [&str; 4] = ["error", "nodes_spec", "provision", STALE_KEYS];
 
-/// Says of a reusable node that a former tenant's key may still be on it.
+/// The member that says that a former tenant's key may still be on a reusable node.
 pub const STALE_KEYS: &str = "stale_keys";
 
-/// How many nodes a pool lacks.
+/// Returns how many nodes a pool lacks.
 pub fn count_missing(fill_level: u32, filled: i64) -> u32 {
     let missing = i64::from(fill_level) - filled;
     u32::try_from(missing.max(0)).unwrap_or(u32::MAX)
 }
 
-/// Whether `requested` more fit into a quota.
+/// Whether `requested` more are within a quota.
 pub fn within_quota(requested: i64, current: i64, quota: i64) -> bool {
     requested.saturating_add(current) <= quota
 }
 
-/// How long to wait after an attempt that failed: `min`, doubled with each attempt, at most
-/// `max`; of that between 80 % and 120 %, as `jitter` from 0 to 1 says.
+/// Returns the pause after a failed attempt: `min`, doubled with each attempt, at most `max`, times 0.8 to 1.2 for a
+/// `jitter` from 0 to 1.
 pub fn back_off(attempt: u32, min: Duration, max: Duration, jitter: f64) -> Duration {
     let doubled = 2f64.powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
     let seconds = (min.as_secs_f64() * doubled).min(max.as_secs_f64());
@@ -37,19 +37,19 @@ pub fn back_off(attempt: u32, min: Duration, max: Duration, jitter: f64) -> Dura
 pub enum NewExpiry {
     /// At this time.
     At(DateTime<Utc>),
-    /// So much later, or earlier if negative.
+    /// Later by this time, or earlier if negative.
     By(TimeDelta),
 }
 
-/// When a session expires: not before it was created, and not later than `longest`
-/// after that, where there is such a limit.
+/// Returns when a session expires: not before it was created, and at most `longest` after that, if there is such a
+/// limit.
 pub fn clamp_expiry(
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     new: NewExpiry,
     longest: Option<TimeDelta>,
 ) -> DateTime<Utc> {
-    // What both databases and the clients' languages can hold.
+    // The latest time that both databases and clients' languages support.
     let end_of_time = Utc
         .with_ymd_and_hms(9999, 12, 31, 23, 59, 59)
         .single()
@@ -73,72 +73,60 @@ pub fn clamp_expiry(
     wanted.min(latest).max(created_at)
 }
 
-/// Writes into a node's data why it failed, with the last lines of what a playbook or SSH
-/// printed, where there are any.
+/// Writes into a node's data why it failed, with the last lines of a playbook or of SSH, if there are any.
 pub fn record_error(
     data: &mut Map<String, Value>,
     failed_at: DateTime<Utc>,
     detail: &str,
     log: Option<&str>,
 ) {
-    let mut error = Map::new();
-    error.insert("failed_at".into(), json!(failed_at.to_rfc3339()));
     // PostgreSQL's text cannot hold U+0000.
-    error.insert("detail".into(), json!(detail.replace('\0', "\u{fffd}")));
+    let clean = |text: &str| text.replace('\0', "\u{fffd}");
+    let mut error = json!({"failed_at": failed_at.to_rfc3339(), "detail": clean(detail)});
     if let Some(log) = log.filter(|log| !log.is_empty()) {
-        error.insert("log".into(), json!(log.replace('\0', "\u{fffd}")));
+        error["log"] = json!(clean(log));
     }
-    data.insert("error".into(), Value::Object(error));
+    data.insert("error".into(), error);
 }
 
-/// What is left of a node's data after its use.
+/// Returns the members of a node's data that stay after its use.
 pub fn without_ephemeral(data: &Map<String, Value>) -> Map<String, Value> {
-    let kept = data
-        .iter()
-        .filter(|(name, _)| !EPHEMERAL.contains(&name.as_str()));
-    kept.map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
+    let mut kept = data.clone();
+    kept.retain(|name, _| !EPHEMERAL.contains(&name.as_str()));
+    kept
 }
 
-/// A member that a reusable node's data must have to be picked for a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// This text.
-    Text(String),
-    /// This whole number.
-    Number(i64),
-}
-
-/// What unused nodes must have to be picked for a pool.
-pub(crate) fn wanted_members(
+/// The members that the data of an unused node must have for a pool to pick it.
+pub(crate) fn reuse_members(
     pool: &Pool,
     reuse: &IndexMap<String, ReuseValue>,
-) -> Result<Vec<(String, Wanted)>, String> {
+) -> Result<Map<String, Value>, String> {
     let member = |(name, value): (&String, &ReuseValue)| {
-        let wanted = match value {
-            ReuseValue::Number(number) => Wanted::Number(*number),
+        let value = match value {
+            ReuseValue::Number(number) => json!(number),
             ReuseValue::Template(template) => {
-                let text = pool
-                    .render(template, &Map::new())
-                    .map_err(|error| error.to_string())?;
-                Wanted::Text(text)
+                let text = pool.render(template, &Map::new());
+                Value::String(text.map_err(|error| error.to_string())?)
             }
         };
-        Ok((name.clone(), wanted))
+        Ok((name.clone(), value))
     };
     reuse.iter().map(member).collect()
 }
 
-/// Whether a node's data has all members that a pool wants.
-pub fn matches_reuse(data: &Map<String, Value>, wanted: &[(String, Wanted)]) -> bool {
-    wanted
+/// Whether a node's data has all members that a pool requires. Compares as the database does: a number equals its digits.
+pub fn matches_reuse(data: &Map<String, Value>, required: &Map<String, Value>) -> bool {
+    required
         .iter()
-        .all(|(name, wanted)| match (data.get(name), wanted) {
-            (Some(Value::String(found)), Wanted::Text(wanted)) => found == wanted,
-            // The database's own comparison: a number is its digits, and digits are a number.
-            (Some(Value::Number(found)), Wanted::Text(wanted)) => found.to_string() == *wanted,
-            (Some(Value::Number(found)), Wanted::Number(wanted)) => found.as_i64() == Some(*wanted),
-            (Some(Value::String(found)), Wanted::Number(wanted)) => found.parse() == Ok(*wanted),
+        .all(|(name, required)| match (data.get(name), required) {
+            (Some(Value::String(found)), Value::String(text)) => found == text,
+            (Some(Value::Number(found)), Value::String(text)) => found.to_string() == *text,
+            (Some(Value::Number(found)), Value::Number(number)) => {
+                found.as_i64() == number.as_i64()
+            }
+            (Some(Value::String(found)), Value::Number(number)) => {
+                found.parse().ok() == number.as_i64()
+            }
             _ => false,
         })
 }
@@ -176,16 +164,20 @@ mod tests {
     fn reuse_compares_as_the_database_does() {
         let data = json!({"architecture": "x86_64", "n": 1, "s": "7"});
         let data = data.as_object().unwrap();
-        let text = |name: &str, text: &str| (name.to_owned(), Wanted::Text(text.to_owned()));
-        let number = |name: &str, number| (name.to_owned(), Wanted::Number(number));
-        assert!(matches_reuse(data, &[]));
-        assert!(matches_reuse(
-            data,
-            &[text("architecture", "x86_64"), number("n", 1)]
-        ));
-        assert!(matches_reuse(data, &[text("n", "1"), number("s", 7)]));
-        assert!(!matches_reuse(data, &[text("architecture", "aarch64")]));
-        assert!(!matches_reuse(data, &[number("missing", 1)]));
+        let fits = |required: Value| matches_reuse(data, required.as_object().unwrap());
+        assert!(fits(json!({})));
+        assert!(fits(json!({"architecture": "x86_64", "n": 1})));
+        assert!(fits(json!({"n": "1", "s": 7})));
+        for other in [
+            json!({"architecture": "aarch64"}),
+            json!({"missing": 1}),
+            json!({"architecture": 1}),
+            json!({"n": 2}),
+            json!({"s": 8}),
+            json!({"n": 1, "s": "8"}),
+        ] {
+            assert!(!fits(other));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Changing and ending sessions.
+//! Changes and ends sessions.
 
 pub mod ending;
 pub mod expire;
@@ -9,7 +9,7 @@ use duffy_api::Session;
 
 use crate::context::Ctx;
 use crate::db::tenants::{self, TenantRow};
-use crate::db::{Timestamp, sessions};
+use crate::db::{Timestamp, Tx, sessions};
 use crate::lifecycle::request::error::SessionError;
 use crate::lifecycle::rules::{self, NewExpiry};
 use crate::lifecycle::views;
@@ -17,7 +17,7 @@ use crate::node_state::Transition;
 
 use ending::end_session;
 
-/// What is to become of a session.
+/// A change of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SessionChange {
     /// `false` retires it.
@@ -33,42 +33,40 @@ pub async fn update_session(
     id: i64,
     change: SessionChange,
 ) -> Result<Session, SessionError> {
-    let view = ctx
-        .db
-        .transaction(async |mut tx| {
-            let session = sessions::lock_session(&mut tx, id).await?;
-            let mut session = session.ok_or(SessionError::NotFound)?;
-            if !by.is_admin && session.tenant_id != by.id {
-                return Err(SessionError::Forbidden);
+    let write = async |mut tx: Tx| {
+        let session = sessions::lock_session(&mut tx, id).await?;
+        let mut session = session.ok_or(SessionError::NotFound)?;
+        if !by.is_admin && session.tenant_id != by.id {
+            return Err(SessionError::Forbidden);
+        }
+        if session.retired_at.is_some() {
+            return Err(SessionError::Retired(id));
+        }
+        if let Some(new) = change.expires_at {
+            let owner = tenants::find_tenant(&mut tx, session.tenant_id).await?;
+            let longest = match owner {
+                // The sessions of a retired tenant end, and cannot be extended.
+                Some(owner) if owner.retired_at.is_some() => Some(TimeDelta::zero()),
+                Some(owner) if !by.is_admin => Some(views::effective_lifetime_max(ctx, &owner)),
+                _ => None,
+            };
+            let old = session.expires_at.map(|time| time.0);
+            let expires_at =
+                Timestamp(rules::clamp_expiry(session.created_at.0, old, new, longest));
+            if session.expires_at != Some(expires_at) {
+                sessions::set_expiry(&mut tx, &session, expires_at).await?;
+                session.expires_at = Some(expires_at);
+                tx.wake_workers();
             }
-            if session.retired_at.is_some() {
-                return Err(SessionError::Retired { id });
-            }
-            if let Some(new) = change.expires_at {
-                let owner = tenants::find_tenant(&mut tx, session.tenant_id).await?;
-                let longest = match owner {
-                    // Retiring a tenant ends its sessions; nothing brings them back.
-                    Some(owner) if owner.retired_at.is_some() => Some(TimeDelta::zero()),
-                    Some(owner) if !by.is_admin => Some(views::effective_lifetime_max(ctx, &owner)),
-                    _ => None,
-                };
-                let old = session.expires_at.map(|time| time.0);
-                let expires_at =
-                    Timestamp(rules::clamp_expiry(session.created_at.0, old, new, longest));
-                if session.expires_at != Some(expires_at) {
-                    sessions::set_expiry(&mut tx, &session, expires_at).await?;
-                    session.expires_at = Some(expires_at);
-                    tx.wake_workers();
-                }
-            }
-            if change.active == Some(false) {
-                let retired = end_session(&mut tx, id, Transition::Retire).await?;
-                session = retired.ok_or(SessionError::Retired { id })?;
-            }
-            let view = views::read_session(ctx, &mut tx, session).await?;
-            Ok(view)
-        })
-        .await?;
+        }
+        if change.active == Some(false) {
+            let retired = end_session(&mut tx, id, Transition::Retire).await?;
+            session = retired.ok_or(SessionError::Retired(id))?;
+        }
+        let view = views::read_session(ctx, &mut tx, session).await?;
+        Ok(view)
+    };
+    let view = ctx.db.transaction(write).await?;
     if !view.active {
         tracing::info!(session.id = id, by = by.name, "session retired");
     }

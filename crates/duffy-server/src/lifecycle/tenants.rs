@@ -1,4 +1,4 @@
-//! Creating, changing and retiring tenants.
+//! Creates, changes and retires tenants.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::context::Ctx;
 use crate::credentials::CredentialsError;
-use crate::db::tenants::{self, NewTenant, StoredKey, TenantRow};
+use crate::db::tenants::{self, StoredKey, TenantRow, quota_column};
 use crate::db::{DbError, Interval, Tx, Unique};
 use crate::lifecycle::views;
 use duffy_api::{ApiKeyUpdate, HIDDEN, TenantCreate, TenantCreated, TenantUpdate, TenantUpdated};
@@ -27,11 +27,8 @@ pub enum TenantError {
         id: i64,
     },
     /// Names are unique, retired tenants' too.
-    #[error("there is a tenant named {name:?} already; names must be unique")]
-    NameTaken {
-        /// The name.
-        name: String,
-    },
+    #[error("there is a tenant named {0:?} already; names must be unique")]
+    NameTaken(String),
     /// The key could not be hashed.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -43,27 +40,16 @@ pub enum TenantError {
 /// Creates a tenant with a new API key, which is shown in the result and never again.
 pub async fn create_tenant(ctx: &Ctx, create: TenantCreate) -> Result<TenantCreated, TenantError> {
     let key = uuid::Uuid::new_v4().to_string();
-    let tenant = NewTenant {
-        api_key: hash(ctx, &key).await?,
-        name: create.name,
-        is_admin: create.is_admin,
-        ssh_key: create.ssh_key,
-        node_quota: create.node_quota.map(to_i32),
-        session_lifetime: create.session_lifetime.map(Interval),
-        session_lifetime_max: create.session_lifetime_max.map(Interval),
-    };
-    let tenant = &tenant;
-    let row = ctx
-        .db
-        .transaction(async |mut tx| insert(&mut tx, tenant).await)
-        .await?;
+    let (stored, tenant) = (&ctx.credentials.hash(&key).await?, &create);
+    let write = async |mut tx| insert(&mut tx, tenant, stored).await;
+    let row = ctx.db.transaction(write).await?;
     tracing::info!(tenant.id = row.id, tenant.name = row.name, "tenant created");
     let mut view = views::tenant(ctx, &row);
     view.ssh_key = row.ssh_key;
     Ok(TenantCreated::new(view, key))
 }
 
-/// A tenant of another Duffy, with the API key that it has there.
+/// A tenant of another Duffy, with its API key there.
 #[derive(Debug, Clone)]
 pub struct ImportedTenant {
     /// Unique name.
@@ -74,20 +60,16 @@ pub struct ImportedTenant {
     pub api_key: SecretString,
 }
 
-/// Creates these tenants, all or none of them. Left out, and returned by name, are those whose names are taken. A
-/// `dry_run` writes nothing.
+/// Creates these tenants, all or none. Leaves out those whose names are taken, and returns their names. A `dry_run`
+/// writes nothing.
 pub async fn import_tenants(
     ctx: &Ctx,
     imported: &[ImportedTenant],
     dry_run: bool,
 ) -> Result<Vec<String>, TenantError> {
-    let taken: HashSet<String> = ctx
-        .db
-        .read(async |mut tx| tenants::list_tenants(&mut tx, None).await)
-        .await?
-        .into_iter()
-        .map(|row| row.name)
-        .collect();
+    let list = async |mut tx| tenants::list_tenants(&mut tx, None).await;
+    let rows = ctx.db.read(list).await?;
+    let taken: HashSet<String> = rows.into_iter().map(|row| row.name).collect();
     let (taken, new): (Vec<_>, Vec<_>) = imported
         .iter()
         .partition(|tenant| taken.contains(&tenant.name));
@@ -95,116 +77,110 @@ pub async fn import_tenants(
     if dry_run {
         return Ok(taken.collect());
     }
-    // As many at a time as there are cores.
-    let rows: Vec<NewTenant> = stream::iter(new)
-        .map(|tenant| async {
-            Ok::<_, TenantError>(NewTenant {
-                api_key: hash(ctx, tenant.api_key.expose_secret()).await?,
+    // `Credentials` limits how many are hashed at the same time to the number of cores.
+    let rows: Vec<(TenantCreate, StoredKey)> = stream::iter(new)
+        .map(async |tenant| -> Result<_, TenantError> {
+            let create = TenantCreate {
                 name: tenant.name.clone(),
                 is_admin: false,
                 ssh_key: tenant.ssh_key.clone(),
                 node_quota: None,
                 session_lifetime: None,
                 session_lifetime_max: None,
-            })
+            };
+            let key = ctx.credentials.hash(tenant.api_key.expose_secret());
+            Ok((create, key.await?))
         })
         .buffered(64)
         .try_collect()
         .await?;
     let rows = &rows;
-    ctx.db
-        .transaction(async |mut tx| -> Result<_, TenantError> {
-            for tenant in rows {
-                insert(&mut tx, tenant).await?;
-            }
-            Ok(())
-        })
-        .await?;
+    let write = async |mut tx| -> Result<_, TenantError> {
+        for (tenant, key) in rows {
+            insert(&mut tx, tenant, key).await?;
+        }
+        Ok(())
+    };
+    ctx.db.transaction(write).await?;
     tracing::info!(quantity = rows.len(), "tenants imported");
     Ok(taken.collect())
 }
 
-async fn insert(tx: &mut Tx, tenant: &NewTenant) -> Result<TenantRow, TenantError> {
-    let row = tenants::insert_tenant(tx, tenant).await;
+async fn insert(
+    tx: &mut Tx,
+    tenant: &TenantCreate,
+    key: &StoredKey,
+) -> Result<TenantRow, TenantError> {
+    let row = tenants::insert_tenant(tx, tenant, key).await;
     row.map_err(|error| match error {
-        DbError::NotUnique(Unique::TenantName) => TenantError::NameTaken {
-            name: tenant.name.clone(),
-        },
+        DbError::NotUnique(Unique::TenantName) => TenantError::NameTaken(tenant.name.clone()),
         error => error.into(),
     })
 }
 
-/// Changes what the update names. A new API key is shown in the result when it was made here.
+/// Changes the members that the update names. The result shows a new API key if it was generated here.
 pub async fn update_tenant(
     ctx: &Ctx,
     id: i64,
     update: TenantUpdate,
 ) -> Result<TenantUpdated, TenantError> {
-    let (key, shown) = match update.api_key.clone() {
+    let (key, shown) = match &update.api_key {
         None => (None, HIDDEN.to_owned()),
-        Some(ApiKeyUpdate::Set(key)) => (Some(key), HIDDEN.to_owned()),
+        Some(ApiKeyUpdate::Set(key)) => (Some(ctx.credentials.hash(key).await?), HIDDEN.to_owned()),
         Some(ApiKeyUpdate::Reset) => {
             let key = uuid::Uuid::new_v4().to_string();
-            (Some(key.clone()), key)
+            (Some(ctx.credentials.hash(&key).await?), key)
         }
     };
-    let key = match &key {
-        Some(key) => Some(hash(ctx, key).await?),
-        None => None,
-    };
     let (update, key) = (&update, &key);
-    let row = ctx
-        .db
-        .transaction(async |mut tx| {
-            let row = tenants::lock_tenant(&mut tx, id).await?;
-            let mut row = row.ok_or(TenantError::NotFound)?;
-            if row.retired_at.is_some() {
-                return Err(TenantError::Retired { name: row.name, id });
-            }
-            if let Some(ssh_key) = &update.ssh_key {
-                row.ssh_key.clone_from(ssh_key);
-            }
-            if let Some(key) = key {
-                row.api_key.clone_from(&key.hash);
-                row.api_key_digest.clone_from(&key.digest);
-            }
-            if let Some(quota) = update.node_quota {
-                row.node_quota = quota.map(to_i32);
-            }
-            if let Some(lifetime) = update.session_lifetime {
-                row.session_lifetime = lifetime.map(Interval);
-            }
-            if let Some(lifetime) = update.session_lifetime_max {
-                row.session_lifetime_max = lifetime.map(Interval);
-            }
-            tenants::update_tenant(&mut tx, &row).await?;
-            Ok(row)
-        })
-        .await?;
+    let write = async |mut tx| {
+        let row = tenants::lock_tenant(&mut tx, id).await?;
+        let mut row = row.ok_or(TenantError::NotFound)?;
+        if row.retired_at.is_some() {
+            return Err(TenantError::Retired { name: row.name, id });
+        }
+        if let Some(ssh_key) = &update.ssh_key {
+            row.ssh_key.clone_from(ssh_key);
+        }
+        if let Some(key) = key {
+            row.api_key.clone_from(&key.hash);
+            row.api_key_digest.clone_from(&key.digest);
+        }
+        if let Some(quota) = update.node_quota {
+            row.node_quota = quota.map(quota_column);
+        }
+        if let Some(lifetime) = update.session_lifetime {
+            row.session_lifetime = lifetime.map(Interval);
+        }
+        if let Some(lifetime) = update.session_lifetime_max {
+            row.session_lifetime_max = lifetime.map(Interval);
+        }
+        tenants::update_tenant(&mut tx, &row).await?;
+        Ok(row)
+    };
+    let row = ctx.db.transaction(write).await?;
     tracing::info!(tenant.id = row.id, tenant.name = row.name, "tenant changed");
     Ok(TenantUpdated::new(views::tenant(ctx, &row), Some(shown)))
 }
 
-/// Retires a tenant, whose sessions then expire, or takes it back.
+/// Retires a tenant, whose sessions then expire, or reactivates it.
 pub async fn set_tenant_active(
     ctx: &Ctx,
     id: i64,
     active: bool,
 ) -> Result<TenantUpdated, TenantError> {
-    let row = ctx
-        .db
-        .transaction(async |mut tx| {
-            let row = tenants::lock_tenant(&mut tx, id).await?;
-            let row = row.ok_or(TenantError::NotFound)?;
-            if row.retired_at.is_some() && !active {
-                return Err(TenantError::Retired { name: row.name, id });
-            }
-            let row = tenants::set_tenant_active(&mut tx, id, active).await?;
-            let row = row.ok_or(TenantError::NotFound)?;
-            tx.wake_workers();
-            Ok(row)
-        })
-        .await?;
+    let write = async |mut tx: Tx| {
+        let row = tenants::lock_tenant(&mut tx, id).await?;
+        let row = row.ok_or(TenantError::NotFound)?;
+        if row.retired_at.is_some() && !active {
+            return Err(TenantError::Retired { name: row.name, id });
+        }
+        let row = tenants::set_tenant_active(&mut tx, id, active).await?;
+        let row = row.ok_or(TenantError::NotFound)?;
+        tx.wake_workers();
+        Ok(row)
+    };
+    let row = ctx.db.transaction(write).await?;
     let change = if active {
         "tenant taken back"
     } else {
@@ -214,23 +190,12 @@ pub async fn set_tenant_active(
     Ok(TenantUpdated::new(views::tenant(ctx, &row), None))
 }
 
-/// Stores the digest of a key that was verified by its hash, so that the next check is cheap. What does not work now is
-/// tried again then.
+/// Stores the digest of a key that was verified by its hash, so that the next check is cheap. If that fails, the next
+/// check tries again.
 pub async fn remember_digest(ctx: &Ctx, tenant: &TenantRow, digest: &str) {
-    let stored = ctx.db.transaction(async |mut tx| -> Result<_, DbError> {
-        tenants::set_digest(&mut tx, tenant.id, &tenant.api_key, digest).await?;
-        Ok(())
-    });
-    if let Err(error) = stored.await {
+    let store =
+        async |mut tx| tenants::set_digest(&mut tx, tenant.id, &tenant.api_key, digest).await;
+    if let Err(error) = ctx.db.transaction(store).await {
         tracing::warn!(tenant.id, %error, "cannot store the digest of an API key");
     }
-}
-
-async fn hash(ctx: &Ctx, key: &str) -> Result<StoredKey, CredentialsError> {
-    ctx.credentials.hash(key).await
-}
-
-/// The column's width; validation lets no larger number through to here.
-fn to_i32(quota: i64) -> i32 {
-    i32::try_from(quota).unwrap_or(i32::MAX)
 }

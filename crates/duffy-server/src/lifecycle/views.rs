@@ -1,4 +1,4 @@
-//! Rows as the API shows them.
+//! Makes the API's types from rows.
 
 use std::collections::HashMap;
 
@@ -16,29 +16,30 @@ use crate::db::pools::{self, PoolStateRow};
 use crate::db::sessions::{self, SessionNodeRow, SessionRow};
 use crate::db::tenants::{self, TenantRow};
 use crate::db::{DbError, Tx};
+use crate::lifecycle::pools::configured_pools;
 
-/// How many nodes a tenant may hold at once.
+/// Returns how many nodes a tenant may hold.
 pub fn effective_quota(ctx: &Ctx, tenant: &TenantRow) -> i64 {
     tenant
         .node_quota
         .map_or(i64::from(ctx.defaults.node_quota), i64::from)
 }
 
-/// How long a tenant's session lasts at first.
+/// Returns how long a tenant's session lasts at first.
 pub fn effective_lifetime(ctx: &Ctx, tenant: &TenantRow) -> TimeDelta {
     tenant
         .session_lifetime
         .map_or(ctx.defaults.session_lifetime, |lifetime| lifetime.0)
 }
 
-/// How long a tenant's session can last.
+/// Returns how long a tenant's session can last.
 pub fn effective_lifetime_max(ctx: &Ctx, tenant: &TenantRow) -> TimeDelta {
     tenant
         .session_lifetime_max
         .map_or(ctx.defaults.session_lifetime_max, |lifetime| lifetime.0)
 }
 
-/// A tenant, without its secrets.
+/// Returns a tenant without its secrets.
 pub fn tenant(ctx: &Ctx, row: &TenantRow) -> Tenant {
     Tenant {
         retired_at: row.retired_at.map(|time| time.0),
@@ -57,14 +58,14 @@ pub fn tenant(ctx: &Ctx, row: &TenantRow) -> Tenant {
     }
 }
 
-/// The state that is shown of a node: as in the original, one whose session has ended is deployed until a
-/// worker has taken it in hand.
+/// Returns the state that the API shows. As in the original, a node whose session has ended is shown as deployed until
+/// a worker has claimed it.
 fn shown_state(row: &NodeRow) -> NodeState {
     let untouched = row.state.0 == NodeState::Deprovisioning
         && row.attempts == 0
         && row.repairs == 0
         && row.held_at.is_none();
-    // The original takes the pool away as it begins, and only a lent node has a specification.
+    // The original clears the pool when it begins, and only a lent node has a specification.
     if untouched && row.pool.is_some() && row.data.0.contains_key("nodes_spec") {
         NodeState::Deployed
     } else {
@@ -72,8 +73,7 @@ fn shown_state(row: &NodeRow) -> NodeState {
     }
 }
 
-/// A node. `for_operators` says whether the cause of a failure is shown: it quotes a playbook or a node, and nobody
-/// can tell what is in that.
+/// Returns a node. Only operators see the cause of a failure: it quotes a playbook or a node, and may contain anything.
 pub fn node(mut row: NodeRow, for_operators: bool) -> Node {
     if !for_operators {
         hide_cause(&mut row.data.0);
@@ -94,7 +94,7 @@ pub fn node(mut row: NodeRow, for_operators: bool) -> Node {
     }
 }
 
-/// What the original says of a failure.
+/// The original's phrases for failures.
 const FAILURES: [&str; 5] = [
     "contextualizing node failed",
     "decontextualizing node failed",
@@ -103,7 +103,7 @@ const FAILURES: [&str; 5] = [
     "provisioning node failed",
 ];
 
-/// Leaves of an error what everybody may see: when it happened, and one of the fixed phrases.
+/// Reduces an error to what everybody may see: its time, and a fixed phrase.
 fn hide_cause(data: &mut Map<String, Value>) {
     let Some(Value::Object(error)) = data.get_mut("error") else {
         return;
@@ -115,7 +115,7 @@ fn hide_cause(data: &mut Map<String, Value>) {
     error.insert("detail".into(), phrase);
 }
 
-/// A session with its nodes, whose states are shown while it runs.
+/// Returns a session with its nodes. Their states are shown only while it runs.
 pub fn session(
     ctx: &Ctx,
     row: SessionRow,
@@ -126,7 +126,7 @@ pub fn session(
     let nodes = nodes.into_iter().map(|row| {
         let node = row.node;
         let state = active.then(|| shown_state(&node));
-        // What the node does afterwards is no business of this session's tenant.
+        // The tenant of an ended session must not see the later data of the node.
         let mut data = if active { node.data } else { row.session_data };
         hide_cause(&mut data.0);
         SessionNode {
@@ -152,7 +152,7 @@ pub fn session(
     }
 }
 
-/// Reads what a session's view is made of.
+/// Reads the tenant and the nodes of a session, and returns the session.
 pub(crate) async fn read_session(
     ctx: &Ctx,
     tx: &mut Tx,
@@ -165,126 +165,100 @@ pub(crate) async fn read_session(
     Ok(session(ctx, row, &owner, nodes))
 }
 
-/// The running sessions, of one tenant or of all.
+/// Lists the running sessions of one tenant or of all.
 pub async fn list_sessions(ctx: &Ctx, tenant_id: Option<i64>) -> Result<Vec<Session>, DbError> {
-    let (rows, owners, nodes) = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let nodes = sessions::list_nodes_of_active_sessions(&mut tx, tenant_id).await?;
-            let rows = sessions::list_active_sessions(&mut tx, tenant_id).await?;
-            let owners = sessions::list_tenants_of_active_sessions(&mut tx, tenant_id).await?;
-            Ok((rows, owners, nodes))
-        })
-        .await?;
+    let list = async |mut tx| -> Result<_, DbError> {
+        let nodes = sessions::list_nodes_of_active_sessions(&mut tx, tenant_id).await?;
+        let rows = sessions::list_active_sessions(&mut tx, tenant_id).await?;
+        let owners = sessions::list_tenants_of_active_sessions(&mut tx, tenant_id).await?;
+        Ok((rows, owners, nodes))
+    };
+    let (rows, owners, nodes) = ctx.db.read(list).await?;
     let owners: HashMap<i64, TenantRow> = owners.into_iter().map(|row| (row.id, row)).collect();
     let mut nodes_of: HashMap<i64, Vec<SessionNodeRow>> = HashMap::new();
     for row in nodes {
         nodes_of.entry(row.session_id).or_default().push(row);
     }
-    Ok(rows
-        .into_iter()
-        .filter_map(|row| {
-            // A session granted between two of the statements is in the next list.
-            let owner = owners.get(&row.tenant_id)?;
-            let nodes = nodes_of.remove(&row.id).unwrap_or_default();
-            Some(session(ctx, row, owner, nodes))
-        })
-        .collect())
+    let view = |row: SessionRow| {
+        // A session that was granted between two of the statements is in the next list.
+        let owner = owners.get(&row.tenant_id)?;
+        let nodes = nodes_of.remove(&row.id).unwrap_or_default();
+        Some(session(ctx, row, owner, nodes))
+    };
+    Ok(rows.into_iter().filter_map(view).collect())
 }
 
-/// A session, retired or not.
+/// Finds a session, retired or not.
 pub async fn find_session(ctx: &Ctx, id: i64) -> Result<Option<Session>, DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let session = match sessions::find_session(&mut tx, id).await? {
-                Some(row) => Some(read_session(ctx, &mut tx, row).await?),
-                None => None,
-            };
-            Ok(session)
-        })
-        .await
+    let find = async |mut tx: Tx| match sessions::find_session(&mut tx, id).await? {
+        Some(row) => read_session(ctx, &mut tx, row).await.map(Some),
+        None => Ok(None),
+    };
+    ctx.db.read(find).await
 }
 
-/// All nodes that are not retired.
+/// Lists all nodes that are not retired.
 pub async fn list_nodes(ctx: &Ctx) -> Result<Vec<Node>, DbError> {
-    let rows = ctx
-        .db
-        .read(async |mut tx| nodes::list_active_nodes(&mut tx).await)
-        .await?;
+    let list = async |mut tx| nodes::list_active_nodes(&mut tx).await;
+    let rows = ctx.db.read(list).await?;
     Ok(rows.into_iter().map(|row| node(row, false)).collect())
 }
 
-/// How many nodes are read at once.
+/// How many nodes one statement reads.
 const PAGE: i64 = 500;
 
-/// Shows all nodes that are not retired, some at a time: all at once take many times the memory of what is told of them.
+/// Visits all nodes that are not retired, a page at a time: all rows together take many times the memory of the reply.
 pub async fn visit_nodes(ctx: &Ctx, mut visit: impl FnMut(Node)) -> Result<(), DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let mut last = 0;
-            loop {
-                let rows = nodes::list_active_nodes_after(&mut tx, last, PAGE).await?;
-                let Some(row) = rows.last() else {
-                    return Ok(());
-                };
-                last = row.id;
-                for row in rows {
-                    visit(node(row, false));
-                }
+    let read = async |mut tx| {
+        let mut last = 0;
+        loop {
+            let rows = nodes::list_active_nodes_after(&mut tx, last, PAGE).await?;
+            let Some(row) = rows.last() else {
+                return Ok(());
+            };
+            last = row.id;
+            for row in rows {
+                visit(node(row, false));
             }
-        })
-        .await
+        }
+    };
+    ctx.db.read(read).await
 }
 
-/// A node, retired or not, as [`node`] shows it.
+/// Finds a node, retired or not, as [`node`] returns it.
 pub async fn find_node(ctx: &Ctx, id: i64, for_operators: bool) -> Result<Option<Node>, DbError> {
-    let row = ctx
-        .db
-        .read(async |mut tx| nodes::find_node(&mut tx, id).await)
-        .await?;
+    let find = async |mut tx| nodes::find_node(&mut tx, id).await;
+    let row = ctx.db.read(find).await?;
     Ok(row.map(|row| node(row, for_operators)))
 }
 
-/// All tenants, retired ones too, or `only` this one.
+/// Lists all tenants, retired ones too, or `only` this one.
 pub async fn list_tenants(ctx: &Ctx, only: Option<i64>) -> Result<Vec<Tenant>, DbError> {
-    let rows = ctx
-        .db
-        .read(async |mut tx| tenants::list_tenants(&mut tx, only).await)
-        .await?;
+    let list = async |mut tx| tenants::list_tenants(&mut tx, only).await;
+    let rows = ctx.db.read(list).await?;
     Ok(rows.iter().map(|row| tenant(ctx, row)).collect())
 }
 
-/// A tenant, retired or not.
+/// Finds a tenant, retired or not.
 pub async fn find_tenant(ctx: &Ctx, id: i64) -> Result<Option<Tenant>, DbError> {
-    let row = ctx
-        .db
-        .read(async |mut tx| tenants::find_tenant(&mut tx, id).await)
-        .await?;
-    Ok(row.map(|row| tenant(ctx, &row)))
+    Ok(list_tenants(ctx, Some(id)).await?.pop())
 }
 
-/// The pools that are kept filled, in the order of the configuration.
+/// Lists the pools that are kept filled, in the order of the configuration.
 pub fn list_pools(ctx: &Ctx) -> Vec<PoolConcise> {
-    let pools = ctx
-        .config
-        .nodepools
-        .iter()
-        .flat_map(duffy_config::NodePools::concrete);
-    pools
-        .filter_map(|pool| {
-            let fill_level = pool.fill_level?;
-            Some(PoolConcise {
-                name: pool.name.clone(),
-                fill_level,
-            })
+    let concise = |pool: &duffy_config::Pool| {
+        Some(PoolConcise {
+            name: pool.name.clone(),
+            fill_level: pool.fill_level?,
         })
-        .collect()
+    };
+    configured_pools(ctx).filter_map(concise).collect()
 }
 
-/// What there is to say of a pool.
+/// The result of looking for a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PoolView {
-    /// There is none of this name.
+    /// There is no such pool.
     Unknown,
     /// It is not kept filled: it is abstract, or has no fill level.
     Unfilled,
@@ -292,7 +266,7 @@ pub enum PoolView {
     Pool(Pool),
 }
 
-/// A pool with the count of its nodes.
+/// Finds a pool, and counts its nodes.
 pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let Some(pools) = &ctx.config.nodepools else {
         return Ok(PoolView::Unknown);
@@ -305,21 +279,17 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let Some(fill_level) = fill_level else {
         return Ok(PoolView::Unfilled);
     };
-    let (counts, untouched, states) = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let counts = nodes::count_by_state(&mut tx, name).await?;
-            let untouched = match counts
-                .iter()
-                .find(|(state, _)| *state == NodeState::Deprovisioning)
-            {
-                Some(_) => nodes::list_untouched_nodes(&mut tx, name).await?,
-                None => Vec::new(),
-            };
-            let states = pools::list_pool_states(&mut tx).await?;
-            Ok((counts, untouched, states))
-        })
-        .await?;
+    let read = async |mut tx| -> Result<_, DbError> {
+        let counts = nodes::count_by_state(&mut tx, name).await?;
+        let mut untouched = Vec::new();
+        let is_deprovisioning = |(state, _): &(NodeState, i64)| *state == NodeState::Deprovisioning;
+        if counts.iter().any(is_deprovisioning) {
+            untouched = nodes::list_untouched_nodes(&mut tx, name).await?;
+        }
+        let states = pools::list_pool_states(&mut tx).await?;
+        Ok((counts, untouched, states))
+    };
+    let (counts, untouched, states) = ctx.db.read(read).await?;
     let mut levels = PoolLevels::default();
     for (state, quantity) in counts {
         let level = match state {
@@ -347,7 +317,7 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     }))
 }
 
-/// That a mechanism keeps failing. Everybody may see that; why is for operators.
+/// Returns that a mechanism keeps failing. Only operators see why.
 fn failing(state: &PoolStateRow) -> Option<PoolFailing> {
     Some(PoolFailing {
         work: state.work.0,
@@ -357,22 +327,16 @@ fn failing(state: &PoolStateRow) -> Option<PoolFailing> {
     })
 }
 
-/// The number that the next session gets, if nobody else asks first.
+/// Returns the number of the next session, if no other request comes first.
 pub async fn next_session_id(ctx: &Ctx) -> Result<i64, DbError> {
-    ctx.db
-        .read(async |mut tx| {
-            let last = sessions::last_session_id(&mut tx).await?;
-            Ok(last + 1)
-        })
-        .await
+    let last = async |mut tx| sessions::last_session_id(&mut tx).await;
+    Ok(ctx.db.read(last).await? + 1)
 }
 
-/// The node of a pool that is lent next, if nobody else asks first.
+/// Finds the node of a pool that is lent next, if no other request comes first.
 pub async fn next_ready_node(ctx: &Ctx, pool: &str) -> Result<Option<Node>, DbError> {
-    let row = ctx
-        .db
-        .read(async |mut tx| nodes::next_ready_node(&mut tx, pool).await)
-        .await?;
+    let next = async |mut tx| nodes::next_ready_node(&mut tx, pool).await;
+    let row = ctx.db.read(next).await?;
     Ok(row.map(|row| node(row, false)))
 }
 

@@ -1,4 +1,4 @@
-//! What workers do with nodes that they have claimed.
+//! Workers' work on claimed nodes.
 
 pub mod backoff;
 pub mod deprovision;

@@ -37,6 +37,6 @@ async fn insert_test_data(db: &Db) -> Result<[(&'static str, String); 2], Failur
         credentials.hash(first).await?,
         credentials.hash(second).await?,
     ];
-    migrate::insert_test_data(db, hashes).await?;
+    migrate::insert_test_data(db, &hashes).await?;
     Ok(tenants)
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval_at};
 
-/// Is told in words what is being done, when that takes longer than a moment, and then every so often.
+/// Gets messages about steps that take long, when they begin and at intervals.
 pub type Report<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// Reports nothing.
 pub fn in_silence(_: &str) {}
 
-/// What takes no longer needs no words.
+/// A step that ends within this time is not reported.
 const MOMENT: Duration = Duration::from_secs(2);
-/// The time between two messages about a migration that runs.
+/// The interval between two messages about the same step.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// Does `work`, which is called `what`.
+/// Does `work`, and reports on it as `what`.
 pub(super) async fn watched<T>(work: impl Future<Output = T>, what: &str, report: Report<'_>) -> T {
     watched_every(MOMENT, EVERY, work, what, report).await
 }

@@ -1,4 +1,4 @@
-//! The revisions of the schema. What each changes is in `revisions/`: a file for the way up and one for the way down.
+//! The revisions of the schema. Their statements are in `revisions/`: one file to upgrade, one to downgrade.
 //!
 //! A file's name is `NUMBER_ID_TITLE.up.sql` or `.down.sql`. Where the engines need different statements, there are two
 //! files instead, `.up.postgres.sql` and `.up.sqlite.sql`. A statement ends with `;` at the end of a line; a comment has
@@ -10,7 +10,7 @@
 /// One step from a schema to the next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    /// As it stands in `alembic_version`.
+    /// Its id in `alembic_version`.
     pub(super) id: &'static str,
     /// What it is for.
     pub(super) title: &'static str,
@@ -37,7 +37,7 @@ macro_rules! script {
     };
 }
 
-/// The tables, in an order in which they can be created.
+/// Duffy's tables.
 pub(super) const TABLES: [&str; 8] = [
     "alembic_version",
     "events",
@@ -49,7 +49,7 @@ pub(super) const TABLES: [&str; 8] = [
     "tenants",
 ];
 
-/// The oldest schema that is known, before its first numbered revision.
+/// The oldest known schema, before the first numbered revision.
 pub(super) const BASE: Script = script!("0000_base.up" per engine);
 
 /// All revisions, oldest first.
@@ -92,7 +92,7 @@ pub(super) const STEPS: [Step; 6] = [
     },
 ];
 
-/// The statements of a file, without its comments.
+/// Splits a file into statements, without its comments.
 pub(super) fn split(file: &str) -> Vec<String> {
     let lines = file.lines().filter(|line| !line.starts_with("--"));
     let sql: String = lines.flat_map(|line| [line, "\n"]).collect();

@@ -1,55 +1,57 @@
 //! The rows that `setup-db --test-data` adds: the same as the original's.
 
+use duffy_api::{NodeCreate, NodeState, TenantCreate};
 use serde_json::{Map, json};
 use uuid::Uuid;
 
-use crate::db::nodes::{NewNode, insert_node};
-use crate::db::tenants::{NewTenant, StoredKey, insert_tenant};
-use crate::db::{Db, DbError, JsonObject};
+use crate::db::nodes::insert_node;
+use crate::db::tenants::{StoredKey, insert_tenant};
+use crate::db::{Db, DbResult};
 
 /// Names, SSH keys, and whether they are administrators.
 pub const TEST_TENANTS: [(&str, &str, bool); 2] =
     [("admin", "Boo", true), ("tenant", "Boo!", false)];
 
-/// The API key of a test tenant: always the same, so that scripts can know it.
+/// Returns the API key of a test tenant. It is always the same, so that scripts can know it.
 pub fn test_api_key(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())
 }
 
-/// Adds tenants and nodes to try things with. `keys` are what is stored of their API keys, in
-/// the order of [`TEST_TENANTS`].
-pub async fn insert_test_data<K: Into<StoredKey>>(db: &Db, keys: [K; 2]) -> Result<(), DbError> {
-    let keys = &keys.map(Into::into);
+/// Adds tenants and nodes to try things with. `keys` are the stored forms of their API keys, in the order of
+/// [`TEST_TENANTS`].
+pub async fn insert_test_data(db: &Db, keys: &[StoredKey; 2]) -> DbResult<()> {
     db.transaction(async |mut tx| {
         for ((name, ssh_key, is_admin), api_key) in TEST_TENANTS.into_iter().zip(keys) {
-            let tenant = NewTenant {
+            let tenant = TenantCreate {
                 name: name.into(),
                 is_admin,
                 ssh_key: ssh_key.into(),
-                api_key: api_key.clone(),
                 node_quota: None,
                 session_lifetime: None,
                 session_lifetime_max: None,
             };
-            insert_tenant(&mut tx, &tenant).await?;
+            insert_tenant(&mut tx, &tenant, api_key).await?;
         }
         for node in test_nodes() {
-            insert_node(&mut tx, &node).await?;
+            let state = match node.pool {
+                Some(_) => NodeState::Ready,
+                None => NodeState::Unused,
+            };
+            insert_node(&mut tx, &node, state).await?;
         }
         Ok(())
     })
     .await
 }
 
-fn test_nodes() -> Vec<NewNode> {
-    let node = |hostname: String, ipaddr: String, pool: Option<String>, data| NewNode {
+fn test_nodes() -> Vec<NodeCreate> {
+    let node = |hostname: String, ipaddr: String, pool: Option<String>, data| NodeCreate {
         hostname,
         ipaddr,
         comment: None,
-        ready: pool.is_some(),
         pool,
         reusable: false,
-        data: JsonObject(data),
+        data,
     };
     let mut architecture = Map::new();
     architecture.insert("architecture".into(), json!("x86_64"));

@@ -1,49 +1,22 @@
-//! What the tables alone can tell, as functions of a snapshot.
+//! The checks that need only the tables, as functions of a snapshot.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use duffy_api::NodeState;
+use serde_json::{Map, Value};
 
-use super::{CheckReport, Finding};
+use super::report::{CheckReport, Finding, Invariant};
 use crate::db::Timestamp;
 use crate::db::nodes::NodeRow;
 use crate::db::pools::PoolStateRow;
 use crate::db::snapshot::Snapshot;
 use crate::db::tenants::TenantRow;
-use crate::lifecycle::rules::{self, Wanted};
+use crate::lifecycle::rules;
 use crate::node_state::{self, Shape};
 
-/// What is promised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invariant {
-    /// No node is on its way longer than its lease and pause say.
-    NothingStuck = 1,
-    /// No node is in two running sessions.
-    LentOnce = 2,
-    /// Each deployed node has its session, and each session its nodes.
-    NodesAndSessionsAgree = 3,
-    /// No ready node carries a tenant's key, a deployed one its tenant's only.
-    KeysAreRight = 4,
-    /// No tenant holds more nodes than it may.
-    WithinQuota = 5,
-    /// Pools are full, or the reason is on record.
-    PoolsFull = 7,
-    /// Machines and rows agree.
-    NoMachineLost = 8,
-    /// Each row is one that the transitions lead to.
-    RowsAreSound = 9,
-}
-
-impl Invariant {
-    /// As it is numbered in docs/reliability.md.
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-}
-
-/// By what a snapshot is judged.
+/// What a snapshot is compared with.
 pub(super) struct Expected<'a> {
     pub(super) at_rest: bool,
     pub(super) lease: Duration,
@@ -51,15 +24,15 @@ pub(super) struct Expected<'a> {
     pub(super) levels: &'a BTreeMap<String, Level>,
 }
 
-/// How full a pool is to be.
+/// How many nodes a pool should have.
 #[derive(Debug, Clone)]
 pub(super) struct Level {
     pub(super) fill_level: u32,
-    /// What nodes must have to be used again for it; none where nodes are made anew.
-    pub(super) reuse: Option<Vec<(String, Wanted)>>,
+    /// The members that reused nodes must have; `None` if the pool makes new nodes.
+    pub(super) reuse: Option<Map<String, Value>>,
 }
 
-/// How long a node may wait for a worker to take it: a poll, and others before it.
+/// How long a node may wait for a worker to claim it: a poll, and nodes before it.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
 pub(super) fn judge(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
@@ -103,7 +76,7 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
     for node in nodes.filter(|node| node_state::is_leased(node.state.0)) {
         let state = node.state.0;
         if node.held_at.is_some() {
-            let message = format!("is {state}, and an operator holds it there");
+            let message = format!("is {state}, and an operator holds it");
             report.note(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
             continue;
         }
@@ -112,7 +85,7 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
         let due = waits_until.into_iter().flatten().max();
         let in_work = node.lease_expires_at.filter(|until| *until > snapshot.now);
         let paused = due.is_some_and(|due| due.0 + lease + PATIENCE > snapshot.now.0);
-        // It may wait for its turn behind others of its kind.
+        // It may wait behind other nodes of its pool.
         let waits = in_work.is_some() || in_work_on.contains(&kind(node));
         if waits && !expected.at_rest || paused {
             continue;
@@ -127,9 +100,9 @@ fn nothing_stuck(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Chec
         if expected.at_rest || waited > lease + PATIENCE {
             let seconds = waited.num_seconds();
             let message = if in_work.is_some() {
-                format!("is {state}, and somebody is at work on it")
+                format!("is {state}, and a process works on it")
             } else {
-                format!("is {state}, and nobody has been at work on it for {seconds} s")
+                format!("is {state}, and no process has worked on it for {seconds} s")
             };
             report.find(Finding::new(Invariant::NothingStuck, message).of_node(node.id));
         }
@@ -191,10 +164,8 @@ fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Check
         }
     }
     for tenant in snapshot.tenants.iter().filter(|tenant| !tenant.is_admin) {
-        let (held, quota) = (
-            held.get(&tenant.id).copied().unwrap_or(0),
-            (expected.quota)(tenant),
-        );
+        let held = held.get(&tenant.id).copied().unwrap_or(0);
+        let quota = (expected.quota)(tenant);
         if held > quota {
             let message = format!(
                 "tenant {} holds {held} nodes and may hold {quota}; was its quota lowered?",
@@ -206,7 +177,6 @@ fn within_quota(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut Check
 }
 
 fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckReport) {
-    let full = Invariant::PoolsFull;
     for (pool, level) in expected.levels {
         let counts = |node: &&NodeRow| {
             let state = node.state.0;
@@ -220,20 +190,23 @@ fn pools_full(snapshot: &Snapshot, expected: &Expected<'_>, report: &mut CheckRe
         if filled >= wanted as usize {
             continue;
         }
-        let short = format!("has {filled} of {wanted} nodes");
         let reason = shortage_on_record(snapshot, pool).or_else(|| used_up(snapshot, level));
-        match reason {
-            Some(reason) => {
-                report.note(Finding::new(full, format!("{short}: {reason}")).of_pool(pool));
-            }
-            None if expected.at_rest => report.find(Finding::new(full, short).of_pool(pool)),
-            // Somebody has just taken nodes, and the next look of a worker fills it.
-            None => report.note(Finding::new(full, short).of_pool(pool)),
+        let is_explained = reason.is_some();
+        let reason = reason
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        let message = format!("has {filled} of {wanted} nodes{reason}");
+        let finding = Finding::new(Invariant::PoolsFull, message).of_pool(pool);
+        if expected.at_rest && !is_explained {
+            report.find(finding);
+        } else {
+            // Without a reason, a session may have just taken nodes. A worker fills the pool soon.
+            report.note(finding);
         }
     }
 }
 
-/// Why a pool may be short of nodes.
+/// Returns why a pool may lack nodes.
 fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
     let of_pool = |row: &&PoolStateRow| row.pool == pool && row.work.0 == NodeState::Provisioning;
     if let Some(row) = snapshot.pools.iter().find(of_pool) {
@@ -255,18 +228,11 @@ fn shortage_on_record(snapshot: &Snapshot, pool: &str) -> Option<String> {
         node.pool.as_deref() == Some(pool) && (on_its_way || node.state.0 == NodeState::Failed)
     };
     let node = snapshot.nodes.iter().find(waits)?;
-    let error = node
-        .data
-        .0
-        .get("error")
-        .and_then(|error| error.get("detail"));
-    let error = error
-        .and_then(|detail| detail.as_str())
-        .unwrap_or("unknown");
+    let error = node.data.error_detail().unwrap_or("unknown");
     Some(format!("node {} is {}: {error}", node.id, node.state.0))
 }
 
-/// Whether all nodes that could be used again for a pool are in use.
+/// Returns a reason if all nodes that a pool could reuse are in use.
 fn used_up(snapshot: &Snapshot, level: &Level) -> Option<String> {
     let wanted = level.reuse.as_ref()?;
     let fits = |node: &NodeRow| {

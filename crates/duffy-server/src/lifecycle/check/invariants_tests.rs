@@ -240,7 +240,7 @@ fn a_pool_whose_nodes_are_all_in_use_cannot_be_full() {
     case.at_rest = true;
     case.level = Level {
         fill_level: 1,
-        reuse: Some(vec![("class".to_owned(), Wanted::Text("big".to_owned()))]),
+        reuse: json!({"class": "big"}).as_object().cloned(),
     };
     assert_eq!(case.judged(), (vec![], 1));
     let mut unused = node(1, NodeState::Unused, 10);

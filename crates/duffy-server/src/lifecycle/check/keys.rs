@@ -1,11 +1,11 @@
-//! A look at the nodes themselves: whose keys are on them.
+//! Checks the tenants' keys on the nodes.
 
 use std::collections::HashMap;
 
 use duffy_api::NodeState;
 use futures::stream::{self, StreamExt};
 
-use super::{CheckReport, Finding, Invariant};
+use super::report::{CheckReport, Finding, Invariant};
 use crate::context::Ctx;
 use crate::db::nodes::{self, NodeRow};
 use crate::db::snapshot::Snapshot;
@@ -14,7 +14,7 @@ use crate::db::{Db, DbError};
 use crate::lifecycle::nodes::ssh_target;
 use crate::lifecycle::rules;
 
-/// How many nodes are looked at at the same time.
+/// How many nodes are read at the same time.
 const AT_ONCE: usize = 32;
 
 pub(super) async fn look(
@@ -48,7 +48,7 @@ pub(super) async fn look(
     let looks: Vec<_> = stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
     for (node, found) in looks {
         if !is_unchanged(&ctx.db, node).await? {
-            // It has been lent or taken back since: what was seen is of another time.
+            // It has been lent or returned since, so its keys do not belong to the snapshot.
             continue;
         }
         let owner = session_of
@@ -58,7 +58,7 @@ pub(super) async fn look(
         let broken = Invariant::KeysAreRight;
         match found {
             Err(error) => {
-                let message = format!("its keys cannot be looked at: {error}");
+                let message = format!("its keys cannot be read: {error}");
                 report.note(Finding::new(broken, message).of_node(node.id));
             }
             Ok(keys) => {
@@ -74,14 +74,13 @@ pub(super) async fn look(
 }
 
 async fn is_unchanged(db: &Db, node: &NodeRow) -> Result<bool, DbError> {
-    let now = db
-        .read(async |mut tx| nodes::find_node(&mut tx, node.id).await)
-        .await?;
+    let find = async |mut tx| nodes::find_node(&mut tx, node.id).await;
+    let now = db.read(find).await?;
     Ok(now.is_some_and(|now| now.fence == node.fence && now.state == node.state))
 }
 
-/// What is wrong with a node's keys. A tenant may do with its node what it likes: only what no
-/// tenant can have done is wrong for sure, another tenant's key.
+/// Returns what is wrong with a node's keys. A tenant may change its own node. Only another tenant's key is certainly
+/// wrong.
 fn judge(
     node: &NodeRow,
     keys: &str,
@@ -94,7 +93,7 @@ fn judge(
     };
     let mut wrong = Vec::new();
     let is_clean = || {
-        // Or it is known, and the key is taken off before the node is ready again.
+        // Or Duffy knows, and takes the key off before the node is ready again.
         lines(keys).next().is_none() || node.data.0.contains_key(rules::STALE_KEYS)
     };
     match (node.state.0, owner) {

@@ -1,22 +1,22 @@
-//! Machines and rows: the simulated ones can be listed, others only by those who made them.
+//! Compares machines with rows. Only simulated machines can be listed.
 
 use std::collections::BTreeSet;
 
-use super::CheckReport;
+use duffy_api::NodeState;
+use duffy_config::Mechanism;
+
+use super::report::{CheckReport, Finding, Invariant};
 use crate::context::Ctx;
 use crate::db::snapshot::Snapshot;
+use crate::lifecycle::pools::configured_pools;
+use crate::nodes::simulated::{machine_name, simulated_directory};
 
-/// The names of the simulated machines that exist, or why they cannot be listed.
-/// The names of the simulated machines that exist, or why they cannot be listed.
+/// Returns the names of the simulated machines that exist, or why they cannot be listed.
 pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
-    use crate::nodes::simulated::simulated_directory;
-
-    let pools = ctx.config.nodepools.iter();
-    let pools = pools.flat_map(duffy_config::NodePools::concrete);
-    let directories: BTreeSet<_> = pools
+    let directories: BTreeSet<_> = configured_pools(ctx)
         .filter_map(|pool| match &pool.mechanism {
-            duffy_config::Mechanism::Simulated(settings) => simulated_directory(settings),
-            duffy_config::Mechanism::Ansible(_) => None,
+            Mechanism::Simulated(settings) => simulated_directory(settings),
+            Mechanism::Ansible(_) => None,
         })
         .collect();
     let mut machines = BTreeSet::new();
@@ -27,23 +27,17 @@ pub(super) fn list(ctx: &Ctx) -> Result<BTreeSet<String>, String> {
     Ok(machines)
 }
 
-/// Compares the simulated machines with the rows of their pools. `before` is what there was before
-/// the snapshot was taken: what was made or removed meanwhile is not held against anybody.
+/// Compares the simulated machines with the rows of their pools. `before` lists the machines before the snapshot:
+/// machines that were made or removed meanwhile are not reported.
 pub(super) fn look(
     ctx: &Ctx,
     snapshot: &Snapshot,
     before: &Result<BTreeSet<String>, String>,
     report: &mut CheckReport,
 ) {
-    use duffy_api::NodeState;
-    use duffy_config::{Mechanism, NodePools};
-
-    use super::{Finding, Invariant};
-    use crate::nodes::simulated::machine_name;
-
     let lost = Invariant::NoMachineLost;
     let mut pools = BTreeSet::new();
-    for pool in ctx.config.nodepools.iter().flat_map(NodePools::concrete) {
+    for pool in configured_pools(ctx) {
         if let Mechanism::Simulated(_) = &pool.mechanism {
             pools.insert(pool.name.as_str());
         } else {

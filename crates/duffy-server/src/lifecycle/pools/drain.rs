@@ -1,7 +1,8 @@
-//! Drained pools: an operator has them emptied, and not filled until they are resumed.
+//! Drained pools: they are emptied, and not filled until an operator resumes them.
 
 use duffy_api::NodeState;
 
+use super::configured_pools;
 use crate::cause::Cause;
 use crate::context::Ctx;
 use crate::db::events::{self, Event};
@@ -11,22 +12,23 @@ use crate::db::{DbError, Tx, operators, pools};
 use crate::lifecycle::operators::OperatorError;
 use crate::node_state::Transition;
 
-/// Empties a pool and keeps it empty: what it has ready or in the making is deprovisioned, what is
-/// lent stays until its session ends. Returns how many nodes are deprovisioned at once.
+/// Empties a pool and keeps it empty: its ready and provisioning nodes are deprovisioned, lent nodes stay until their
+/// sessions end. Returns how many nodes are deprovisioned now.
 pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, OperatorError> {
-    let configured = configured_pools(ctx).any(|pool| pool == name);
-    ctx.db
-        .transaction(async |mut tx| {
-            if !configured && !has_nodes(&mut tx, name).await? {
-                return Err(unknown_pool(ctx, name));
-            }
-            pools::drain_pool(&mut tx, name, reason).await?;
-            let event = Event::of_pool(Cause::Drained, name).with_detail(reason);
-            events::record(&mut tx, event).await?;
-            tx.wake_workers();
-            Ok(())
-        })
-        .await?;
+    let configured = configured_pools(ctx).any(|pool| pool.name == name);
+    let write = async |mut tx: Tx| {
+        // A pool that was removed from the configuration may still have nodes.
+        let levels = operators::list_levels(&mut tx).await?;
+        if !configured && !levels.iter().any(|level| level.pool == name) {
+            return Err(unknown_pool(ctx, name));
+        }
+        pools::drain_pool(&mut tx, name, reason).await?;
+        let event = Event::of_pool(Cause::Drained, name).with_detail(reason);
+        events::record(&mut tx, event).await?;
+        tx.wake_workers();
+        Ok(())
+    };
+    ctx.db.transaction(write).await?;
     // If this fails, a worker does it.
     let released = empty_drained(ctx).await?;
     let released = released.iter().filter(|pool| *pool == name).count();
@@ -34,53 +36,40 @@ pub async fn drain_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<usize, Op
     Ok(released)
 }
 
-/// A pool that was taken out of the configuration may still have nodes.
-async fn has_nodes(tx: &mut Tx, pool: &str) -> Result<bool, DbError> {
-    let levels = operators::list_levels(tx).await?;
-    Ok(levels.iter().any(|level| level.pool == pool))
-}
-
-/// Has a pool filled again, and a mechanism that keeps failing tried at once.
+/// Lets a pool be filled again, and retries a failing mechanism now.
 pub async fn resume_pool(ctx: &Ctx, name: &str, reason: &str) -> Result<(), OperatorError> {
-    let configured = configured_pools(ctx).any(|pool| pool == name);
-    ctx.db
-        .transaction(async |mut tx| {
-            if !pools::resume_pool(&mut tx, name).await? {
-                return Err(if configured {
-                    OperatorError::NotDrained { name: name.into() }
-                } else {
-                    unknown_pool(ctx, name)
-                });
-            }
-            let event = Event::of_pool(Cause::Resumed, name).with_detail(reason);
-            events::record(&mut tx, event).await?;
-            tx.wake_workers();
-            Ok(())
-        })
-        .await?;
+    let configured = configured_pools(ctx).any(|pool| pool.name == name);
+    let write = async |mut tx: Tx| {
+        if !pools::resume_pool(&mut tx, name).await? {
+            return Err(if configured {
+                OperatorError::NotDrained(name.into())
+            } else {
+                unknown_pool(ctx, name)
+            });
+        }
+        let event = Event::of_pool(Cause::Resumed, name).with_detail(reason);
+        events::record(&mut tx, event).await?;
+        tx.wake_workers();
+        Ok(())
+    };
+    ctx.db.transaction(write).await?;
     tracing::info!(pool.name = name, "pool resumed");
     Ok(())
-}
-
-fn configured_pools(ctx: &Ctx) -> impl Iterator<Item = &str> {
-    let pools = ctx.config.nodepools.iter();
-    let pools = pools.flat_map(duffy_config::NodePools::concrete);
-    pools.map(|pool| pool.name.as_str())
 }
 
 fn unknown_pool(ctx: &Ctx, name: &str) -> OperatorError {
     OperatorError::UnknownPool {
         name: name.to_owned(),
-        known: configured_pools(ctx).map(str::to_owned).collect(),
+        known: configured_pools(ctx)
+            .map(|pool| pool.name.clone())
+            .collect(),
     }
 }
 
-/// Empties drained pools: what they have ready is deprovisioned. Returns of each node its pool.
+/// Deprovisions nodes of drained pools. Returns the pool of each of these nodes.
 pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
-    let nodes = ctx
-        .db
-        .read(async |mut tx| pools::list_nodes_of_drained(&mut tx).await)
-        .await?;
+    let list = async |mut tx| pools::list_nodes_of_drained(&mut tx).await;
+    let nodes = ctx.db.read(list).await?;
     let mut released = Vec::new();
     // Each in its own transaction: one that cannot be released does not block the others.
     for node in nodes {
@@ -89,7 +78,7 @@ pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
             Ok(false) => {}
             Err(error @ DbError::Unavailable(_)) => return Err(error),
             Err(error) => {
-                tracing::warn!(node.id, %error, "cannot take a node of a drained pool down");
+                tracing::warn!(node.id, %error, "cannot deprovision a node of a drained pool");
             }
         }
     }
@@ -101,15 +90,14 @@ pub async fn empty_drained(ctx: &Ctx) -> Result<Vec<String>, DbError> {
 
 async fn release(ctx: &Ctx, node: &NodeRow) -> Result<bool, DbError> {
     let pool = node.pool.as_deref().unwrap_or_default();
-    ctx.db
-        .transaction(async |mut tx| {
-            let state = pools::find_pool_state(&mut tx, pool, NodeState::Provisioning).await?;
-            if state.is_none_or(|state| state.drained_at.is_none()) {
-                return Ok(false);
-            }
-            let change = Change::default();
-            let moved = transitions::apply_to(&mut tx, Transition::Drain, node, &change).await?;
-            Ok(moved.is_some())
-        })
-        .await
+    let write = async |mut tx| {
+        let state = pools::find_pool_state(&mut tx, pool, NodeState::Provisioning).await?;
+        if state.is_none_or(|state| state.drained_at.is_none()) {
+            return Ok(false);
+        }
+        let change = Change::default();
+        let moved = transitions::apply_to(&mut tx, Transition::Drain, node, &change).await?;
+        Ok(moved.is_some())
+    };
+    ctx.db.transaction(write).await
 }

@@ -1,28 +1,28 @@
-//! Keeping pools filled.
+//! Fills pools.
 
 use std::collections::HashMap;
 
 use duffy_api::NodeState;
 use duffy_config::Pool;
+use serde_json::{Map, Value};
 
+use super::configured_pools;
 use crate::context::Ctx;
 use crate::db::nodes::{self, PoolLock};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx, pools};
-use crate::lifecycle::rules::{self, Wanted};
+use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
-/// Adds to each pool the nodes that it lacks: reusable ones that fit, where the pool says so,
-/// new ones otherwise. Returns how many were added.
+/// Adds to each pool the nodes that it lacks: reusable ones that fit if the pool has `reuse-nodes`, otherwise new ones.
+/// Returns how many were added.
 pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
-    let (counts, states) = ctx
-        .db
-        .read(async |mut tx| -> Result<_, DbError> {
-            let counts = nodes::count_filled(&mut tx).await?;
-            let states = pools::list_pool_states(&mut tx).await?;
-            Ok((counts, states))
-        })
-        .await?;
+    let read = async |mut tx| -> Result<_, DbError> {
+        let counts = nodes::count_filled(&mut tx).await?;
+        let states = pools::list_pool_states(&mut tx).await?;
+        Ok((counts, states))
+    };
+    let (counts, states) = ctx.db.read(read).await?;
     let states: HashMap<_, _> = states
         .into_iter()
         .filter(|state| state.work.0 == NodeState::Provisioning)
@@ -33,20 +33,14 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
         .map(|row| (row.name, (row.quantity, row.provisioning)))
         .collect();
     let mut added = 0;
-    for pool in ctx
-        .config
-        .nodepools
-        .iter()
-        .flat_map(duffy_config::NodePools::concrete)
-    {
+    for pool in configured_pools(ctx) {
         let Some(fill_level) = pool.fill_level else {
             continue;
         };
         let (filled, provisioning) = counts.get(&pool.name).copied().unwrap_or((0, 0));
         let fill_level = match states.get(&pool.name) {
             Some(state) if state.drained_at.is_some() => 0,
-            // One node waits for the next try of a mechanism that keeps failing; more would fail
-            // as well.
+            // One node waits for the next try of a failing mechanism. More would fail too.
             Some(state) if state.retry_at.is_some() => {
                 let tried = filled + i64::from(provisioning == 0);
                 fill_level.min(u32::try_from(tried).unwrap_or(u32::MAX))
@@ -64,11 +58,11 @@ pub async fn fill_pools(ctx: &Ctx) -> Result<u32, DbError> {
     Ok(added)
 }
 
-/// Counts again under the pool's lock: another worker may have filled it meanwhile.
+/// Counts again under the pool's lock, because another worker may have filled it meanwhile.
 async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbError> {
     let wanted = match &pool.reuse_nodes {
         None => None,
-        Some(reuse) => match rules::wanted_members(pool, reuse) {
+        Some(reuse) => match rules::reuse_members(pool, reuse) {
             Ok(wanted) => Some(wanted),
             Err(error) => {
                 tracing::error!(pool.name, error, "cannot fill pool: reuse-nodes is wrong");
@@ -77,28 +71,26 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
         },
     };
     let wanted = &wanted;
-    let added = ctx
-        .db
-        .transaction(async |mut tx| -> Result<_, DbError> {
-            if !nodes::try_lock_pool(&mut tx, &pool.name, PoolLock::Fill).await? {
-                // Another worker fills it.
-                return Ok((0, 0));
+    let write = async |mut tx: Tx| -> Result<_, DbError> {
+        if !nodes::try_lock_pool(&mut tx, &pool.name, PoolLock::Fill).await? {
+            // Another worker fills it.
+            return Ok((0, 0));
+        }
+        let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;
+        let missing = rules::count_missing(fill_level, filled);
+        let added = match wanted {
+            None => {
+                nodes::insert_provisioning_nodes(&mut tx, &pool.name, missing).await?;
+                missing
             }
-            let filled = nodes::count_filled_of(&mut tx, &pool.name).await?;
-            let missing = rules::count_missing(fill_level, filled);
-            let added = match wanted {
-                None => {
-                    nodes::insert_provisioning_nodes(&mut tx, &pool.name, missing).await?;
-                    missing
-                }
-                Some(wanted) => pick_reusable(&mut tx, &pool.name, wanted, missing).await?,
-            };
-            if added > 0 {
-                tx.wake_workers();
-            }
-            Ok((missing, added))
-        })
-        .await?;
+            Some(wanted) => pick_reusable(&mut tx, &pool.name, wanted, missing).await?,
+        };
+        if added > 0 {
+            tx.wake_workers();
+        }
+        Ok((missing, added))
+    };
+    let added = ctx.db.transaction(write).await?;
     match added {
         (0, _) => {}
         (missing, 0) => tracing::debug!(pool.name, missing, "no unused node fits the pool"),
@@ -110,7 +102,7 @@ async fn fill_pool(ctx: &Ctx, pool: &Pool, fill_level: u32) -> Result<u32, DbErr
 async fn pick_reusable(
     tx: &mut Tx,
     pool: &str,
-    wanted: &[(String, Wanted)],
+    wanted: &Map<String, Value>,
     missing: u32,
 ) -> Result<u32, DbError> {
     let mut picked = 0;

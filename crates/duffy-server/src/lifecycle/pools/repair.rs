@@ -1,7 +1,7 @@
-//! Failed nodes: after a while they are deprovisioned, to be used again or to be gone.
+//! Failed nodes are deprovisioned after a while, to be used again or removed.
 //!
-//! A failed node may hide a machine, so none is left alone for good by itself. The pauses grow, and
-//! who was repaired in vain often enough is left to the operator.
+//! A failed node may still have a machine, so it is repaired automatically. The pauses grow. A node whose repair failed
+//! too often is left to the operator.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::db::{DbError, operators};
 use crate::lifecycle::rules;
 use crate::node_state::Transition;
 
-/// The most nodes of one round.
+/// The largest number of nodes in one round.
 const BATCH: u32 = 50;
 
-/// The pause before a node that was repaired so often is repaired again, if it is.
+/// Returns the pause before the next repair of a node with this number of repairs; `None` if it is not repaired again.
 pub(crate) fn pause_before(tasks: &Tasks, repairs: i32) -> Option<Duration> {
     let repairs = u32::try_from(repairs).unwrap_or(0);
     let (min, max) = (tasks.repair_min, tasks.repair_max);
@@ -24,12 +24,10 @@ pub(crate) fn pause_before(tasks: &Tasks, repairs: i32) -> Option<Duration> {
     again.then(|| rules::back_off(repairs + 1, min, max, rand::random()))
 }
 
-/// Hands over to be deprovisioned the failed nodes whose pause is over. Returns how many.
+/// Deprovisions the failed nodes whose pause is over. Returns how many.
 pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
-    let due = ctx
-        .db
-        .read(async |mut tx| operators::list_repairable(&mut tx, BATCH).await)
-        .await?;
+    let list = async |mut tx| operators::list_repairable(&mut tx, BATCH).await;
+    let due = ctx.db.read(list).await?;
     let mut repaired = 0;
     for id in due {
         match repair(ctx, id).await {
@@ -43,7 +41,7 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
             Err(DbError::NotUnique(_)) => {
                 tracing::error!(
                     node.id = id,
-                    "failed node is left alone: another one has its name or address"
+                    "failed node is not repaired: another one has its name or address"
                 );
                 leave_alone(ctx, id).await?;
             }
@@ -54,16 +52,15 @@ pub async fn repair_failed(ctx: &Ctx) -> Result<usize, DbError> {
 }
 
 async fn repair(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let Some(node) = operators::lock_repairable(&mut tx, id).await? else {
-                return Ok(false);
-            };
-            let change = Change::default();
-            let moved = transitions::apply_to(&mut tx, Transition::Repair, &node, &change).await?;
-            Ok(moved.is_some())
-        })
-        .await
+    let write = async |mut tx| {
+        let Some(node) = operators::lock_repairable(&mut tx, id).await? else {
+            return Ok(false);
+        };
+        let change = Change::default();
+        let moved = transitions::apply_to(&mut tx, Transition::Repair, &node, &change).await?;
+        Ok(moved.is_some())
+    };
+    ctx.db.transaction(write).await
 }
 
 async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {
@@ -71,10 +68,7 @@ async fn leave_alone(ctx: &Ctx, id: i64) -> Result<(), DbError> {
         detail: Some("another active node has its name or address; see to it by hand"),
         ..Change::default()
     };
-    ctx.db
-        .transaction(async |mut tx| {
-            transitions::apply(&mut tx, Transition::StopRepairs, &[id], &change).await
-        })
-        .await
-        .map(drop)
+    let write =
+        async |mut tx| transitions::apply(&mut tx, Transition::StopRepairs, &[id], &change).await;
+    ctx.db.transaction(write).await.map(drop)
 }

@@ -1,5 +1,4 @@
-//! From reserved nodes to a session: the tenant's key on each, failed nodes replaced, or all
-//! of it undone.
+//! Installs the tenant's key on reserved nodes, replaces nodes that fail, and grants the session or rolls it back.
 
 use std::time::Duration;
 
@@ -23,28 +22,28 @@ use crate::lifecycle::views;
 use crate::lifecycle::work::lease::{self, LeaseKeeper};
 use crate::node_state::Transition;
 
-/// How many nodes are reached at the same time for one request.
+/// How many nodes one request connects to at the same time.
 const AT_ONCE: usize = 64;
-/// How often nodes that failed are replaced in one request. More often than not the fault is
-/// Duffy's own then, its key say, and no node is to be failed for that.
+/// How often failed nodes are replaced in one request. After more failures, the fault is probably Duffy's own, for
+/// example its key, and no node should fail for that.
 const REPLACEMENTS: usize = 2;
 
-/// A node without the tenant's key, and why.
-struct Failure {
+/// A node on which the tenant's key could not be installed, and why.
+struct InstallFailure {
     reserved: ReservedNode,
     cause: String,
-    /// The node was not reached for a reason that lies here: it is as good as before.
+    /// The fault is Duffy's own, so the node is unharmed.
     unharmed: bool,
 }
 
-/// Puts the tenant's key on all nodes at once. A node that fails is replaced by another ready
-/// one, while there is any and time is left. Ends with the session granted, or all undone.
+/// Installs the tenant's key on all nodes at the same time. Replaces a node that fails by another ready one, if there
+/// is one and time is left. Grants the session or rolls it back.
 pub(crate) async fn contextualize(
     ctx: &Ctx,
     reserved: Reserved,
     keeper: &LeaseKeeper,
 ) -> Result<Session, SessionError> {
-    // What has begun under a lease ends before the lease does, however many clients ask for other things.
+    // Work under a lease must end before the lease does, even if many clients send requests.
     let ctx = &ctx.reserved();
     let id = reserved.session.id;
     let granted = grant(ctx, reserved, keeper);
@@ -57,8 +56,8 @@ pub(crate) async fn contextualize(
         Err(SessionError::Stopping)
     };
     if result.is_err() {
-        // Nodes of a session that was retired meanwhile are under the lease still, so that
-        // nobody touched them while their key was being installed.
+        // Nodes of a session that was retired meanwhile are still under the lease, so that nobody touched them while
+        // their key was being installed.
         keeper.expect_fewer(usize::MAX);
         if let Err(error) = lease::hand_back(ctx, keeper.lease()).await {
             tracing::warn!(%error, "cannot hand nodes back; their lease will lapse");
@@ -82,7 +81,7 @@ async fn grant(
     let mut done: Vec<ReservedNode> = Vec::new();
     for round in 0.. {
         let installed = install_keys(ctx, &tenant.ssh_key, waiting, keeper);
-        let lost = Err(SessionError::LeaseLost { id: session.id });
+        let lost = Err(SessionError::LeaseLost(session.id));
         let Some((good, failures)) = keeper.lost().run_until_cancelled(installed).await else {
             return lost;
         };
@@ -104,13 +103,9 @@ async fn grant(
         match replaced {
             Ok(Some(replacements)) => waiting = replacements,
             refused => {
-                let causes = failures
-                    .iter()
-                    .map(|failure| failure.cause.clone())
-                    .collect();
                 undo(ctx, &session, done, failures, keeper).await?;
                 refused?;
-                return Err(SessionError::ContextualizingFailed { causes });
+                return Err(SessionError::ContextualizingFailed);
             }
         }
     }
@@ -122,9 +117,9 @@ async fn install_keys(
     keys: &str,
     nodes: Vec<ReservedNode>,
     keeper: &LeaseKeeper,
-) -> (Vec<ReservedNode>, Vec<Failure>) {
+) -> (Vec<ReservedNode>, Vec<InstallFailure>) {
     let each = nodes.into_iter().map(|reserved| async move {
-        let fail = |reserved, cause: String, unharmed| Failure {
+        let fail = |reserved, cause: String, unharmed| InstallFailure {
             reserved,
             cause,
             unharmed,
@@ -150,10 +145,9 @@ async fn install_keys(
             }
         }
     });
-    let results: Vec<_> = stream::iter(each).buffer_unordered(AT_ONCE).collect().await;
-    let mut good = Vec::new();
-    let mut failures = Vec::new();
-    for result in results {
+    let mut results = stream::iter(each).buffer_unordered(AT_ONCE);
+    let (mut good, mut failures) = (Vec::new(), Vec::new());
+    while let Some(result) = results.next().await {
         match result {
             Ok(reserved) => good.push(reserved),
             Err(failure) => failures.push(failure),
@@ -162,73 +156,59 @@ async fn install_keys(
     (good, failures)
 }
 
-/// Why nodes are not replaced.
-#[derive(Debug, thiserror::Error)]
-enum SubstituteError {
-    /// Too few are ready, or the session or its nodes have changed meanwhile.
-    #[error("there is no replacement")]
-    None,
-    #[error(transparent)]
-    Db(#[from] DbError),
-}
-
-/// Marks nodes as failed and puts ready ones in their places. `None`, and nothing is changed,
-/// when there are too few.
+/// Marks nodes as failed and replaces them by ready ones. `None`, without changes, when there are too few.
 async fn substitute(
     ctx: &Ctx,
     session: &SessionRow,
-    failures: &[Failure],
+    failures: &[InstallFailure],
     lease: &str,
 ) -> Result<Option<Vec<ReservedNode>>, DbError> {
-    let replaced = ctx
-        .db
-        .transaction(async |mut tx| {
-            let current = sessions::lock_session(&mut tx, session.id).await?;
-            if current.is_none_or(|current| current.retired_at.is_some()) {
-                return Err(SubstituteError::None);
+    // The error `None` rolls back: there is no replacement, or the session or its nodes have changed.
+    let write = async |mut tx: Tx| -> Result<_, Option<DbError>> {
+        let current = sessions::lock_session(&mut tx, session.id).await?;
+        if current.is_none_or(|current| current.retired_at.is_some()) {
+            return Err(None);
+        }
+        let mut replacements = Vec::new();
+        for failure in failures {
+            let spec = &failure.reserved.spec;
+            let old = failure.reserved.node.id;
+            let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
+            let node = ready.into_iter().next().ok_or(None)?;
+            if !fail(ctx, &mut tx, session, failure, lease).await? {
+                return Err(None);
             }
-            let mut replacements = Vec::new();
-            for failure in failures {
-                let spec = &failure.reserved.spec;
-                let old = failure.reserved.node.id;
-                let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
-                let node = ready.into_iter().next().ok_or(SubstituteError::None)?;
-                if !fail(ctx, &mut tx, session, failure, lease).await? {
-                    return Err(SubstituteError::None);
-                }
-                let node = take_node(ctx, &mut tx, session, spec, node, lease).await?;
-                sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data)
-                    .await?;
-                tracing::info!(session.id, node.id, failed = old, "node replaced");
-                replacements.push(ReservedNode {
-                    node,
-                    spec: spec.clone(),
-                });
-            }
-            tx.wake_workers();
-            Ok(replacements)
-        })
-        .await;
-    match replaced {
+            let node = take_node(ctx, &mut tx, session, spec, node, lease).await?;
+            sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data).await?;
+            tracing::info!(session.id, node.id, failed = old, "node replaced");
+            replacements.push(ReservedNode {
+                node,
+                spec: spec.clone(),
+            });
+        }
+        tx.wake_workers();
+        Ok(replacements)
+    };
+    match ctx.db.transaction(write).await {
         Ok(replacements) => Ok(Some(replacements)),
-        Err(SubstituteError::None) => Ok(None),
-        Err(SubstituteError::Db(error)) => Err(error),
+        Err(None) => Ok(None),
+        Err(Some(error)) => Err(error),
     }
 }
 
-/// Quarantines a node. False when the lease is lost.
+/// Marks a node as failed. False when the lease is lost.
 async fn fail(
     ctx: &Ctx,
     tx: &mut Tx,
     session: &SessionRow,
-    failure: &Failure,
+    failure: &InstallFailure,
     lease: &str,
 ) -> Result<bool, DbError> {
     let node = &failure.reserved.node;
     let mut data = node.data.clone();
     let detail = format!("contextualizing node failed: {}", failure.cause);
     rules::record_error(&mut data.0, ctx.clock.now(), &detail, None);
-    // It may have the key all the same, if its answer was lost.
+    // It may have the key even so, if its answer was lost.
     data.0.insert(rules::STALE_KEYS.into(), json!(true));
     let change = Change {
         lease: Some(lease),
@@ -242,10 +222,10 @@ async fn fail(
     Ok(failed.is_some())
 }
 
-/// How often to ask the database whether a session is granted when its answer was lost.
+/// How often to try the second transaction if the database becomes unavailable.
 const DEPLOY_TRIES: u32 = 5;
 
-/// The second transaction of a session: its nodes are deployed.
+/// Runs the second transaction of a session, which deploys its nodes.
 async fn deploy(
     ctx: &Ctx,
     id: i64,
@@ -258,7 +238,7 @@ async fn deploy(
     loop {
         tries += 1;
         match try_deploy(ctx, id, keeper.lease(), quantity, keyed).await {
-            // It may have been committed all the same: doing it again tells.
+            // It may have been committed even so. A retry finds out.
             Err(SessionError::Db(DbError::Unavailable(error))) if tries < DEPLOY_TRIES => {
                 tracing::warn!(session.id = id, %error, "cannot tell whether it is granted");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -272,7 +252,7 @@ async fn deploy(
     }
 }
 
-/// Can be done again: a session whose nodes all are deployed is granted.
+/// Can be retried: a session whose nodes are all deployed is granted.
 async fn try_deploy(
     ctx: &Ctx,
     id: i64,
@@ -280,49 +260,47 @@ async fn try_deploy(
     quantity: usize,
     keyed: bool,
 ) -> Result<Session, SessionError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let session = sessions::lock_session(&mut tx, id).await?;
-            let session = session.ok_or(SessionError::LeaseLost { id })?;
-            let nodes = sessions::list_node_ids(&mut tx, id).await?;
-            let change = Change {
-                lease: Some(lease),
-                session: Some(&session),
-                ..Change::default()
-            };
-            let deployed = transitions::apply(&mut tx, Transition::Deploy, &nodes, &change).await?;
-            let view = views::read_session(ctx, &mut tx, session).await?;
-            let is_deployed =
-                |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
-            if view.active && view.nodes.len() == quantity && view.nodes.iter().all(is_deployed) {
-                // Not again, when it was committed before and only the answer was lost.
-                if !deployed.is_empty() {
-                    record_grant(&mut tx, &view, keyed).await?;
-                }
-                Ok(view)
-            } else {
-                // The session ended meanwhile, and its nodes with it.
-                Err(SessionError::LeaseLost { id })
+    let write = async |mut tx| {
+        let session = sessions::lock_session(&mut tx, id).await?;
+        let session = session.ok_or(SessionError::LeaseLost(id))?;
+        let nodes = sessions::list_node_ids(&mut tx, id).await?;
+        let change = Change {
+            lease: Some(lease),
+            session: Some(&session),
+            ..Change::default()
+        };
+        let deployed = transitions::apply(&mut tx, Transition::Deploy, &nodes, &change).await?;
+        let view = views::read_session(ctx, &mut tx, session).await?;
+        let is_deployed =
+            |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
+        if view.active && view.nodes.len() == quantity && view.nodes.iter().all(is_deployed) {
+            // Not again if it was committed before and only the answer was lost.
+            if !deployed.is_empty() {
+                record_grant(&mut tx, &view, keyed).await?;
             }
-        })
-        .await
+            Ok(view)
+        } else {
+            // The session has ended meanwhile.
+            Err(SessionError::LeaseLost(id))
+        }
+    };
+    ctx.db.transaction(write).await
 }
 
-/// Retires a session that was refused to its tenant. If it was granted all the same, and a
-/// repeated request has been told so, it stays.
+/// Retires a session after its request was refused. The session stays if it was granted even so and a repeated request
+/// received the reply.
 async fn refuse(ctx: &Ctx, id: i64) -> Result<(), DbError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            sessions::lock_session(&mut tx, id).await?;
-            if idempotency::delete_unfetched_of_session(&mut tx, id).await? {
-                end_session(&mut tx, id, Transition::Refuse).await?;
-            }
-            Ok(())
-        })
-        .await
+    let write = async |mut tx| {
+        sessions::lock_session(&mut tx, id).await?;
+        if idempotency::delete_unfetched_of_session(&mut tx, id).await? {
+            end_session(&mut tx, id, Transition::Refuse).await?;
+        }
+        Ok(())
+    };
+    ctx.db.transaction(write).await
 }
 
-/// The same as soon as the database is back.
+/// As `refuse`, once the database is available again.
 fn give_up(ctx: &Ctx, id: i64) {
     let ctx = ctx.clone();
     ctx.tasks.clone().spawn(actor::carry(async move {
@@ -332,12 +310,12 @@ fn give_up(ctx: &Ctx, id: i64) {
     }));
 }
 
-/// Takes the key off the good nodes, which are ready again then; retires the session.
+/// Takes the key off the good nodes, makes them ready again, and retires the session.
 async fn undo(
     ctx: &Ctx,
     session: &SessionRow,
     good: Vec<ReservedNode>,
-    failures: Vec<Failure>,
+    failures: Vec<InstallFailure>,
     keeper: &LeaseKeeper,
 ) -> Result<(), DbError> {
     let each = good.into_iter().map(|reserved| async move {
@@ -348,7 +326,7 @@ async fn undo(
         match ctx.ssh.remove_keys(&target).await {
             Ok(()) => Some(reserved.node),
             Err(error) => {
-                // Retiring the session hands it over to be deprovisioned.
+                // It is deprovisioned with the session's end.
                 tracing::warn!(node.id = reserved.node.id, %error, "cannot take the key back");
                 None
             }
@@ -364,27 +342,26 @@ async fn undo(
     clean.extend(unharmed.into_iter().map(|failure| failure.reserved.node));
     keeper.expect_fewer(usize::MAX);
     let (clean, failed, lease) = (&clean, &failed, keeper.lease());
-    // Without the database the leases lapse, and a worker rolls the session back.
-    ctx.db
-        .transaction(async |mut tx| {
-            // The session before its nodes, as everybody does.
-            sessions::lock_session(&mut tx, session.id).await?;
-            for node in clean {
-                let mut data = node.data.clone();
-                data.0.shift_remove("nodes_spec");
-                let change = Change {
-                    lease: Some(lease),
-                    data: Some(&data),
-                    session: Some(session),
-                    ..Change::default()
-                };
-                transitions::apply_to(&mut tx, Transition::Return, node, &change).await?;
-            }
-            for failure in failed {
-                fail(ctx, &mut tx, session, failure, lease).await?;
-            }
-            end_session(&mut tx, session.id, Transition::Refuse).await?;
-            Ok(())
-        })
-        .await
+    // If the database is unavailable, the leases lapse, and a worker rolls the session back.
+    let write = async |mut tx| {
+        // The session is locked before its nodes, as everywhere.
+        sessions::lock_session(&mut tx, session.id).await?;
+        for node in clean {
+            let mut data = node.data.clone();
+            data.0.shift_remove("nodes_spec");
+            let change = Change {
+                lease: Some(lease),
+                data: Some(&data),
+                session: Some(session),
+                ..Change::default()
+            };
+            transitions::apply_to(&mut tx, Transition::Return, node, &change).await?;
+        }
+        for failure in failed {
+            fail(ctx, &mut tx, session, failure, lease).await?;
+        }
+        end_session(&mut tx, session.id, Transition::Refuse).await?;
+        Ok(())
+    };
+    ctx.db.transaction(write).await
 }

@@ -1,4 +1,4 @@
-//! Why a session is not granted or changed.
+//! Errors of requests for sessions.
 
 use crate::db::DbError;
 
@@ -11,21 +11,15 @@ pub enum SessionError {
     /// It belongs to another tenant.
     #[error("the session belongs to another tenant")]
     Forbidden,
-    /// Only an administrator may request for another tenant.
+    /// Only an administrator may request a session for another tenant.
     #[error("can't create session for other tenant")]
     OtherTenant,
-    /// An administrator named a tenant that is not there.
-    #[error("can't find tenant with id {id}")]
-    UnknownTenant {
-        /// The number it named.
-        id: i64,
-    },
+    /// An administrator named an unknown tenant.
+    #[error("can't find tenant with id {0}")]
+    UnknownTenant(i64),
     /// An administrator named a retired tenant.
-    #[error("tenant '{name}' isn't active")]
-    InactiveTenant {
-        /// Its name.
-        name: String,
-    },
+    #[error("tenant '{0}' isn't active")]
+    InactiveTenant(String),
     /// The tenant would hold too many nodes.
     #[error(
         "quota exceeded: requested nodes ({requested}) + current allocation ({current}) = {} > {quota}",
@@ -44,39 +38,30 @@ pub enum SessionError {
     TooManySessions {
         /// How many are active.
         current: i64,
-        /// How many may be.
+        /// How many are allowed.
         quota: i64,
     },
     /// Too few nodes of the pool are ready, or there is no such pool.
     #[error("can't reserve nodes: quantity={quantity} pool='{pool}'")]
     CannotReserve {
-        /// How many were asked for.
+        /// How many were requested.
         quantity: u32,
         /// The pool's name.
         pool: String,
     },
-    /// It is retired already.
-    #[error("session {id} is retired")]
-    Retired {
-        /// Its number.
-        id: i64,
-    },
-    /// The key could not be put on nodes, and there were no others.
+    /// It is retired.
+    #[error("session {0} is retired")]
+    Retired(i64),
+    /// The key could not be installed on nodes, and there were no replacements.
     #[error("contextualization of nodes failed")]
-    ContextualizingFailed {
-        /// What went wrong with each node.
-        causes: Vec<String>,
-    },
-    /// Somebody retired the session, or took its nodes over, before it was granted.
-    #[error("session {id} was ended before its nodes were ready")]
-    LeaseLost {
-        /// Its number.
-        id: i64,
-    },
-    /// The idempotency key came with another request before.
+    ContextualizingFailed,
+    /// The session was retired, or its nodes were taken over, before it was granted.
+    #[error("session {0} was ended before its nodes were ready")]
+    LeaseLost(i64),
+    /// The idempotency key was used with another request.
     #[error("the idempotency key was used with another request")]
     OtherRequest,
-    /// The first request with this idempotency key has no answer yet.
+    /// The first request with this idempotency key has no reply yet.
     #[error("the first request with this idempotency key still runs")]
     FirstStillRuns,
     /// The server is about to stop.

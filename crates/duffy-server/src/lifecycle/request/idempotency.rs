@@ -1,4 +1,4 @@
-//! Repeated requests: they get the reply of the first request, from whichever process it comes.
+//! Repeated requests get the reply of the first request, whichever process handles them.
 
 use std::time::Duration;
 
@@ -14,33 +14,32 @@ use crate::lifecycle::sessions::ending::end_session;
 use crate::lifecycle::work::lease;
 use crate::node_state::Transition;
 
-/// How long a repeated request waits for the first one's answer: less than the server waits for
-/// any request for a session.
+/// How long a repeated request waits for the reply of the first one: less than the server's limit for any request.
 const PATIENCE: Duration = Duration::from_mins(14);
-/// The pause between looks, in milliseconds; drawn, so that many who wait do not look at once.
+/// The pause between polls, in milliseconds. It is random, so that many requests do not poll at the same time.
 const LOOKS_MS: std::ops::RangeInclusive<u64> = 100..=500;
-/// How long a session waits for a client that hung up, and promised with its key to come back.
+/// How long a session waits for a client that hung up and can repeat the request with its key.
 pub const GRACE: Duration = Duration::from_mins(1);
 
-/// What a request with a key may do.
+/// The state of a request's key.
 #[derive(Debug)]
-pub(crate) enum Standing {
-    /// It is the first, or those before came to nothing; their session, if they had one.
+pub(crate) enum KeyState {
+    /// The request is the first, or earlier ones failed; the session of an earlier one.
     First(Option<i64>),
-    /// Another request with the key runs.
+    /// Another request with the key is running.
     Second,
-    /// Another one was granted this session, and answered this.
+    /// Another request was granted this session, with this reply.
     Answered(i64, String),
 }
 
-/// The key of a request: who asks, and for what.
+/// Returns the key of a request, with the caller and a digest of the request.
 pub(crate) fn new_key(
     caller: i64,
     key: String,
     tenant_id: i64,
     create: &SessionCreate,
 ) -> Result<NewKey, SessionError> {
-    // The request is the same with and without the tenant's number.
+    // The request is the same with or without the tenant's number.
     let canonical = SessionCreate {
         tenant_id: Some(tenant_id),
         nodes_specs: create.nodes_specs.clone(),
@@ -53,23 +52,23 @@ pub(crate) fn new_key(
     })
 }
 
-/// Where a request with this key stands at this moment.
-pub(crate) async fn stand(tx: &mut Tx, key: &NewKey) -> Result<Standing, SessionError> {
+/// Finds the state of a request's key.
+pub(crate) async fn find_key_state(tx: &mut Tx, key: &NewKey) -> Result<KeyState, SessionError> {
     match idempotency::find_key(tx, key.tenant_id, &key.key).await? {
-        None => Ok(Standing::First(None)),
+        None => Ok(KeyState::First(None)),
         Some(row) if row.request != key.request => Err(SessionError::OtherRequest),
         Some(KeyRow {
             session_id,
             reply: Some(reply),
             ..
-        }) => Ok(Standing::Answered(session_id, reply)),
-        // It was undone, or rolled back after a crash: there will be no answer.
-        Some(row) if row.retired_at.is_some() => Ok(Standing::First(Some(row.session_id))),
-        Some(_) => Ok(Standing::Second),
+        }) => Ok(KeyState::Answered(session_id, reply)),
+        // It was refused, or rolled back after a crash: there will be no reply.
+        Some(row) if row.retired_at.is_some() => Ok(KeyState::First(Some(row.session_id))),
+        Some(_) => Ok(KeyState::Second),
     }
 }
 
-/// Makes a session that of the key; false when another request was faster.
+/// Stores that the key led to a session. False when another request was faster.
 pub(crate) async fn claim(
     tx: &mut Tx,
     key: &NewKey,
@@ -82,8 +81,8 @@ pub(crate) async fn claim(
     }
 }
 
-/// Waits while another request with this key is at work, in this process or in another one. The
-/// answer that it gave; `None` when there is no other one, and nobody's answer to wait for.
+/// Waits while another request with this key is running, in any process. Returns its session and reply; `None` when no
+/// other request is running or has a reply.
 pub(crate) async fn await_answer(
     ctx: &Ctx,
     key: &NewKey,
@@ -91,17 +90,15 @@ pub(crate) async fn await_answer(
     let until = Instant::now() + PATIENCE;
     let mut told = false;
     loop {
-        let standing = ctx
-            .db
-            .read(async |mut tx| stand(&mut tx, key).await)
-            .await?;
-        match standing {
-            Standing::First(_) => return Ok(None),
-            Standing::Answered(session_id, reply) => return Ok(Some((session_id, reply))),
-            Standing::Second if Instant::now() > until => return Err(SessionError::FirstStillRuns),
-            Standing::Second => {
+        let read = async |mut tx| find_key_state(&mut tx, key).await;
+        let state = ctx.db.read(read).await?;
+        match state {
+            KeyState::First(_) => return Ok(None),
+            KeyState::Answered(session_id, reply) => return Ok(Some((session_id, reply))),
+            KeyState::Second if Instant::now() > until => return Err(SessionError::FirstStillRuns),
+            KeyState::Second => {
                 if !told {
-                    tracing::info!("waiting for the answer to the first request with this key");
+                    tracing::info!("waiting for the reply to the first request with this key");
                 }
                 told = true;
             }
@@ -114,7 +111,7 @@ pub(crate) async fn await_answer(
     }
 }
 
-/// What the client is told that is granted a session: the bytes that every repeat gets too.
+/// Returns the reply that grants a session. Repeated requests get the same bytes.
 pub(crate) fn reply_of(session: &Session) -> Result<String, SessionError> {
     to_json(&SessionResult {
         action: Action::Post,
@@ -139,20 +136,16 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// Call before sending the reply: from here on the client has the session. False when
-    /// it was given back meanwhile.
+    /// Call before sending the reply: from here on, the client has the session. False when it was given back meanwhile.
     pub async fn keep(&self, ctx: &Ctx) -> Result<bool, DbError> {
-        ctx.db
-            .transaction(async |mut tx| {
-                let (tenant, key) = (self.tenant_id, &self.key);
-                let kept = idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await?;
-                Ok(kept)
-            })
-            .await
+        let (tenant, key) = (self.tenant_id, &self.key);
+        let mark =
+            async |mut tx| idempotency::mark_fetched(&mut tx, tenant, key, self.session_id).await;
+        ctx.db.transaction(mark).await
     }
 
-    /// Its client hung up. Gives it a while to come back, and gives the session back if it does
-    /// not. A server that stops leaves the session to a repeated request, or to its expiry.
+    /// Waits for a client that hung up to repeat the request, and gives the session back if it does not. A server that
+    /// stops leaves the session to a repeated request or to its expiry.
     pub async fn wait_and_break(&self, ctx: &Ctx) -> Result<(), DbError> {
         tokio::select! {
             () = tokio::time::sleep(GRACE) => {}
@@ -161,29 +154,28 @@ impl Promise {
         if lease::persist(ctx, || self.give_up(ctx)).await? {
             tracing::warn!(
                 session.id = self.session_id,
-                "nobody came back for the session, it is retired"
+                "the client did not come back for its session; session retired"
             );
         }
         Ok(())
     }
 
-    /// Retires the session, and forgets the key, so that a later repeat is a new request. False,
-    /// and nothing is changed, when the answer went out after all, or the session is over.
+    /// Retires the session and deletes the key, so that a later repeat is a new request. False, without changes, when
+    /// the reply was sent after all, or the session is over.
     pub async fn give_up(&self, ctx: &Ctx) -> Result<bool, DbError> {
-        ctx.db
-            .transaction(async |mut tx| {
-                let session = sessions::lock_session(&mut tx, self.session_id).await?;
-                if session.is_none_or(|session| session.retired_at.is_some()) {
-                    return Ok(false);
-                }
-                let (tenant, key) = (self.tenant_id, &self.key);
-                let forgotten =
-                    idempotency::delete_unfetched(&mut tx, tenant, key, self.session_id).await?;
-                if forgotten {
-                    end_session(&mut tx, self.session_id, Transition::Retire).await?;
-                }
-                Ok(forgotten)
-            })
-            .await
+        let write = async |mut tx| {
+            let session = sessions::lock_session(&mut tx, self.session_id).await?;
+            if session.is_none_or(|session| session.retired_at.is_some()) {
+                return Ok(false);
+            }
+            let (tenant, key) = (self.tenant_id, &self.key);
+            let forgotten =
+                idempotency::delete_unfetched(&mut tx, tenant, key, self.session_id).await?;
+            if forgotten {
+                end_session(&mut tx, self.session_id, Transition::Retire).await?;
+            }
+            Ok(forgotten)
+        };
+        ctx.db.transaction(write).await
     }
 }

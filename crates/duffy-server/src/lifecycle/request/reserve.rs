@@ -1,4 +1,4 @@
-//! The first transaction of a session: quota, nodes, session, all or nothing.
+//! The first transaction of a session: checks the quota, takes nodes, and writes the session, all or nothing.
 
 use duffy_api::{NodesSpec, Session, SessionCreate};
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::db::tenants::{self, TenantRow};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Interval, JsonObject, Tx};
 use crate::lifecycle::request::error::SessionError;
-use crate::lifecycle::request::idempotency::{self, Standing};
+use crate::lifecycle::request::idempotency::{self, KeyState};
 use crate::lifecycle::rules;
 use crate::lifecycle::views;
 use crate::node_state::Transition;
@@ -24,7 +24,7 @@ pub(crate) struct Reserved {
     pub(crate) session: SessionRow,
     pub(crate) tenant: TenantRow,
     pub(crate) nodes: Vec<ReservedNode>,
-    /// Whether the answer is to be remembered.
+    /// Whether the request has a key, so that the reply is stored.
     pub(crate) keyed: bool,
 }
 
@@ -35,14 +35,14 @@ pub(crate) struct ReservedNode {
     pub(crate) spec: NodesSpec,
 }
 
-/// Who asks for a session, and for what.
+/// A request for a session.
 #[derive(Debug)]
-pub(crate) struct Wanted<'a> {
-    /// For which tenant.
+pub(crate) struct SessionRequest<'a> {
+    /// The tenant that gets the session.
     pub(crate) tenant_id: i64,
-    /// What.
+    /// The nodes.
     pub(crate) create: &'a SessionCreate,
-    /// By which it is the same request when it comes again.
+    /// The key that identifies a repeated request.
     pub(crate) key: Option<&'a NewKey>,
 }
 
@@ -51,43 +51,41 @@ pub(crate) struct Wanted<'a> {
 pub(crate) enum Outcome {
     /// The nodes wait for the tenant's key.
     Reserved(Box<Reserved>),
-    /// The session has no nodes, so nothing is left to do: it is granted in the same transaction, and a crash
-    /// cannot leave it half-way.
+    /// The session has no nodes. It is granted in the same transaction, so that a crash cannot leave it unfinished.
     Granted(Box<Session>),
     /// Another request with the same key was faster.
     Repeated,
 }
 
-/// Reserves what is wanted.
+/// Reserves the nodes of a request.
 pub(crate) async fn reserve(
     ctx: &Ctx,
-    wanted: &Wanted<'_>,
+    request: &SessionRequest<'_>,
     lease: &str,
 ) -> Result<Outcome, SessionError> {
-    let mut result = try_reserve(ctx, wanted, lease, Hurry::TakeWhatIsFree).await;
-    // Enough are ready, but others are about to take them, or to let go of them again: only
-    // with them out of the way can it be told.
-    if matches!(result, Err(ReserveError::HeldByOthers)) {
-        result = try_reserve(ctx, wanted, lease, Hurry::WaitForOthers).await;
+    let mut result = try_reserve(ctx, request, lease, IfLocked::GiveUp).await;
+    // Enough nodes are ready, but other requests have locked them and may take or release them. Wait until they have
+    // decided.
+    if matches!(result, Err(ReserveError::HeldByOthers(_))) {
+        result = try_reserve(ctx, request, lease, IfLocked::Wait).await;
     }
     match result {
         Ok(outcome) => Ok(outcome),
-        Err(ReserveError::HeldByOthers) => Err(cannot_reserve(wanted.create.nodes_specs.first())),
         Err(ReserveError::Repeated) => Ok(Outcome::Repeated),
-        Err(ReserveError::Refused(error)) => Err(error),
+        Err(ReserveError::HeldByOthers(error) | ReserveError::Refused(error)) => Err(error),
     }
 }
 
-/// Why a transaction did not reserve.
+/// Why a transaction did not reserve nodes.
 #[derive(Debug, thiserror::Error)]
 enum ReserveError {
-    /// Enough nodes are ready, but other requests are about to take them.
-    #[error("other requests hold the nodes")]
-    HeldByOthers,
+    /// Enough nodes are ready, but other requests have locked them.
+    #[error(transparent)]
+    HeldByOthers(SessionError),
     /// Another request with the same key came first.
     #[error("another request has the same idempotency key")]
     Repeated,
-    /// For good.
+    /// The request is refused.
     #[error(transparent)]
     Refused(#[from] SessionError),
 }
@@ -98,87 +96,89 @@ impl From<DbError> for ReserveError {
     }
 }
 
-fn cannot_reserve(spec: Option<&NodesSpec>) -> SessionError {
+fn cannot_reserve(spec: &NodesSpec) -> SessionError {
     SessionError::CannotReserve {
-        quantity: spec.map_or(0, |spec| spec.quantity),
-        pool: spec.map(|spec| spec.pool.clone()).unwrap_or_default(),
+        quantity: spec.quantity,
+        pool: spec.pool.clone(),
     }
 }
 
+/// What to do if other transactions have locked ready nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hurry {
-    TakeWhatIsFree,
-    WaitForOthers,
+enum IfLocked {
+    GiveUp,
+    Wait,
 }
 
 async fn try_reserve(
     ctx: &Ctx,
-    wanted: &Wanted<'_>,
+    request: &SessionRequest<'_>,
     lease: &str,
-    hurry: Hurry,
+    if_locked: IfLocked,
 ) -> Result<Outcome, ReserveError> {
-    let &Wanted {
+    let &SessionRequest {
         tenant_id,
         create,
         key,
-    } = wanted;
-    ctx.db
-        .transaction(async |mut tx| {
-            let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
-            let tenant = tenant.ok_or(SessionError::UnknownTenant { id: tenant_id })?;
-            // First of all: what a repeated request asks for it may hold already.
-            let before = match key {
-                None => None,
-                Some(key) => match idempotency::stand(&mut tx, key).await? {
-                    Standing::First(before) => before,
-                    Standing::Second | Standing::Answered(..) => {
-                        return Err(ReserveError::Repeated);
-                    }
-                },
-            };
-            if tenant.retired_at.is_some() {
-                return Err(SessionError::InactiveTenant { name: tenant.name }.into());
-            }
-            check_quota(ctx, &mut tx, &tenant, &create.nodes_specs).await?;
+    } = request;
+    let write = async |mut tx| {
+        let tenant = tenants::lock_tenant(&mut tx, tenant_id).await?;
+        let tenant = tenant.ok_or(SessionError::UnknownTenant(tenant_id))?;
+        // Checked before the quota: the tenant may already hold what a repeated request asks for.
+        let before = match key {
+            None => None,
+            Some(key) => match idempotency::find_key_state(&mut tx, key).await? {
+                KeyState::First(before) => before,
+                KeyState::Second | KeyState::Answered(..) => {
+                    return Err(ReserveError::Repeated);
+                }
+            },
+        };
+        if tenant.retired_at.is_some() {
+            return Err(SessionError::InactiveTenant(tenant.name).into());
+        }
+        check_quota(ctx, &mut tx, &tenant, &create.nodes_specs).await?;
 
-            let mut data = JsonObject::default();
-            data.0
-                .insert("nodes_specs".into(), json!(create.nodes_specs));
-            let lifetime = Interval(views::effective_lifetime(ctx, &tenant));
-            let session = sessions::insert_session(&mut tx, tenant.id, &data, lifetime).await?;
-            if let Some(key) = key
-                && !idempotency::claim(&mut tx, key, before, session.id).await?
-            {
-                return Err(ReserveError::Repeated);
-            }
+        let mut data = JsonObject::default();
+        data.0
+            .insert("nodes_specs".into(), json!(create.nodes_specs));
+        let lifetime = Interval(views::effective_lifetime(ctx, &tenant));
+        let session = sessions::insert_session(&mut tx, tenant.id, &data, lifetime).await?;
+        if let Some(key) = key
+            && !idempotency::claim(&mut tx, key, before, session.id).await?
+        {
+            return Err(ReserveError::Repeated);
+        }
 
-            let taken = take_all(&mut tx, &create.nodes_specs, hurry).await?;
-            let mut reserved = Vec::with_capacity(taken.len());
-            for (spec, node) in taken {
-                let node = write_reservation(ctx, &mut tx, &session, spec, node, lease).await?;
-                reserved.push(ReservedNode {
-                    node,
-                    spec: spec.clone(),
-                });
-            }
-            let keyed = key.is_some();
-            if reserved.is_empty() {
-                let session = views::read_session(ctx, &mut tx, session).await?;
-                record_grant(&mut tx, &session, keyed).await?;
-                return Ok(Outcome::Granted(Box::new(session)));
-            }
-            let reserved = Reserved {
-                session,
-                tenant,
-                nodes: reserved,
-                keyed,
-            };
-            Ok(Outcome::Reserved(Box::new(reserved)))
-        })
-        .await
+        let taken = take_all(&mut tx, &create.nodes_specs, if_locked).await?;
+        let mut reserved = Vec::with_capacity(taken.len());
+        for (spec, node) in taken {
+            let node = take_node(ctx, &mut tx, &session, spec, node, lease).await?;
+            sessions::insert_session_node(&mut tx, session.id, node.id, &spec.pool, &node.data)
+                .await?;
+            reserved.push(ReservedNode {
+                node,
+                spec: spec.clone(),
+            });
+        }
+        let keyed = key.is_some();
+        if reserved.is_empty() {
+            let session = views::read_session(ctx, &mut tx, session).await?;
+            record_grant(&mut tx, &session, keyed).await?;
+            return Ok(Outcome::Granted(Box::new(session)));
+        }
+        let reserved = Reserved {
+            session,
+            tenant,
+            nodes: reserved,
+            keyed,
+        };
+        Ok(Outcome::Reserved(Box::new(reserved)))
+    };
+    ctx.db.transaction(write).await
 }
 
-/// Writes down that a session is granted: in the history, and for a repeated request.
+/// Records that a session is granted: in the history, and for a repeated request.
 pub(crate) async fn record_grant(
     tx: &mut Tx,
     session: &Session,
@@ -224,30 +224,25 @@ async fn check_quota(
     }
 }
 
-/// Takes the nodes of each spec. Pools are visited by name, so that no two requests wait for
-/// each other in a circle; a shortage is told of the first spec as the request has them.
+/// Takes the nodes of each spec. Visits the pools by name, so that no two requests wait for each other in a circle. A
+/// shortage is reported for the first spec of the request that has one.
 async fn take_all<'s>(
     tx: &mut Tx,
     specs: &'s [NodesSpec],
-    hurry: Hurry,
+    if_locked: IfLocked,
 ) -> Result<Vec<(&'s NodesSpec, NodeRow)>, ReserveError> {
-    let mut order: Vec<usize> = (0..specs.len()).collect();
-    order.sort_by_key(|index| specs.get(*index).map(|spec| &spec.pool));
-    let mut taken: Vec<(usize, Vec<NodeRow>)> = Vec::new();
+    let mut order: Vec<(usize, &NodesSpec)> = specs.iter().enumerate().collect();
+    order.sort_by_key(|(_, spec)| &spec.pool);
+    let mut taken: Vec<(usize, &NodesSpec, NodeRow)> = Vec::new();
     let mut short: Option<(usize, ReserveError)> = None;
-    for index in order {
-        let Some(spec) = specs.get(index) else {
-            continue;
-        };
-        let of_pool = |node: &&NodeRow| node.pool.as_ref() == Some(&spec.pool);
-        let before: Vec<i64> = taken
-            .iter()
-            .flat_map(|(_, nodes)| nodes.iter().filter(of_pool).map(|node| node.id))
-            .collect();
-        match take(tx, spec, &before, hurry).await {
-            Ok(nodes) => taken.push((index, nodes)),
+    for (index, spec) in order {
+        let nodes = taken.iter().map(|(.., node)| node);
+        let of_pool = nodes.filter(|node| node.pool.as_ref() == Some(&spec.pool));
+        let before: Vec<i64> = of_pool.map(|node| node.id).collect();
+        match take(tx, spec, &before, if_locked).await {
+            Ok(nodes) => taken.extend(nodes.into_iter().map(|node| (index, spec, node))),
             Err(
-                error @ (ReserveError::HeldByOthers
+                error @ (ReserveError::HeldByOthers(_)
                 | ReserveError::Refused(SessionError::CannotReserve { .. })),
             ) => {
                 if short.as_ref().is_none_or(|(first, _)| index < *first) {
@@ -260,14 +255,9 @@ async fn take_all<'s>(
     if let Some((_, error)) = short {
         return Err(error);
     }
-    taken.sort_by_key(|(index, _)| *index);
-    let with_spec = |(index, nodes): (usize, Vec<NodeRow>)| {
-        let spec = specs.get(index);
-        nodes
-            .into_iter()
-            .filter_map(move |node| Some((spec?, node)))
-    };
-    Ok(taken.into_iter().flat_map(with_spec).collect())
+    taken.sort_by_key(|(index, ..)| *index);
+    let with_spec = |(_, spec, node)| (spec, node);
+    Ok(taken.into_iter().map(with_spec).collect())
 }
 
 /// Above this quantity, count before locking.
@@ -280,7 +270,7 @@ async fn take(
     tx: &mut Tx,
     spec: &NodesSpec,
     before: &[i64],
-    hurry: Hurry,
+    if_locked: IfLocked,
 ) -> Result<Vec<NodeRow>, ReserveError> {
     // Nodes of an earlier spec of this pool are locked by this transaction, but still ready.
     let quantity = spec
@@ -291,11 +281,11 @@ async fn take(
         nodes.take(spec.quantity as usize).collect()
     };
     let wanted = spec.quantity as usize;
-    // Many are asked for: look first, so that not a whole pool is locked for nothing.
+    // Count before locking, so that a large request does not lock a whole pool for nothing.
     if quantity > LOOK_FIRST && nodes::count_ready(tx, &spec.pool).await? < i64::from(quantity) {
-        return Err(cannot_reserve(Some(spec)).into());
+        return Err(cannot_reserve(spec).into());
     }
-    if hurry == Hurry::WaitForOthers {
+    if if_locked == IfLocked::Wait {
         nodes::lock_pool(tx, &spec.pool, PoolLock::Reserve).await?;
     }
     for _ in 0..LOOKS {
@@ -304,31 +294,17 @@ async fn take(
             return Ok(nodes);
         }
         if nodes::count_ready(tx, &spec.pool).await? < i64::from(quantity) {
-            return Err(cannot_reserve(Some(spec)).into());
+            return Err(cannot_reserve(spec).into());
         }
-        if hurry == Hurry::TakeWhatIsFree {
-            return Err(ReserveError::HeldByOthers);
+        if if_locked == IfLocked::GiveUp {
+            return Err(ReserveError::HeldByOthers(cannot_reserve(spec)));
         }
         nodes::await_ready_nodes(tx, &spec.pool, quantity).await?;
     }
-    Err(cannot_reserve(Some(spec)).into())
+    Err(cannot_reserve(spec).into())
 }
 
-/// Writes that a node is reserved for a session. Returns its row as it is then.
-pub(crate) async fn write_reservation(
-    ctx: &Ctx,
-    tx: &mut Tx,
-    session: &SessionRow,
-    spec: &NodesSpec,
-    node: NodeRow,
-    lease: &str,
-) -> Result<NodeRow, DbError> {
-    let node = take_node(ctx, tx, session, spec, node, lease).await?;
-    sessions::insert_session_node(tx, session.id, node.id, &spec.pool, &node.data).await?;
-    Ok(node)
-}
-
-/// Writes that a node is reserved, and for what, into its own row.
+/// Reserves a node, and writes its specification into its row.
 pub(crate) async fn take_node(
     ctx: &Ctx,
     tx: &mut Tx,
@@ -346,5 +322,5 @@ pub(crate) async fn take_node(
         ..Change::default()
     };
     let reserved = transitions::apply_to(tx, Transition::Reserve, &node, &change).await?;
-    reserved.ok_or_else(|| DbError::Corrupt("a locked node is not ready any more".into()))
+    reserved.ok_or_else(|| DbError::Corrupt("a locked node is no longer ready".into()))
 }

@@ -1,4 +1,4 @@
-//! The end of a session: its nodes are deprovisioned.
+//! Ends sessions, whose nodes are then deprovisioned.
 
 use crate::db::events::{self, Event};
 use crate::db::sessions::{self, SessionRow};
@@ -6,8 +6,8 @@ use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Tx};
 use crate::node_state::Transition;
 
-/// Retires a session and hands its nodes over to be deprovisioned: `end` is `Retire`, `Expire`, `Refuse` or `Abandon`.
-/// `None` when it was retired already, or is not there.
+/// Retires a session, whose nodes are then deprovisioned. `end` is `Retire`, `Expire`, `Refuse` or `Abandon`. `None`
+/// when there is no such running session.
 pub(crate) async fn end_session(
     tx: &mut Tx,
     id: i64,
@@ -16,11 +16,8 @@ pub(crate) async fn end_session(
     let Some(session) = sessions::retire_session(tx, id).await? else {
         return Ok(None);
     };
-    events::record(
-        tx,
-        Event::of_session(end.rule().cause, id, session.tenant_id),
-    )
-    .await?;
+    let event = Event::of_session(end.rule().cause, id, session.tenant_id);
+    events::record(tx, event).await?;
     let nodes = sessions::list_node_ids(tx, id).await?;
     let change = Change {
         session: Some(&session),

@@ -1,23 +1,20 @@
-//! Ending sessions whose time is over.
+//! Ends sessions that have expired.
 
 use crate::context::Ctx;
 use crate::db::{DbError, sessions};
 use crate::lifecycle::sessions::ending::end_session;
 use crate::node_state::Transition;
 
-/// How many sessions one batch has.
+/// The size of a batch.
 const BATCH: u32 = 100;
 
-/// Retires the sessions whose time is over; their nodes are deprovisioned. Each in a
-/// transaction of its own, so that one that cannot be retired does not keep the others.
-/// Returns how many.
+/// Retires the sessions that have expired. Each has a transaction of its own, so that one that cannot be retired does
+/// not block the others. Returns how many.
 pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
     let mut expired = 0;
     loop {
-        let due = ctx
-            .db
-            .read(async |mut tx| sessions::list_expired_sessions(&mut tx, BATCH).await)
-            .await?;
+        let list = async |mut tx| sessions::list_expired_sessions(&mut tx, BATCH).await;
+        let due = ctx.db.read(list).await?;
         let mut progress = false;
         for id in &due {
             match expire_session(ctx, *id).await {
@@ -39,14 +36,12 @@ pub async fn expire_sessions(ctx: &Ctx) -> Result<usize, DbError> {
 }
 
 async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
-    ctx.db
-        .transaction(async |mut tx| {
-            let due = sessions::lock_expired_session(&mut tx, id).await?;
-            let retired = due
-                && end_session(&mut tx, id, Transition::Expire)
-                    .await?
-                    .is_some();
-            Ok(retired)
-        })
-        .await
+    let write = async |mut tx| {
+        if !sessions::lock_expired_session(&mut tx, id).await? {
+            return Ok(false);
+        }
+        let ended = end_session(&mut tx, id, Transition::Expire).await?;
+        Ok(ended.is_some())
+    };
+    ctx.db.transaction(write).await
 }

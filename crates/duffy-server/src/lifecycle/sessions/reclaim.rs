@@ -1,7 +1,7 @@
-//! Picking up what a process left behind that died.
+//! Cleans up after processes that died.
 //!
-//! Nodes being provisioned or deprovisioned need nothing of this: they can be claimed again as
-//! soon as their lease lapses. Sessions in the making are rolled back here.
+//! This rolls back sessions that were not granted yet. Nodes that were being provisioned or deprovisioned can be
+//! claimed again when their lease lapses.
 
 use crate::context::Ctx;
 use crate::db::transitions::{self, Change};
@@ -11,27 +11,20 @@ use crate::node_state::Transition;
 
 /// Rolls back sessions whose request died, and releases nodes in use by no running session.
 pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
-    let abandoned = ctx
-        .db
-        .read(async |mut tx| sessions::list_abandoned_sessions(&mut tx).await)
-        .await?;
+    let list = async |mut tx| sessions::list_abandoned_sessions(&mut tx).await;
+    let abandoned = ctx.db.read(list).await?;
     for id in abandoned {
-        let rolled_back = ctx
-            .db
-            .transaction(async |mut tx| {
-                // Again, under the session's lock: its request may have come back to life.
-                sessions::lock_session(&mut tx, id).await?;
-                let still = sessions::list_abandoned_sessions(&mut tx)
-                    .await?
-                    .contains(&id);
-                let retired = if still {
-                    end_session(&mut tx, id, Transition::Abandon).await?
-                } else {
-                    None
-                };
-                Ok(retired.is_some())
-            })
-            .await;
+        let write = async |mut tx| {
+            // Again, under the session's lock: its request may have continued.
+            sessions::lock_session(&mut tx, id).await?;
+            let abandoned = sessions::list_abandoned_sessions(&mut tx).await?;
+            if !abandoned.contains(&id) {
+                return Ok(false);
+            }
+            let ended = end_session(&mut tx, id, Transition::Abandon).await?;
+            Ok(ended.is_some())
+        };
+        let rolled_back = ctx.db.transaction(write).await;
         match rolled_back {
             Ok(true) => tracing::warn!(session.id = id, "rolled back: its request died"),
             Ok(false) => {}
@@ -39,15 +32,12 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
             Err(error) => tracing::error!(session.id = id, %error, "cannot roll back a session"),
         }
     }
-    let released = ctx
-        .db
-        .transaction(async |mut tx| -> Result<_, DbError> {
-            let orphans = sessions::list_orphans(&mut tx).await?;
-            let change = Change::default();
-            transitions::apply(&mut tx, Transition::ReleaseOrphan, &orphans, &change).await
-        })
-        .await?
-        .len();
+    let release = async |mut tx| -> Result<_, DbError> {
+        let orphans = sessions::list_orphans(&mut tx).await?;
+        let change = Change::default();
+        transitions::apply(&mut tx, Transition::ReleaseOrphan, &orphans, &change).await
+    };
+    let released = ctx.db.transaction(release).await?.len();
     if released > 0 {
         tracing::warn!(
             nodes = released,

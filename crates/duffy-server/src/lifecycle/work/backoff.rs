@@ -1,8 +1,7 @@
 //! Backoff of pools whose mechanisms keep failing.
 //!
-//! A single node that fails has a pause of its own. But when one node after the other fails at once,
-//! and none succeeds, it is the mechanism: then the pool gets one try at a time, after a pause that
-//! grows.
+//! A single node that fails has a pause of its own. When one node after the other fails at its first attempt and none
+//! succeeds, the mechanism is at fault: then the pool gets one try at a time, after a pause that grows.
 
 use duffy_api::NodeState;
 
@@ -14,11 +13,10 @@ use crate::db::nodes::NodeRow;
 use crate::db::{DbError, Tx, pools};
 use crate::lifecycle::rules;
 
-/// The failures in a row from which a pool has one try at a time.
+/// From this number of failures in a row, a pool gets one try at a time.
 const FAILURES_IN_A_ROW: u32 = 3;
 
-/// Counts a failure of a pool's mechanism. Call it in the transaction that writes what became of
-/// the node.
+/// Counts a failure of a pool's mechanism. Call it in the transaction that writes the node's result.
 pub(crate) async fn note_failure(
     ctx: &Ctx,
     tx: &mut Tx,
@@ -28,10 +26,10 @@ pub(crate) async fn note_failure(
 ) -> Result<(), DbError> {
     let (pool, state) = (work.pool, work.state);
     if !work.configured {
-        // Of a pool that this worker does not know it can say nothing.
+        // This worker does not know the pool's mechanism.
         return Ok(());
     }
-    // One node that fails again and again says nothing of the others.
+    // A node that fails repeatedly says nothing about the others.
     if node.attempts > 1 || node.repairs > 0 {
         let before = pools::find_pool_state(tx, pool, state).await?;
         if before.is_none_or(|before| before.retry_at.is_none()) {
@@ -52,7 +50,7 @@ pub(crate) async fn note_failure(
     let again_in_s = pause.as_secs();
     tracing::warn!(
         pool.name = pool, %state, failures, again_in_s,
-        "the pool's mechanism keeps failing and is tried more rarely: {detail}"
+        "the pool's mechanism keeps failing and is tried less often: {detail}"
     );
     if failures == FAILURES_IN_A_ROW {
         let detail = format!("{state} failed {failures} times in a row: {detail}");
@@ -62,7 +60,7 @@ pub(crate) async fn note_failure(
     Ok(())
 }
 
-/// A pool's mechanism has worked. Call it in the transaction that writes what became of the node.
+/// Records that a pool's mechanism worked. Call it in the transaction that writes the node's result.
 pub(crate) async fn note_success(tx: &mut Tx, work: &Job<'_>) -> Result<(), DbError> {
     let (pool, state) = (work.pool, work.state);
     let before = pools::find_pool_state(tx, pool, state).await?;
@@ -79,15 +77,14 @@ pub(crate) async fn note_success(tx: &mut Tx, work: &Job<'_>) -> Result<(), DbEr
     Ok(())
 }
 
-/// Whether a pool's mechanism may be tried now, if it keeps failing; then nobody else tries it
-/// until the next pause is over.
+/// Whether a failing mechanism may be tried now. If so, no other worker tries it until the next pause is over.
 pub async fn take_try(
     ctx: &Ctx,
     tx: &mut Tx,
     pool: &str,
     state: NodeState,
 ) -> Result<bool, DbError> {
-    // As long as the try itself may take to be picked up by somebody else, at least.
+    // At least until another worker can claim the node of this try.
     let pause = ctx.config.tasks.lease.as_secs_f64();
     pools::take_try(tx, pool, state, pause).await
 }

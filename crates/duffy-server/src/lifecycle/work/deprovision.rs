@@ -1,4 +1,4 @@
-//! Taking leased nodes out of use.
+//! Deprovisions leased nodes.
 
 use std::collections::HashSet;
 
@@ -18,8 +18,8 @@ use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::{MechanismError, match_deprovisioned};
 
-/// Takes the tenant's key off nodes under one lease, runs the mechanism, and writes what
-/// became of each: unused, done, to be tried again later, or failed.
+/// Takes the tenant's key off nodes under one lease, runs the mechanism, and writes the result of each: unused, done,
+/// postponed or failed.
 pub async fn deprovision_nodes(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -27,11 +27,11 @@ pub async fn deprovision_nodes(
 ) -> Result<(), DbError> {
     let (held, nodes): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.held_at.is_some());
-    let nodes = failure::give_up_on_hopeless(ctx, work, nodes, "deprovisioning").await?;
+    let nodes = failure::give_up_on_hopeless(ctx, work, nodes).await?;
     let removal = remove_keys(ctx, work, held.iter().chain(&nodes));
     let Some(stale) = work.stop.run_until_cancelled(removal).await else {
         let stopped = MechanismError::Stopped;
-        return failure::settle_failure(ctx, work, &nodes, "deprovisioning", &stopped).await;
+        return failure::settle_failure(ctx, work, &nodes, &stopped).await;
     };
     let mut result = Ok(());
     for node in &held {
@@ -45,13 +45,11 @@ pub async fn deprovision_nodes(
     let results = match work.mechanism.deprovision(&inputs, work.stop).await {
         Ok(results) => results,
         Err(error) => {
-            let settled =
-                failure::settle_failure(ctx, work, &nodes, "deprovisioning", &error).await;
-            return result.and(settled);
+            return result.and(failure::settle_failure(ctx, work, &nodes, &error).await);
         }
     };
     for (node, matched) in nodes.iter().zip(match_deprovisioned(&inputs, &results)) {
-        // Of a node that was never made no result can tell; that the mechanism worked is enough.
+        // No result can name a node that was never made. It is enough that the mechanism succeeded.
         let never_made =
             !node.reusable && node.ipaddr.is_none() && !node.data.0.contains_key("provision");
         let written = if matched || never_made {
@@ -60,14 +58,14 @@ pub async fn deprovision_nodes(
             let detail = "deprovisioning node failed: no result names it";
             failure::postpone_or_fail(ctx, work, node, detail, None).await
         };
-        // What cannot be written of one node must not keep the others from being written.
+        // A node that cannot be written must not block the others.
         result = result.and(written);
     }
     result
 }
 
-/// After use a node may be in any condition, so that this fails is no obstacle; but it is
-/// remembered of a node that is used again. Returns the nodes where it failed.
+/// Takes the tenant's key off nodes. After use a node may be in any condition, so a failure does not stop the work, but
+/// is recorded for a reusable node. Returns the nodes where it failed.
 async fn remove_keys(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -108,21 +106,18 @@ async fn finish(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Resul
         ..Change::default()
     };
     work.keeper.expect_fewer(1);
-    let write = || {
-        ctx.db.transaction(async |mut tx| {
-            // By the row, not as it was when the work began: an operator may have retired the node meanwhile.
-            let mut done =
-                transitions::apply_to(&mut tx, Transition::MakeUnused, node, &reuse).await?;
-            if done.is_none() {
-                done = transitions::apply_to(&mut tx, Transition::Finish, node, &finish).await?;
-            }
-            if done.is_some() {
-                backoff::note_success(&mut tx, work).await?;
-            }
-            Ok(done.is_some())
-        })
+    let write = async |mut tx| {
+        // By the current row: an operator may have retired the node meanwhile.
+        let mut done = transitions::apply_to(&mut tx, Transition::MakeUnused, node, &reuse).await?;
+        if done.is_none() {
+            done = transitions::apply_to(&mut tx, Transition::Finish, node, &finish).await?;
+        }
+        if done.is_some() {
+            backoff::note_success(&mut tx, work).await?;
+        }
+        Ok(done.is_some())
     };
-    if lease::persist(ctx, write).await? {
+    if lease::persist(ctx, || ctx.db.transaction(write)).await? {
         tracing::info!(
             node.id,
             pool.name = work.pool,
@@ -135,8 +130,8 @@ async fn finish(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Resul
     Ok(())
 }
 
-/// Ends the work on a node that an operator holds. Nothing more than the tenant's key is taken off; while that fails it
-/// is tried again, after a pause that grows with the time since the session's end.
+/// Ends the work on a node that an operator holds. Only the tenant's key is taken off. While that fails, it is retried
+/// after a pause that grows with the time since the session's end.
 async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> Result<(), DbError> {
     let since = node.state_since.map(|since| ctx.clock.now() - since.0);
     let elapsed = since.and_then(|since| since.to_std().ok());
@@ -156,13 +151,9 @@ async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> R
         detail,
         ..Change::default()
     };
-    let write = || {
-        ctx.db.transaction(async |mut tx| {
-            let left = transitions::apply_to(&mut tx, transition, node, &change).await?;
-            Ok(left.is_some())
-        })
-    };
-    match (lease::persist(ctx, write).await?, stale) {
+    let write = async |mut tx| transitions::apply_to(&mut tx, transition, node, &change).await;
+    let left = lease::persist(ctx, || ctx.db.transaction(write)).await?;
+    match (left.is_some(), stale) {
         (false, _) => tracing::warn!(node.id, "the lease on a held node is lost"),
         (true, false) => tracing::info!(node.id, "the tenant's key is off the held node"),
         (true, true) => tracing::warn!(
@@ -174,9 +165,8 @@ async fn leave_held(ctx: &Ctx, work: &Job<'_>, node: &NodeRow, stale: bool) -> R
     Ok(())
 }
 
-/// Gives nodes their pools back that the original took them from: it forgets the pool of a
-/// node that it deprovisions, and the session it was in still knows it. What nobody knows
-/// the pool of is given up.
+/// Restores the pools of nodes that the original was deprovisioning: it clears a node's pool, but the node's last
+/// session still has it. A node without a known pool fails.
 pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Result<(), DbError> {
     for node in &nodes {
         let mut data = node.data.clone();
@@ -188,20 +178,19 @@ pub async fn restore_pools(ctx: &Ctx, nodes: Vec<NodeRow>, lease: &str) -> Resul
             detail: Some(detail),
             ..Change::default()
         };
-        ctx.db
-            .transaction(async |mut tx| -> Result<_, DbError> {
-                let pool = sessions::last_pool_of_node(&mut tx, node.id).await?;
-                let restored = match pool {
-                    Some(pool) => leases::set_pool(&mut tx, node.id, &pool).await?,
-                    None => false,
-                };
-                if !restored {
-                    transitions::apply_to(&mut tx, Transition::Fail, node, &change).await?;
-                    tracing::error!(node.id, "{detail}");
-                }
-                Ok(())
-            })
-            .await?;
+        let write = async |mut tx| -> Result<_, DbError> {
+            let pool = sessions::last_pool_of_node(&mut tx, node.id).await?;
+            let restored = match pool {
+                Some(pool) => leases::set_pool(&mut tx, node.id, &pool).await?,
+                None => false,
+            };
+            if !restored {
+                transitions::apply_to(&mut tx, Transition::Fail, node, &change).await?;
+                tracing::error!(node.id, "{detail}");
+            }
+            Ok(())
+        };
+        ctx.db.transaction(write).await?;
     }
     lease::hand_back(ctx, lease).await
 }

@@ -1,4 +1,4 @@
-//! How work ends that fails: nodes are tried again after a pause, or given up.
+//! Ends attempts that failed: nodes are retried after a pause, or fail.
 
 use super::backoff;
 use super::job::Job;
@@ -12,52 +12,49 @@ use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::MechanismError;
 
-/// Gives up on nodes whose work began too often without an end, because the process died each time. Returns the
-/// others.
+/// Ends the work on nodes that began too often without an end, because the process died each time. Returns the others.
 pub(crate) async fn give_up_on_hopeless(
     ctx: &Ctx,
     work: &Job<'_>,
     nodes: Vec<NodeRow>,
-    what: &str,
 ) -> Result<Vec<NodeRow>, DbError> {
     let limit = i32::try_from(ctx.config.tasks.attempts).unwrap_or(i32::MAX);
     let (hopeless, nodes): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.attempts > limit);
     for node in hopeless {
         let begun = node.attempts - 1;
-        let detail = format!("{what} node failed: it was begun {begun} times and never ended");
+        let state = work.state;
+        let detail = format!("{state} node failed: it was begun {begun} times and never ended");
         postpone_or_fail(ctx, work, &node, &detail, None).await?;
     }
     Ok(nodes)
 }
 
-/// Writes that a mechanism failed for all its nodes; or, if it was told to stop, hands the
-/// lease back.
+/// Writes that a mechanism failed for all its nodes. If the mechanism was stopped, hands the lease back.
 pub(crate) async fn settle_failure(
     ctx: &Ctx,
     work: &Job<'_>,
     nodes: &[NodeRow],
-    what: &str,
     error: &MechanismError,
 ) -> Result<(), DbError> {
+    let state = work.state;
     if matches!(error, MechanismError::Stopped) {
         tracing::info!(
             pool.name = work.pool,
-            "{what} was stopped; handing the nodes back"
+            "{state} was stopped; handing the nodes back"
         );
         return lease::hand_back(ctx, work.keeper.lease()).await;
     }
     let mut result = Ok(());
     for node in nodes {
-        let detail = format!("{what} node failed: {error}");
+        let detail = format!("{state} node failed: {error}");
         let log = Some(error.log());
         result = result.and(postpone_or_fail(ctx, work, node, &detail, log).await);
     }
     result
 }
 
-/// Ends an attempt that failed: the node is tried again after a pause, or given up when it
-/// was tried often enough. Its data says why.
+/// Ends a failed attempt: the node is retried after a pause, or fails after the last attempt. Its data says why.
 pub(crate) async fn postpone_or_fail(
     ctx: &Ctx,
     work: &Job<'_>,
@@ -71,7 +68,9 @@ pub(crate) async fn postpone_or_fail(
     rules::record_error(&mut data.0, ctx.clock.now(), detail, log);
     let pause = (attempt < tasks.attempts)
         .then(|| rules::back_off(attempt, tasks.backoff_min, tasks.backoff_max, work.jitter));
-    let full = full_detail(detail, log);
+    let log = log.filter(|log| !log.is_empty());
+    let log = log.map(|log| format!("\n{log}")).unwrap_or_default();
+    let full = format!("{detail}{log}");
     let again_in = pause.or_else(|| repair::pause_before(tasks, node.repairs));
     let transition = match pause {
         Some(_) => Transition::Postpone,
@@ -85,16 +84,14 @@ pub(crate) async fn postpone_or_fail(
         ..Change::default()
     };
     work.keeper.expect_fewer(1);
-    let write = || {
-        ctx.db.transaction(async |mut tx| {
-            let written = transitions::apply_to(&mut tx, transition, node, &change).await?;
-            if written.is_some() {
-                backoff::note_failure(ctx, &mut tx, work, node, detail).await?;
-            }
-            Ok(written.is_some())
-        })
+    let write = async |mut tx| {
+        let written = transitions::apply_to(&mut tx, transition, node, &change).await?;
+        if written.is_some() {
+            backoff::note_failure(ctx, &mut tx, work, node, detail).await?;
+        }
+        Ok(written.is_some())
     };
-    let written = lease::persist(ctx, write).await?;
+    let written = lease::persist(ctx, || ctx.db.transaction(write)).await?;
     let pool = work.pool;
     match (written, pause, again_in) {
         (false, _, _) => tracing::warn!(node.id, "failed, and the lease is lost: {detail}"),
@@ -119,17 +116,9 @@ pub(crate) async fn postpone_or_fail(
                 pool.name = pool,
                 attempt,
                 repairs,
-                "{detail}; gave up, and it is not repaired any more"
+                "{detail}; gave up, and it will not be repaired"
             );
         }
     }
     Ok(())
-}
-
-/// What stands in the history of a failure: the error, and the last lines that led to it.
-fn full_detail(detail: &str, log: Option<&str>) -> String {
-    match log.filter(|log| !log.is_empty()) {
-        Some(log) => format!("{detail}\n{log}"),
-        None => detail.to_owned(),
-    }
 }

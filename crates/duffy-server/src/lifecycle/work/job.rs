@@ -1,4 +1,4 @@
-//! What a worker does under one lease: the nodes of a pool, and the mechanism.
+//! A job of a worker under one lease.
 
 use duffy_api::NodeState;
 use serde_json::{Map, Value};
@@ -14,30 +14,29 @@ use crate::nodes::mechanisms::Mechanism;
 /// Work on nodes of a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// Of the pool.
+    /// The pool's mechanism.
     pub mechanism: &'a Mechanism,
     /// The pool's name.
     pub pool: &'a str,
-    /// The nodes' state while it is done: `provisioning` or `deprovisioning`.
+    /// The nodes' state during the work: `provisioning` or `deprovisioning`.
     pub state: NodeState,
-    /// Holds the lease that the nodes are under.
+    /// Renews the nodes' lease.
     pub keeper: &'a LeaseKeeper,
-    /// When it was begun.
+    /// When it began.
     pub begun: Instant,
     /// Whether the pool is in this worker's configuration.
     pub configured: bool,
     /// Is cancelled to stop the work.
     pub stop: &'a CancellationToken,
-    /// Spreads the pause after a failure, from 0 to 1: the same for all nodes of a batch, so
-    /// that they come back together.
+    /// Spreads the pause after a failure, from 0 to 1. It is the same for all nodes of a batch, so that they are
+    /// retried together.
     pub jitter: f64,
 }
 
-/// How many nodes are reached at the same time: each takes a connection, and processes may
-/// have a thousand files open, often no more.
+/// How many nodes are connected to at the same time. Processes often may have only a thousand files open.
 pub(crate) const AT_ONCE: usize = 64;
 
-/// A node as mechanisms see it.
+/// Returns a node as mechanisms see it.
 pub(crate) fn mechanism_node(node: &NodeRow) -> MechanismNode {
     MechanismNode {
         id: node.id,
@@ -47,7 +46,7 @@ pub(crate) fn mechanism_node(node: &NodeRow) -> MechanismNode {
     }
 }
 
-/// A node's data without what Duffy notes there for itself: playbooks of the original never see it.
+/// Returns a node's data without Duffy's own members, which playbooks never saw in the original.
 fn without_notes(data: &Map<String, Value>) -> Map<String, Value> {
     let mut data = data.clone();
     data.shift_remove("error");

@@ -1,4 +1,4 @@
-//! Making leased nodes ready.
+//! Provisions leased nodes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,25 +19,22 @@ use crate::lifecycle::rules;
 use crate::node_state::Transition;
 use crate::nodes::mechanism::{NodeResult, match_provisioned, result_hostname};
 
-/// Runs the mechanism for nodes under one lease, and writes what became of each: ready, to be
-/// tried again later, or failed.
+/// Runs the mechanism for nodes under one lease, and writes the result of each: ready, postponed or failed.
 pub async fn provision_nodes(
     ctx: &Ctx,
     work: &Job<'_>,
     nodes: Vec<NodeRow>,
 ) -> Result<(), DbError> {
-    let nodes = failure::give_up_on_hopeless(ctx, work, nodes, "provisioning").await?;
+    let nodes = failure::give_up_on_hopeless(ctx, work, nodes).await?;
     if nodes.is_empty() {
         return Ok(());
     }
     let inputs: Vec<_> = nodes.iter().map(job::mechanism_node).collect();
     let results = match work.mechanism.provision(&inputs, work.stop).await {
         Ok(results) => results,
-        Err(error) => {
-            return failure::settle_failure(ctx, work, &nodes, "provisioning", &error).await;
-        }
+        Err(error) => return failure::settle_failure(ctx, work, &nodes, &error).await,
     };
-    // What cannot be written of one node must not keep the others from being written.
+    // A node that cannot be written must not block the others.
     let each = nodes.into_iter().zip(match_provisioned(&inputs, &results));
     let ends = each.map(|(node, result)| async move {
         match result {
@@ -91,15 +88,11 @@ async fn make_ready(
                 ipaddr,
                 "node ready"
             );
-            Ok(())
         }
-        Ok(false) => {
-            tracing::warn!(
-                node.id,
-                "provisioned, but the lease is lost or the node is not wanted any more"
-            );
-            Ok(())
-        }
+        Ok(false) => tracing::warn!(
+            node.id,
+            "provisioned, but the lease is lost or the node is retired"
+        ),
         Err(DbError::NotUnique(unique)) => {
             let taken = match unique {
                 Unique::NodeHostname => format!("hostname {hostname}"),
@@ -107,13 +100,15 @@ async fn make_ready(
             };
             let detail = format!("provisioning node failed: another active node has {taken}");
             work.keeper.expect_again();
-            failure::postpone_or_fail(ctx, work, node, &detail, None).await
+            return failure::postpone_or_fail(ctx, work, node, &detail, None).await;
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     }
+    Ok(())
 }
 
-/// False when the lease is lost, or an operator has retired the node: then it is taken down as this row says.
+/// Writes a provisioned node. False when the lease is lost, or an operator has retired the node: then the row says how
+/// to deprovision it.
 async fn write_ready(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<bool, DbError> {
     let hostname = node.hostname.as_deref().unwrap_or_default();
     let ipaddr = node.ipaddr.as_deref().unwrap_or_default();
@@ -124,27 +119,26 @@ async fn write_ready(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<bool, 
         ipaddr: Some(ipaddr),
         ..Change::default()
     };
-    ctx.db
-        .transaction(async |mut tx| {
-            let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
-            if let Some(unique) = taken {
-                return Err(DbError::NotUnique(unique));
-            }
-            let ready = transitions::apply_to(&mut tx, Transition::MakeReady, node, &made).await?;
-            if ready.is_some() {
-                backoff::note_success(&mut tx, work).await?;
-            } else {
-                transitions::apply(&mut tx, Transition::KeepMade, &[node.id], &made).await?;
-            }
-            Ok(ready.is_some())
-        })
-        .await
+    let write = async |mut tx| {
+        let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
+        if let Some(unique) = taken {
+            return Err(DbError::NotUnique(unique));
+        }
+        let ready = transitions::apply_to(&mut tx, Transition::MakeReady, node, &made).await?;
+        if ready.is_some() {
+            backoff::note_success(&mut tx, work).await?;
+        } else {
+            transitions::apply(&mut tx, Transition::KeepMade, &[node.id], &made).await?;
+        }
+        Ok(ready.is_some())
+    };
+    ctx.db.transaction(write).await
 }
 
-/// How long a name server may take.
+/// The time limit of a name server.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The name that belongs to an address, or the address itself if there is none.
+/// Returns the name of an address, or the address itself if it has none.
 async fn look_up_hostname(ipaddr: &str) -> String {
     let Ok(address) = ipaddr.parse::<IpAddr>() else {
         return ipaddr.to_owned();

@@ -2,7 +2,7 @@
 
 use duffy_api::Event;
 use duffy_server::context::Ctx;
-use duffy_server::lifecycle::history::{self, Page, SessionHistory};
+use duffy_server::lifecycle::history::{self, Page, SessionHistory, prune};
 use duffy_server::lifecycle::operators::{self, OperatorError};
 use serde_json::json;
 
@@ -17,7 +17,7 @@ pub async fn run(ctx: &Ctx, command: &HistoryCommand) -> Result<(), Failure> {
         HistoryCommand::NodeEvents(args) => {
             let id = args.id;
             let events = history::list_node_events(ctx, id, None, page(args)).await?;
-            print_events(&events.ok_or(OperatorError::UnknownNode { id })?, args)
+            print_events(&events.ok_or(OperatorError::UnknownNode(id))?, args)
         }
         HistoryCommand::SessionEvents(args) => {
             match history::list_session_events(ctx, args.id, None, page(args)).await? {
@@ -53,7 +53,7 @@ fn print_events(events: &[Event], args: &EventsArgs) -> Result<(), Failure> {
 async fn purge(ctx: &Ctx, args: &PurgeArgs) -> Result<(), Failure> {
     let dry_run = args.dry_run;
     let (events, done) = if dry_run {
-        let events = operators::count_history(ctx, args.older_than).await?;
+        let events = prune::count_older(ctx, args.older_than).await?;
         (events, "would remove")
     } else {
         let reason = &args.why.reason;

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use duffy_server::context::Ctx;
-use duffy_server::lifecycle::operators::standing::{self, NodeDossier, NodeFilter, NodeStanding};
+use duffy_server::db::Timestamp;
+use duffy_server::lifecycle::operators::status::{self, NodeDetails, NodeFilter, NodeStatus};
 use duffy_server::lifecycle::operators::{self, OperatorError, Repaired, Retired};
 use serde_json::json;
 
@@ -106,7 +107,11 @@ enum Shown {
 
 use Shown::{Always, InDetails, InLists};
 
-type Field = (&'static str, Shown, fn(&NodeStanding) -> String);
+fn time(value: Option<Timestamp>) -> String {
+    print::time(value.map(|time| time.0))
+}
+
+type Field = (&'static str, Shown, fn(&NodeStatus) -> String);
 
 const FIELDS: [Field; 18] = [
     ("id", Always, |node| node.id.to_string()),
@@ -115,24 +120,22 @@ const FIELDS: [Field; 18] = [
     }),
     ("ipaddr", Always, |node| print::text(node.ipaddr.as_deref())),
     ("pool", Always, |node| print::text(node.pool.as_deref())),
-    ("state", Always, |node| node.state.to_string()),
-    ("since (UTC)", Always, |node| print::time(node.since)),
+    ("state", Always, |node| node.state.0.to_string()),
+    ("since (UTC)", Always, |node| time(node.state_since)),
     ("reusable", InDetails, |node| node.reusable.to_string()),
     ("attempts", Always, |node| node.attempts.to_string()),
     ("repairs", Always, |node| node.repairs.to_string()),
-    ("held", Always, |node| print::time(node.held_at)),
-    ("retry at", Always, |node| print::time(node.retry_at)),
-    ("lease", Always, |node| print::time(node.leased_until)),
+    ("held", Always, |node| time(node.held_at)),
+    ("retry at", Always, |node| time(node.retry_at)),
+    ("lease", Always, |node| time(node.lease_expires_at)),
     ("session", Always, |node| print::optional(node.session_id)),
     ("tenant", Always, |node| print::text(node.tenant.as_deref())),
-    ("error", InLists, |node| print::text(node.error.as_deref())),
+    ("error", InLists, |node| print::text(node.error())),
     ("comment", InDetails, |node| {
         print::text(node.comment.as_deref())
     }),
-    ("created", InDetails, |node| {
-        print::time(Some(node.created_at))
-    }),
-    ("retired", InDetails, |node| print::time(node.retired_at)),
+    ("created", InDetails, |node| time(Some(node.created_at))),
+    ("retired", InDetails, |node| time(node.retired_at)),
 ];
 
 async fn list(ctx: &Ctx, args: &ListNodesArgs) -> Result<(), Failure> {
@@ -141,7 +144,7 @@ async fn list(ctx: &Ctx, args: &ListNodesArgs) -> Result<(), Failure> {
         state: args.state,
         all: args.all,
     };
-    let nodes = standing::list_nodes(ctx, &filter).await?;
+    let nodes = status::list_nodes(ctx, &filter).await?;
     print::result(args.json, &json!({ "nodes": nodes }), || {
         let columns = FIELDS.iter().filter(|(_, shown, _)| *shown != InDetails);
         let columns: Vec<_> = columns.map(|(name, _, value)| (*name, *value)).collect();
@@ -149,12 +152,12 @@ async fn list(ctx: &Ctx, args: &ListNodesArgs) -> Result<(), Failure> {
     })
 }
 
-async fn find(ctx: &Ctx, id: i64) -> Result<NodeDossier, Failure> {
-    let found = standing::find_node(ctx, id, LAST_EVENTS).await?;
-    Ok(found.ok_or(OperatorError::UnknownNode { id })?)
+async fn find(ctx: &Ctx, id: i64) -> Result<NodeDetails, Failure> {
+    let found = status::find_node(ctx, id, LAST_EVENTS).await?;
+    Ok(found.ok_or(OperatorError::UnknownNode(id))?)
 }
 
-fn shown(details: &NodeDossier) -> String {
+fn shown(details: &NodeDetails) -> String {
     let fields = FIELDS.iter().filter(|(_, shown, _)| *shown != InLists);
     let mut lines: Vec<_> = fields
         .map(|(name, _, value)| (*name, value(&details.node)))

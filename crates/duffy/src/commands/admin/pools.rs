@@ -2,7 +2,7 @@
 
 use duffy_api::NodeState;
 use duffy_server::context::Ctx;
-use duffy_server::lifecycle::operators::standing::{self, PoolStanding};
+use duffy_server::lifecycle::operators::status::{self, PoolStatus};
 use duffy_server::lifecycle::pools::drain;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::output;
 pub async fn run(ctx: &Ctx, command: &PoolCommand) -> Result<(), Failure> {
     match command {
         PoolCommand::ListPools { json } => {
-            let pools = standing::list_pools(ctx).await?;
+            let pools = status::list_pools(ctx).await?;
             print::result(*json, &json!({ "pools": pools }), || shown(&pools))
         }
         PoolCommand::DrainPool(args) => {
@@ -41,18 +41,18 @@ async fn report(
         let name = print::plain(&args.name);
         return output::data(&format!("OK: pool {name}: {message}"));
     }
-    let mut pools = standing::list_pools(ctx).await?.into_iter();
+    let mut pools = status::list_pools(ctx).await?.into_iter();
     let pool = pools.find(|pool| pool.name == args.name);
     print::json(&json!({ "outcome": outcome, "message": message, "pool": pool }))
 }
 
-fn shown(pools: &[PoolStanding]) -> String {
+fn shown(pools: &[PoolStatus]) -> String {
     let states = NodeState::ALL.into_iter();
     let states: Vec<_> = states.filter(|state| *state != NodeState::Done).collect();
     let mut headings = vec!["pool", "fill-level"];
     headings.extend(states.iter().map(|state| state.as_str()));
     headings.extend(["held", "condition"]);
-    let row = |pool: &PoolStanding| {
+    let row = |pool: &PoolStatus| {
         let mut row = vec![print::plain(&pool.name), print::optional(pool.fill_level)];
         let levels = states.iter().map(|state| pool.levels.get(state));
         row.extend(levels.map(|level| level.copied().unwrap_or(0).to_string()));
@@ -65,19 +65,19 @@ fn shown(pools: &[PoolStanding]) -> String {
 }
 
 /// Describes what is unusual about a pool.
-fn condition(pool: &PoolStanding) -> String {
+fn condition(pool: &PoolStatus) -> String {
     let mut parts = Vec::new();
     if !pool.configured {
         parts.push("not in the configuration".to_owned());
     }
     if let Some(drained) = &pool.drained {
-        let since = print::time(Some(drained.since));
+        let since = print::time(Some(drained.since.0));
         let reason = print::text(drained.reason.as_deref());
         parts.push(format!("drained since {since}: {reason}"));
     }
     for failing in &pool.failing {
-        let (work, failures) = (failing.work, failing.failures);
-        let retry_at = print::time(Some(failing.retry_at));
+        let (work, failures) = (failing.work.0, failing.failures);
+        let retry_at = print::time(failing.retry_at.map(|time| time.0));
         let detail = failing
             .detail
             .as_deref()

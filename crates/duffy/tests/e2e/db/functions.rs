@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use duffy_api::NodeState;
+use duffy_api::{NodeCreate, NodeState, TenantCreate};
 use duffy_server::db::leases::{Portion, Waiting};
-use duffy_server::db::nodes::{self, NewNode, NodeRow, PoolLock, State};
+use duffy_server::db::nodes::{self, NodeRow, PoolLock, State};
 use duffy_server::db::sessions::{self, SessionRow};
-use duffy_server::db::tenants::{self, NewTenant, TenantRow};
+use duffy_server::db::tenants::{self, TenantRow};
 use duffy_server::db::transitions::{self, Change};
 use duffy_server::db::{
     Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, events, leases, operators, pools,
@@ -29,32 +29,35 @@ fn object(value: &serde_json::Value) -> JsonObject {
     JsonObject(value.as_object().unwrap().clone())
 }
 
-fn new_tenant(name: &str) -> NewTenant {
-    NewTenant {
+fn new_tenant(name: &str) -> TenantCreate {
+    TenantCreate {
         name: name.into(),
         is_admin: false,
         ssh_key: "ssh-ed25519 AAAA".into(),
-        api_key: "hash".into(),
         node_quota: Some(3),
-        session_lifetime: Some(Interval(TimeDelta::milliseconds(788_645_006))),
+        session_lifetime: Some(TimeDelta::milliseconds(788_645_006)),
         session_lifetime_max: None,
     }
 }
 
-fn new_node(number: u8, pool: Option<&str>, ready: bool) -> NewNode {
-    NewNode {
+fn new_node(number: u8, pool: Option<&str>) -> NodeCreate {
+    NodeCreate {
         hostname: format!("node{number}.example.org"),
         ipaddr: format!("192.0.2.{number}"),
         comment: None,
         pool: pool.map(str::to_owned),
         reusable: true,
-        data: object(&json!({"z": 1, "a": {"nested": [1, 2.5, null]}})),
-        ready,
+        data: object(&json!({"z": 1, "a": {"nested": [1, 2.5, null]}})).0,
     }
 }
 
-async fn insert(db: &Db, node: NewNode) -> NodeRow {
-    tx!(db, |tx| nodes::insert_node(&mut tx, &node))
+/// A node of a pool is ready.
+async fn insert(db: &Db, node: NodeCreate) -> NodeRow {
+    let state = node
+        .pool
+        .as_ref()
+        .map_or(NodeState::Unused, |_| NodeState::Ready);
+    tx!(db, |tx| nodes::insert_node(&mut tx, &node, state))
 }
 
 async fn state(db: &Db, id: i64) -> NodeState {
@@ -63,8 +66,12 @@ async fn state(db: &Db, id: i64) -> NodeState {
 
 /// Creates a tenant, a session of one hour, and a node that the session has reserved.
 async fn reserve(db: &Db) -> (TenantRow, SessionRow, NodeRow) {
-    let tenant = tx!(db, |tx| tenants::insert_tenant(&mut tx, &new_tenant("t")));
-    insert(db, new_node(1, Some("p"), true)).await;
+    let tenant = tx!(db, |tx| tenants::insert_tenant(
+        &mut tx,
+        &new_tenant("t"),
+        &"hash".into()
+    ));
+    insert(db, new_node(1, Some("p"))).await;
     let data = object(&json!({"nodes_specs": []}));
     let hour = Interval(TimeDelta::hours(1));
     let session = tx!(db, |tx| sessions::insert_session(
@@ -193,7 +200,11 @@ fn happened(cause: &str, from: &str, to: &str) -> (String, Option<String>, Optio
 async fn tenants_are_added_changed_and_retired() {
     let engines = Engines::new().await;
     for db in engines.both() {
-        let tenant = tx!(db, |tx| tenants::insert_tenant(&mut tx, &new_tenant("ci")));
+        let tenant = tx!(db, |tx| tenants::insert_tenant(
+            &mut tx,
+            &new_tenant("ci"),
+            &"hash".into()
+        ));
         assert_eq!(
             tenant.session_lifetime,
             Some(Interval(TimeDelta::milliseconds(788_645_006)))
@@ -201,7 +212,7 @@ async fn tenants_are_added_changed_and_retired() {
         assert_eq!(tenant.session_lifetime_max, None);
         let taken = db
             .transaction(async |mut tx| {
-                tenants::insert_tenant(&mut tx, &new_tenant("ci")).await?;
+                tenants::insert_tenant(&mut tx, &new_tenant("ci"), &"hash".into()).await?;
                 Ok(())
             })
             .await;
@@ -254,23 +265,23 @@ async fn tenants_are_added_changed_and_retired() {
 async fn nodes_are_added_counted_and_picked() {
     let engines = Engines::new().await;
     for db in engines.both() {
-        let unused = insert(db, new_node(1, None, false)).await;
+        let unused = insert(db, new_node(1, None)).await;
         assert_eq!(unused.state.0, NodeState::Unused);
         // Members keep their order in both engines.
         let text = serde_json::to_string(&unused.data.0).unwrap();
         assert_eq!(text, r#"{"z":1,"a":{"nested":[1,2.5,null]}}"#);
         for (node, unique) in [
             (
-                NewNode {
+                NodeCreate {
                     ipaddr: "192.0.2.9".into(),
-                    ..new_node(1, None, false)
+                    ..new_node(1, None)
                 },
                 Unique::NodeHostname,
             ),
             (
-                NewNode {
+                NodeCreate {
                     hostname: "n".into(),
-                    ..new_node(1, None, false)
+                    ..new_node(1, None)
                 },
                 Unique::NodeAddress,
             ),
@@ -278,7 +289,7 @@ async fn nodes_are_added_counted_and_picked() {
             let node = &node;
             let taken = db
                 .transaction(async |mut tx| {
-                    nodes::insert_node(&mut tx, node).await?;
+                    nodes::insert_node(&mut tx, node, NodeState::Unused).await?;
                     Ok(())
                 })
                 .await;
@@ -305,7 +316,7 @@ async fn nodes_are_added_counted_and_picked() {
         )));
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 3));
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 0));
-        insert(db, new_node(2, Some("p"), true)).await;
+        insert(db, new_node(2, Some("p"))).await;
         assert_eq!(tx!(db, |tx| nodes::count_filled_of(&mut tx, "p")), 5);
         assert_eq!(tx!(db, |tx| nodes::count_filled_of(&mut tx, "q")), 0);
         let filled = tx!(db, |tx| nodes::count_filled(&mut tx));
@@ -369,7 +380,7 @@ async fn sessions_are_granted_changed_and_retired() {
         }
         assert!(tx!(db, |tx| sessions::list_active_sessions(&mut tx, Some(999))).is_empty());
 
-        let second = insert(db, new_node(2, Some("p"), true)).await;
+        let second = insert(db, new_node(2, Some("p"))).await;
         let replace = |old, new| async move {
             tx!(db, |tx| sessions::replace_session_node(
                 &mut tx,
@@ -450,7 +461,7 @@ async fn unfinished_requests_are_found() {
         );
         // Its session is active, so the node is no orphan.
         assert!(tx!(db, |tx| sessions::list_orphans(&mut tx)).is_empty());
-        let orphan = insert(db, new_node(2, Some("p"), true)).await;
+        let orphan = insert(db, new_node(2, Some("p"))).await;
         reserve_under(db, &session, &orphan, "dead", Duration::ZERO).await;
         assert_eq!(tx!(db, |tx| sessions::list_orphans(&mut tx)), [orphan.id]);
         let released = apply(db, Transition::ReleaseOrphan, orphan.id, Change::default());
@@ -648,13 +659,13 @@ async fn a_deprovisioned_node_is_unused_or_done() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let (_, session, first) = reserve(db).await;
-        let second = NewNode {
+        let second = NodeCreate {
             reusable: false,
-            ..new_node(2, Some("p"), true)
+            ..new_node(2, Some("p"))
         };
         let second = insert(db, second).await;
         lend(db, &session, &second).await;
-        let third = insert(db, new_node(3, Some("p"), true)).await;
+        let third = insert(db, new_node(3, Some("p"))).await;
         reserve_under(db, &session, &third, "lease", MINUTE).await;
         let give_back = async || work(db, Transition::Return, &third, "lease").await;
         assert!(give_back().await);
@@ -729,8 +740,8 @@ async fn retired_nodes_are_not_reused() {
     let engines = Engines::new().await;
     for db in engines.both() {
         let (_, session, lent) = reserve(db).await;
-        let ready = insert(db, new_node(2, Some("p"), true)).await;
-        let unused = insert(db, new_node(3, None, false)).await;
+        let ready = insert(db, new_node(2, Some("p"))).await;
+        let unused = insert(db, new_node(3, None)).await;
         let shown = tx!(db, |tx| operators::show_node(&mut tx, lent.id)).unwrap();
         assert_eq!(shown.session_id.map(i64::from), Some(session.id));
         assert_eq!(shown.tenant.as_deref(), Some("t"));
@@ -779,7 +790,7 @@ async fn retired_nodes_are_not_reused() {
 async fn operators_hold_and_repair_nodes() {
     let engines = Engines::new().await;
     for db in engines.both() {
-        let node = insert(db, new_node(1, Some("p"), true)).await;
+        let node = insert(db, new_node(1, Some("p"))).await;
         let hold = async |transition| {
             by_hand(db, transition, node.id).await;
             tx!(db, |tx| nodes::count_ready(&mut tx, "p"))
@@ -816,7 +827,7 @@ async fn fail(db: &Db, node: &NodeRow) {
 async fn a_held_node_waits_until_its_key_is_removed() {
     let engines = Engines::new().await;
     for db in engines.both() {
-        let node = insert(db, new_node(1, Some("p"), true)).await;
+        let node = insert(db, new_node(1, Some("p"))).await;
         let waiting = async || tx!(db, |tx| leases::list_waiting(&mut tx));
         let claim = async |lease: &str, length: Duration| {
             let group = waiting().await.pop().unwrap();
@@ -942,7 +953,7 @@ async fn errors_roll_back_and_wake_ups_follow_the_commit() {
 async fn a_registered_nodes_name_and_address_are_unique_in_every_state() {
     let engines = Engines::new().await;
     for db in engines.both() {
-        let registered = insert(db, new_node(1, None, false)).await;
+        let registered = insert(db, new_node(1, None)).await;
         tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 1));
         let mine = claim(db, NodeState::Provisioning, Some("p"), Portion::One, "mine").await;
         let finish = async |hostname: &str, ipaddr: &str| {
@@ -973,7 +984,7 @@ async fn a_registered_nodes_name_and_address_are_unique_in_every_state() {
         refused("failed").await;
 
         // The machine is registered again, and provisioned beside the failed node.
-        let again = insert(db, new_node(1, None, false)).await;
+        let again = insert(db, new_node(1, None)).await;
         assert!(apply(db, Transition::Fill, again.id, fill).await);
         let again = claim(
             db,

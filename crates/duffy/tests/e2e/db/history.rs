@@ -1,6 +1,6 @@
 //! A long history: the indexes of its statements, and its removal.
 
-use duffy_server::db::old_events::{self, Place};
+use duffy_server::db::old_events::{self, EventPosition};
 use duffy_server::db::{Db, DbError, Timestamp};
 use sqlx::Connection;
 
@@ -100,7 +100,7 @@ async fn a_long_history_is_counted_and_removed_in_slices() {
 
 /// Removes or counts events in slices. Returns the sizes of the slices.
 async fn slices(db: &Db, before: Timestamp, limit: u32, remove: bool) -> Vec<u64> {
-    let (mut sizes, mut place) = (Vec::new(), Some(Place::START));
+    let (mut sizes, mut place) = (Vec::new(), Some(EventPosition::START));
     while let Some(after) = place {
         let slice = db
             .transaction(async |mut tx| -> Result<_, DbError> {

@@ -1,8 +1,9 @@
 //! Idempotency keys.
 
 use chrono::TimeDelta;
+use duffy_api::TenantCreate;
 use duffy_server::db::idempotency::{self, NewKey};
-use duffy_server::db::tenants::{self, NewTenant};
+use duffy_server::db::tenants;
 use duffy_server::db::{Db, Interval, JsonObject, sessions};
 
 use super::Engines;
@@ -14,16 +15,20 @@ macro_rules! tx {
 }
 
 async fn new_tenant(db: &Db) -> i64 {
-    let tenant = NewTenant {
+    let tenant = TenantCreate {
         name: "t".into(),
         is_admin: false,
         ssh_key: "ssh-ed25519 AAAA".into(),
-        api_key: "hash".into(),
         node_quota: None,
         session_lifetime: None,
         session_lifetime_max: None,
     };
-    tx!(db, |tx| tenants::insert_tenant(&mut tx, &tenant)).id
+    tx!(db, |tx| tenants::insert_tenant(
+        &mut tx,
+        &tenant,
+        &"hash".into()
+    ))
+    .id
 }
 
 async fn new_session(db: &Db, tenant_id: i64) -> i64 {

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use duffy_server::db::migrate::{self, MigrateError, Revision, in_silence};
+use duffy_server::db::tenants::StoredKey;
 use duffy_server::db::{DbError, Deadlines, nodes, sessions, tenants};
 
 use sqlx::Connection;
@@ -38,8 +39,7 @@ async fn a_schema_is_created_once() {
             matches!(&again, Err(MigrateError::TablesPresent(tables)) if tables.len() == 8),
             "{again:?}"
         );
-        let hashes = ["a".to_owned(), "b".to_owned()];
-        migrate::insert_test_data(db, hashes).await.unwrap();
+        migrate::insert_test_data(db, &test_keys()).await.unwrap();
         let nodes = db
             .read(async |mut tx| nodes::list_active_nodes(&mut tx).await)
             .await
@@ -48,13 +48,15 @@ async fn a_schema_is_created_once() {
     }
 }
 
+fn test_keys() -> [StoredKey; 2] {
+    ["a", "b"].map(StoredKey::from)
+}
+
 #[tokio::test]
 async fn every_step_goes_down_and_up_again() {
     let engines = Engines::new().await;
     for db in engines.both() {
-        migrate::insert_test_data(db, ["a".to_owned(), "b".to_owned()])
-            .await
-            .unwrap();
+        migrate::insert_test_data(db, &test_keys()).await.unwrap();
         let known: Vec<Revision> = Revision::all().collect();
         for (to, from) in known.iter().zip(known.iter().skip(1)).rev() {
             assert_eq!(

@@ -5,17 +5,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use duffy_api::NodeState;
-use duffy_server::db::nodes::{self, NewNode, NodeRow};
+use duffy_api::{NodeCreate, NodeState, TenantCreate};
+use duffy_server::db::nodes::{self, NodeRow};
 use duffy_server::db::sessions::{self, SessionRow};
-use duffy_server::db::tenants::{self, NewTenant};
+use duffy_server::db::tenants;
 use duffy_server::db::transitions::{self, Change};
 use duffy_server::db::{
     Db, DbError, Interval, JsonObject, Timestamp, events, leases, old_events, operators,
 };
-use duffy_server::node_state::{
-    self, Counter, Hold, LeaseChange, LeaseCheck, Pause, Shape, Transition,
-};
+use duffy_server::node_state::{self, Counter, Effect, LeaseCheck, Shape, Transition};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
@@ -91,29 +89,31 @@ struct Fixture<'a> {
 
 impl<'a> Fixture<'a> {
     async fn new(db: &'a Db, name: &str) -> Self {
-        let tenant = NewTenant {
+        let tenant = TenantCreate {
             name: name.into(),
             is_admin: false,
             ssh_key: "ssh-ed25519 AAAA".into(),
-            api_key: "hash".into(),
             node_quota: None,
             session_lifetime: None,
             session_lifetime_max: None,
         };
         let made = db.transaction(async |mut tx| -> Result<_, DbError> {
-            let tenant = tenants::insert_tenant(&mut tx, &tenant).await?;
+            let tenant = tenants::insert_tenant(&mut tx, &tenant, &"hash".into()).await?;
             let mut made = Vec::new();
             for number in 0..NODES {
-                let node = NewNode {
+                let node = NodeCreate {
                     hostname: format!("{name}-{number}.example.org"),
                     ipaddr: format!("{name}-{number}"),
                     comment: None,
                     pool: None,
                     reusable: number % 2 == 0,
-                    data: JsonObject::default(),
-                    ready: false,
+                    data: serde_json::Map::default(),
                 };
-                made.push(nodes::insert_node(&mut tx, &node).await?.id);
+                made.push(
+                    nodes::insert_node(&mut tx, &node, NodeState::Unused)
+                        .await?
+                        .id,
+                );
             }
             Ok((tenant.id, made))
         });
@@ -251,23 +251,23 @@ impl<'a> Fixture<'a> {
         );
         let soon = |time: Option<Timestamp>| time.is_some_and(|time| time > now);
         match rule.lease {
-            LeaseChange::Keep => {
+            Effect::Keep => {
                 assert_eq!(after.lease_expires_at, before.lease_expires_at, "{context}");
             }
-            LeaseChange::Take => assert!(soon(after.lease_expires_at), "{context}"),
-            LeaseChange::End => assert_eq!(after.lease_expires_at, None, "{context}"),
+            Effect::Set => assert!(soon(after.lease_expires_at), "{context}"),
+            Effect::End => assert_eq!(after.lease_expires_at, None, "{context}"),
         }
-        let taken = rule.lease == LeaseChange::Take;
+        let taken = rule.lease == Effect::Set;
         assert_eq!(after.fence > before.fence, taken, "{context}");
         match rule.pause {
-            Pause::Keep => assert_eq!(after.retry_at, before.retry_at, "{context}"),
-            Pause::End => assert_eq!(after.retry_at, None, "{context}"),
-            Pause::Set => assert!(soon(after.retry_at), "{context}"),
+            Effect::Keep => assert_eq!(after.retry_at, before.retry_at, "{context}"),
+            Effect::End => assert_eq!(after.retry_at, None, "{context}"),
+            Effect::Set => assert!(soon(after.retry_at), "{context}"),
         }
         let held = match rule.hold {
-            Hold::Keep => before.held_at.is_some(),
-            Hold::Set => true,
-            Hold::End => false,
+            Effect::Keep => before.held_at.is_some(),
+            Effect::Set => true,
+            Effect::End => false,
         };
         assert_eq!(after.held_at.is_some(), held, "{context}");
         assert_eq!(after.reusable, before.reusable && !rule.use_up, "{context}");
@@ -291,9 +291,9 @@ impl<'a> Fixture<'a> {
         );
         assert_eq!(last.to_state.as_deref(), Some(to.as_str()), "{context}");
         match rule.lease {
-            LeaseChange::Keep => {}
-            LeaseChange::Take => drop(self.owners.insert(id, process.to_owned())),
-            LeaseChange::End => drop(self.owners.remove(&id)),
+            Effect::Keep => {}
+            Effect::Set => drop(self.owners.insert(id, process.to_owned())),
+            Effect::End => drop(self.owners.remove(&id)),
         }
         // The program refuses the session in the same transaction.
         if node_state::is_in_session(before.state.0) && !node_state::is_in_session(to) {

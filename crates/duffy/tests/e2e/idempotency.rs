@@ -263,7 +263,7 @@ fn a_stopping_server_refuses_waiting_requests() {
         let first = scope.spawn(|| granted(&here, "key"));
         wait_until_contextualizing(&here);
         let second = scope.spawn(|| there.ask_with_key(&[("pool", 1)], "key"));
-        wait_for_log(&other, "waiting for the answer");
+        wait_for_log(&other, "waiting for the reply");
         other.terminate();
         let second = second.join().unwrap().unwrap();
         assert_eq!(second.status, 503, "{}", second.text);

@@ -4,27 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::Source;
 
-/// The cycles that exist. The list may only shrink.
-const KNOWN: &[&str] = &[];
-
 /// The files of a crate by their modules.
 #[derive(Default)]
 struct Crate<'a>(BTreeMap<&'a [String], &'a Source>);
 
 /// For each file, the files whose items it uses, with the first line of a use.
 type Uses<'a> = BTreeMap<&'a str, BTreeMap<&'a str, usize>>;
-
-/// Returns the cycles that are not in `KNOWN`, and the items of `KNOWN` that are not cycles.
-pub fn check(sources: &[Source]) -> Vec<String> {
-    let found = find(sources);
-    let new = found
-        .iter()
-        .filter(|(name, _)| !KNOWN.contains(&name.as_str()));
-    let gone = KNOWN.iter().filter(|name| !found.contains_key(**name));
-    new.map(|(name, uses)| format!("a new cycle: {name:?}\n{uses}"))
-        .chain(gone.map(|name| format!("no longer a cycle, remove it from cycles.rs: {name:?}")))
-        .collect()
-}
 
 /// Returns all cycles: the names of their files, and a line for each use.
 pub fn find(sources: &[Source]) -> BTreeMap<String, String> {

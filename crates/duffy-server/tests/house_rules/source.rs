@@ -217,12 +217,15 @@ impl Visit<'_> for Source {
     fn visit_path(&mut self, path: &syn::Path) {
         let parts = path.segments.iter().map(|part| part.ident.to_string());
         let parts: Vec<_> = parts.collect();
-        // `self`, and `crate` and `super` in visibilities, name no item.
+        // `self` names no item.
         if !parts.iter().all(|part| is_keyword(part)) {
             self.add_name(path.span().start().line, &parts);
         }
         visit::visit_path(self, path);
     }
+
+    /// A visibility says who may use an item, and uses none.
+    fn visit_visibility(&mut self, _: &Visibility) {}
 
     fn visit_macro(&mut self, node: &syn::Macro) {
         self.visit_path(&node.path);

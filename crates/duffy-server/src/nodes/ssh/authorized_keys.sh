@@ -6,6 +6,9 @@
 # reaches as another user, have the file elsewhere. Keys come on standard input only, and the script checks the number of
 # their bytes: a connection that breaks looks like the end of the input.
 #
+# Each program that a small machine starts costs about a millisecond. The shell itself reads and writes all lines, and starts
+# cp, flock and mv only; mksh has no printf of its own.
+#
 # script.rs puts assignments of these variables before the script:
 #   work       what to do: install, remove or read
 #   number     the number of this work, for the fence; may be empty
@@ -61,9 +64,53 @@ clean() {
     [ -z "$new" ] || rm -f "$new"
 }
 
-# Prints the number in a file, if it has one.
-find_number() {
-    sed -n "/${separator:?}/{n;/^${fence:?}[0-9][0-9]*$/s/^$fence//p;q;}" "$1"
+# Copies the node's own part of a file from standard input to standard output. Sets `found` to the number in the file, if it
+# has one, and `unended` to the last line of the own part, if that has no end.
+copy_own_part() {
+    found=
+    unended=
+    while IFS= read -r line || { [ -n "$line" ] && unended=$line; }; do
+        if [ "${line#*"${separator:?}"}" = "$line" ]; then
+            printf %s "$line" || return 1
+            [ -n "$unended" ] || echo || return 1
+        else
+            unended=
+            IFS= read -r line || :
+            rest=${line#"${fence:?}"}
+            [ "$fence$rest" = "$line" ] && [ -n "$rest" ] && [ -z "${rest##*[0-9]}" ] &&
+                only_digits "$rest" && found=$rest
+            break
+        fi
+    done
+    return 0
+}
+
+# Whether a text has digits only. The shells differ in patterns that say "none of these".
+only_digits() {
+    text=$1
+    while [ -n "$text" ]; do
+        [ -z "${text##[0-9]*}" ] || return 1
+        text=${text#?}
+    done
+}
+
+# Whether the first number is above the second. Some shells have 32-bit arithmetic, so it compares halves of nine digits. The
+# 1 before each half keeps it from being read as octal.
+is_above() {
+    pad "$1"
+    high=1${padded%?????????}
+    low=1${padded#?????????}
+    pad "$2"
+    [ "$high" -gt "1${padded%?????????}" ] && return
+    [ "$high" -eq "1${padded%?????????}" ] && [ "$low" -gt "1${padded#?????????}" ]
+}
+
+# Sets `padded` to a number with zeros in front of it, 18 digits in all.
+pad() {
+    padded=$1
+    while [ ${#padded} -lt "${digits:?}" ]; do
+        padded=0$padded
+    done
 }
 
 trap clean EXIT
@@ -91,55 +138,65 @@ if [ -h "$file" ]; then
     file=$target
 fi
 
-inode=$(ls -i "$file")
-if (: 8< "$file") 2>/dev/null; then
-    exec 8< "$file"
-fi
+[ -r "$file" ] || fail "no permission to read it"
+exec 8< "$file"
+inode=
+[ "$file" -ef /dev/fd/8 ] 2>/dev/null || inode=$(ls -i "$file")
 
-new=$(mktemp "$file.XXXXXX" 2>/dev/null) || new=$file.duffy$$
-cp -p --preserve=context "$file" "$new" 2>/dev/null || cp -p "$file" "$new" || fail "cannot copy it"
-
-# A tenant can have written a number that is longer than Duffy's, and than some shells can compare.
-found=$(find_number "$new")
-last=$found
-[ ${#last} -le "${digits:?}" ] || last=
-
+# The shell itself makes the file, and only if there is none of this name: homes can be shared between machines.
+new=$file.duffy$$
+set -C
+true 2>/dev/null > "$new" || new=$(mktemp "$file.XXXXXX") || fail "cannot make a file next to it"
+set +C
+cp -a "$file" "$new" 2>/dev/null || cp -p "$file" "$new" || fail "cannot copy it"
 read_only=
 [ -w "$new" ] || { chmod u+w "$new" && read_only=1; }
-sed -n "/$separator/q;p" "$file" > "$new" || fail "cannot write a file next to it"
+exec 7> "$new"
+copy_own_part <&8 >&7 || fail "cannot write a file next to it"
+began_with=$found
 
+# A tenant can have written a number that is longer than Duffy's, and than some shells can compare.
+last=$found
+[ ${#last} -le "${digits:?}" ] || last=
 if [ -n "${number?}" ]; then
-    [ "${last:-0}" -le "$number" ] || {
+    if is_above "${last:-0}" "$number"; then
         echo "$file: it has $fence$last, and this work only $number" >&2
         exit 68
-    }
+    fi
     last=$number
 fi
 
 if [ "$work" = install ] || [ -n "$last" ]; then
     {
         # The last line of the node's own part may lack its end.
-        { [ -z "$(tail -c 1 "$new")" ] || echo; } &&
+        { [ -z "$unended" ] || echo; } &&
             echo "$separator" &&
             { [ -z "$last" ] || echo "$fence$last"; }
-    } >> "$new" || fail "cannot write a file next to it"
+    } >&7 || fail "cannot write a file next to it"
 fi
 
 if [ "$work" = install ]; then
-    before=$(wc -c < "$new")
-    cat >> "$new" || fail "cannot write a file next to it"
-    after=$(wc -c < "$new")
-    [ $((after - before)) -eq "$size" ] || fail "the connection broke before all keys had come"
+    while IFS= read -r line; do
+        size=$((size - ${#line} - 1))
+        { printf %s "$line" && echo; } >&7 || fail "cannot write a file next to it"
+    done
+    [ "$size" -eq 0 ] && [ -z "$line" ] || fail "the connection broke before all keys had come"
 fi
 
+exec 7>&-
 [ -z "$read_only" ] || chmod u-w "$new"
 
 directory=${file%/*}
-if command -v flock >/dev/null 2>&1 && (: 9< "$directory") 2>/dev/null; then
+if command -v flock >/dev/null 2>&1 && [ -r "$directory" ]; then
     exec 9< "$directory"
-    flock 9 2>/dev/null
+    # Some shells give a program only the descriptors that its command names.
+    flock 9 9<&9 2>/dev/null
 fi
-[ "$(ls -i "$file")" = "$inode" ] && [ "$(find_number "$file")" = "$found" ] || {
+if [ -z "$inode" ]; then
+    [ "$file" -ef /dev/fd/8 ]
+else
+    [ "$(ls -i "$file")" = "$inode" ]
+fi && copy_own_part < "$file" >/dev/null && [ "$found" = "$began_with" ] || {
     echo "$file: somebody else has replaced it meanwhile" >&2
     exit 67
 }

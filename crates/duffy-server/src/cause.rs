@@ -34,7 +34,7 @@ pub enum Cause {
     Granted,
     /// A session's expiry was changed.
     Extended,
-    /// The tenant or an administrator retired a session.
+    /// The tenant or an administrator retired a session, or no client received it.
     Retired,
     /// A session expired.
     Expired,

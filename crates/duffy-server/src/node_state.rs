@@ -101,7 +101,7 @@ pub struct Rule {
     pub attempts: Counter,
     /// What becomes of the number of repairs since the node was last lent.
     pub repairs: Counter,
-    /// What becomes of `retry_at`, the time before which nobody acts on the node. The caller sets it.
+    /// What becomes of `retry_at`, the time before which nobody acts on the node. With `Set`, the caller gives it.
     pub pause: Effect,
     /// Whether the node is not reusable from now on.
     pub use_up: bool,

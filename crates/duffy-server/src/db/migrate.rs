@@ -97,7 +97,7 @@ pub enum MigrateError {
 impl From<DbError> for MigrateError {
     fn from(error: DbError) -> Self {
         match &error {
-            // A migration may take longer than the retries.
+            // Migrations are not retried.
             DbError::Conflict(_) => MigrateError::Locked,
             DbError::Unavailable(sqlx::Error::Database(cause))
                 if dialect::is_lock_timeout(cause.as_ref()) =>

@@ -1,5 +1,5 @@
-//! The `pool_states` table: which pools' mechanisms keep failing, and which pools are drained. A pool that never was
-//! either has no row.
+//! The `pool_states` table: which pools' mechanisms keep failing, and which pools are drained. A pool that never
+//! failed and never was drained has no row.
 
 use duffy_api::NodeState;
 use serde::Serialize;

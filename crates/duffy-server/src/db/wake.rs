@@ -58,10 +58,21 @@ impl WakeUps {
         tokio::time::sleep_until(due).await;
         self.due = None;
         self.bell.mark_unchanged();
-        if let Some(words) = &mut self.words {
-            while let Some(Some(Ok(()))) = words.next().now_or_never() {}
+        while let Some(words) = &mut self.words
+            && let Some(word) = words.next().now_or_never()
+        {
+            self.note(word);
         }
         true
+    }
+
+    /// Polls from now on if a word is an error, or if the stream has ended.
+    fn note(&mut self, word: Option<Result<(), sqlx::Error>>) {
+        let ended = || Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
+        if let Err(error) = word.unwrap_or_else(ended) {
+            tracing::warn!(%error, "lost the connection for wake-ups; polling");
+            self.words = None;
+        }
     }
 
     async fn wait_for_word(&mut self, poll: Duration) -> bool {
@@ -75,11 +86,7 @@ impl WakeUps {
             () = tokio::time::sleep(poll) => false,
             Ok(()) = self.bell.changed() => true,
             word = remote => {
-                let ended = || Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
-                if let Err(error) = word.unwrap_or_else(ended) {
-                    tracing::warn!(%error, "lost the connection for wake-ups; polling");
-                    self.words = None;
-                }
+                self.note(word);
                 // Wake-ups may be missed after an error, so the caller looks for work then too.
                 true
             }

@@ -13,7 +13,7 @@ const AT_ONCE: u32 = 20;
 /// How many rows one transaction counts.
 const COUNTED: u32 = 100_000;
 
-/// Removes up to [`AT_ONCE`] batches of history that is older than configured. Returns how many rows.
+/// Removes up to `AT_ONCE` batches of history that is older than configured. Returns how many rows.
 pub async fn prune_history(ctx: &Ctx) -> Result<u64, DbError> {
     match ctx.config.tasks.keep_history {
         Some(age) => remove_older(ctx, age, AT_ONCE).await,

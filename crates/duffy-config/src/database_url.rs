@@ -111,7 +111,10 @@ static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
 pub(crate) fn parse(text: &str) -> Result<(DatabaseUrl, Vec<String>), String> {
     let text = text.trim();
     let Some(parts) = URL.as_ref().and_then(|url| url.captures(text).ok()?) else {
-        return Err(if text.contains("://[") || text.contains("@[") {
+        let opened = ["://[", "@["]
+            .iter()
+            .find_map(|start| text.split_once(start));
+        return Err(if opened.is_some_and(|(_, host)| !host.contains(']')) {
             "the host's [ has no matching ]; write IPv6 addresses as [::1]".into()
         } else {
             format!("this is not a database URL; {EXPECTED}")

@@ -53,7 +53,7 @@ pub enum LeaseCheck {
     Free,
 }
 
-/// What becomes of a value.
+/// How a value changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// It stays.
@@ -64,7 +64,7 @@ pub enum Effect {
     End,
 }
 
-/// What becomes of a counter.
+/// How a counter changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
     /// It stays.
@@ -95,17 +95,17 @@ pub struct Rule {
     pub held: Option<bool>,
     /// Whether the node must be reusable, or must not be.
     pub reusable: Option<bool>,
-    /// What becomes of the lease. A new one is the caller's, and raises the fence.
+    /// How the lease changes. A new one is the caller's, and raises the fence.
     pub lease: Effect,
-    /// What becomes of the number of attempts.
+    /// How the number of attempts changes.
     pub attempts: Counter,
-    /// What becomes of the number of repairs since the node was last lent.
+    /// How the number of repairs since the node was last lent changes.
     pub repairs: Counter,
-    /// What becomes of `retry_at`, the time before which nobody acts on the node. With `Set`, the caller gives it.
+    /// How `retry_at` changes, the time before which nobody acts on the node. With `Set`, the caller gives it.
     pub pause: Effect,
     /// Whether the node is not reusable from now on.
     pub use_up: bool,
-    /// What becomes of `held_at`, the time since which an operator holds the node.
+    /// How `held_at` changes, the time since which an operator holds the node.
     pub hold: Effect,
     /// Whether workers have something to do after it.
     pub wakes: bool,

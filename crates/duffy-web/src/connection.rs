@@ -69,8 +69,8 @@ impl Connection {
         }
     }
 
-    /// Serves requests until the connection ends. Returns whether the client may still be sending. Then it loses the last reply
-    /// if the stream is closed at once.
+    /// Serves requests until the connection ends. Returns whether the client may still be sending. In that
+    /// case the client loses the last reply if the stream is closed at once.
     async fn serve_requests(&self, stream: OwnedMutexGuard<TcpStream>) -> bool {
         let activity = &self.permit.activity;
         let service = hyper::service::service_fn(|request| self.answer(request));

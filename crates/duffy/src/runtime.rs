@@ -98,7 +98,7 @@ pub async fn wait(
             let message = format_args!("a part of the server died: {error}");
             result = Err(Failure::new(message));
         }
-        // One part without the other is no server.
+        // A server does not run with only some of its parts.
         stop.cancel();
     }
     watching.abort();

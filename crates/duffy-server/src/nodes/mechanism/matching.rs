@@ -53,7 +53,7 @@ pub fn match_deprovisioned(nodes: &[MechanismNode], results: &[Value]) -> Vec<bo
     let mut matched = vec![false; nodes.len()];
     for result in results {
         let Value::Object(keys) = result else {
-            warn!(%result, "a result of deprovisioning is no object; ignored");
+            warn!(%result, "a result of deprovisioning is not an object; ignored");
             continue;
         };
         let mut find = |names: fn(&Map<String, Value>, &MechanismNode) -> bool| {
@@ -85,7 +85,7 @@ fn result_ssh_port(result: &NodeResult) -> Result<Option<u16>, String> {
         None | Some(Value::Null) => Ok(None),
         Some(port) => read_port(port).map(Some).ok_or_else(|| {
             let port = brief(port);
-            format!("ssh_port {port} is no port; give a number from 1 to 65535")
+            format!("ssh_port {port} is not a port; give a number from 1 to 65535")
         }),
     }
 }

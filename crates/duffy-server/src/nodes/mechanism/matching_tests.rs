@@ -60,18 +60,21 @@ fn useless_results() {
         (json!({"ipaddr": "a..b"}), "not an address"),
         (json!({"ipaddr": "a".repeat(64)}), "not an address"),
         (json!({"ipaddr": "{{ undefined }}"}), "not an address"),
-        (json!({"ipaddr": "10.0.0.1", "ssh_port": 0}), "is no port"),
+        (
+            json!({"ipaddr": "10.0.0.1", "ssh_port": 0}),
+            "is not a port",
+        ),
         (
             json!({"ipaddr": "10.0.0.1", "ssh_port": 65536}),
-            "is no port",
+            "is not a port",
         ),
         (
             json!({"ipaddr": "10.0.0.1", "ssh_port": "ssh"}),
-            "is no port",
+            "is not a port",
         ),
         (
             json!({"ipaddr": "10.0.0.1", "ssh_port": true}),
-            "is no port",
+            "is not a port",
         ),
         (json!({"ipaddr": "10.0.0.1", "deep": [{"x": "a\0"}]}), "NUL"),
         (json!({"ipaddr": "10.0.0.1", "a\0": 1}), "NUL"),

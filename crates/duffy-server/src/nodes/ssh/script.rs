@@ -113,7 +113,7 @@ fn number(fence: Option<i64>) -> Result<String, SshError> {
         None => Ok(String::new()),
         Some(number) if (0..10_i64.pow(FENCE_DIGITS)).contains(&number) => Ok(number.to_string()),
         Some(number) => Err(SshError::Config(format!(
-            "{number} is no number for work on a node; check the database"
+            "{number} is not a valid number for work on a node; check the database"
         ))),
     }
 }

@@ -71,8 +71,8 @@ fn useless_lines(name: &str, ssh_key: &str) -> Option<String> {
     let numbers: Vec<_> = lines.iter().map(ToString::to_string).collect();
     let (noun, verb) = match lines[..] {
         [] => return None,
-        [_] => ("line", "is no OpenSSH public key"),
-        _ => ("lines", "are no OpenSSH public keys"),
+        [_] => ("line", "is not an OpenSSH public key"),
+        _ => ("lines", "are not OpenSSH public keys"),
     };
     Some(format!(
         "WARNING: {name}: {noun} {} of the SSH key {verb}: nobody can log in to nodes with it",

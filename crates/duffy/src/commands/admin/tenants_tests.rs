@@ -194,7 +194,7 @@ fn keys_that_harm_are_refused_and_useless_ones_told() {
     assert_eq!(warned(&["update-tenant", "--node-quota", "1", "x"]), None);
     assert_eq!(
         warned(&["create-tenant", "x", "hunter2"]).unwrap(),
-        "WARNING: x: line 1 of the SSH key is no OpenSSH public key: nobody can log in to nodes with it"
+        "WARNING: x: line 1 of the SSH key is not an OpenSSH public key: nobody can log in to nodes with it"
     );
     let two = format!("a\n{good}\nb");
     let warning = warned(&["update-tenant", "--ssh-key", &two, "x"]).unwrap();

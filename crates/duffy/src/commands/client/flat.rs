@@ -88,7 +88,7 @@ fn member<'a>(value: &'a Value, key: &str) -> Result<&'a Value, String> {
 fn list<'a>(value: &'a Value, what: &str) -> Result<&'a Vec<Value>, String> {
     value
         .as_array()
-        .ok_or_else(|| format!("`{what}` in it is no list"))
+        .ok_or_else(|| format!("`{what}` in it is not a list"))
 }
 
 /// Formats `key=value`. Texts are always in single quotes, so that a shell expands nothing in them.
@@ -157,7 +157,7 @@ mod tests {
         for (reply, why) in [
             (json!({}), "neither"),
             (json!(null), "neither"),
-            (json!({"pools": 1}), "`pools` in it is no list"),
+            (json!({"pools": 1}), "`pools` in it is not a list"),
             (json!({"pool": {}}), "lacks `name`"),
             (
                 json!({"pool": {"name": "a", "levels": {}}}),

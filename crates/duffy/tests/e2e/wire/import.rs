@@ -48,7 +48,7 @@ fn import(engine: Engine) {
     let names = || site.duffy().succeed(&["admin", "list-tenants", "--quiet"]);
 
     let skipped = "SKIPPED: five: no SSH key\nSKIPPED: four: disabled\n";
-    let warning = "WARNING: it's two: line 1 of the SSH key is no OpenSSH public key: nobody can log in to nodes with it\n";
+    let warning = "WARNING: it's two: line 1 of the SSH key is not an OpenSSH public key: nobody can log in to nodes with it\n";
     let (stdout, stderr) = run(&["import-tenants", "--dry-run"]);
     assert_eq!(stdout, "OK: it's two\nOK: one\n");
     assert_eq!(

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 /// Most errors in one reply: it stays small however long a list the body has.
 const MAX_ERRORS: usize = 1000;
+/// Most bytes of names in the paths of several errors. Without it, each error would repeat a long name from the body.
+const MAX_NAMES: usize = 1024 * 1024;
 
 /// What is wrong with a value: the error's `type`, `msg` and `ctx`.
 #[derive(Debug)]
@@ -148,13 +150,16 @@ impl Violation {
 
     /// The error about a value.
     pub fn of(self, input: impl Into<Value>) -> Errors {
-        Errors(vec![FieldError {
-            kind: self.kind.to_owned(),
-            loc: Vec::new(),
-            msg: self.message.into_owned(),
-            input: input.into(),
-            ctx: self.context.map(|context| *context),
-        }])
+        Errors {
+            fields: vec![FieldError {
+                kind: self.kind.to_owned(),
+                loc: Vec::new(),
+                msg: self.message.into_owned(),
+                input: input.into(),
+                ctx: self.context.map(|context| *context),
+            }],
+            names: 0,
+        }
     }
 }
 
@@ -165,12 +170,21 @@ pub type Read<T> = Result<T, Errors>;
 /// lead from the inside out and end at the value.
 #[derive(Debug, Default)]
 #[must_use]
-pub struct Errors(Vec<FieldError>);
+pub struct Errors {
+    fields: Vec<FieldError>,
+    /// How many bytes the names in all paths have.
+    names: usize,
+}
 
 impl Errors {
     /// The errors as seen from the value that has this one at `step`.
     pub fn at(mut self, step: &Loc) -> Self {
-        for error in &mut self.0 {
+        let name = name_length(step);
+        while self.fields.len() > 1 && self.names + name * self.fields.len() > MAX_NAMES {
+            self.drop_last();
+        }
+        self.names += name * self.fields.len();
+        for error in &mut self.fields {
             error.loc.push(step.clone());
         }
         self
@@ -188,18 +202,27 @@ impl Errors {
 
     /// Adds errors, as many as fit in a reply.
     pub fn append(&mut self, other: Self) {
-        self.0.extend(other.0);
-        self.0.truncate(MAX_ERRORS);
+        self.fields.extend(other.fields);
+        self.names += other.names;
+        while self.fields.len() > MAX_ERRORS || (self.names > MAX_NAMES && self.fields.len() > 1) {
+            self.drop_last();
+        }
+    }
+
+    fn drop_last(&mut self) {
+        if let Some(error) = self.fields.pop() {
+            self.names -= error.loc.iter().map(name_length).sum::<usize>();
+        }
     }
 
     /// Whether there are as many errors as fit in a reply.
     pub fn is_full(&self) -> bool {
-        self.0.len() >= MAX_ERRORS
+        self.fields.len() >= MAX_ERRORS || self.names >= MAX_NAMES
     }
 
     /// Returns the value if there are no errors.
     pub fn finish<T>(self, value: T) -> Read<T> {
-        if self.0.is_empty() {
+        if self.fields.is_empty() {
             Ok(value)
         } else {
             Err(self)
@@ -208,9 +231,16 @@ impl Errors {
 
     /// The errors as the reply has them, with paths from the outside in.
     pub fn into_fields(mut self) -> Vec<FieldError> {
-        for error in &mut self.0 {
+        for error in &mut self.fields {
             error.loc.reverse();
         }
-        self.0
+        self.fields
+    }
+}
+
+fn name_length(step: &Loc) -> usize {
+    match step {
+        Loc::Name(name) => name.len(),
+        Loc::Index(_) => 0,
     }
 }

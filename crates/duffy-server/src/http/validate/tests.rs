@@ -300,6 +300,23 @@ fn replies_stay_small_however_long_the_list() {
     assert_eq!(errors.len(), 1000);
 }
 
+#[test]
+fn replies_stay_small_however_long_the_names() {
+    let values = "NaN,".repeat(1000);
+    let half = "x".repeat(500_000);
+    let nested = format!("{{\"{}\":", "y".repeat(900)).repeat(500);
+    for (name, ends) in [(format!("{{\"{half}\":"), 1), (nested, 500)] {
+        let ends = "}".repeat(ends);
+        let body = format!("{{\"hostname\":\"h\",\"data\":{name}[{values}1]{ends}}}");
+        let Outcome::Errors(errors) = run("node_create", body.as_bytes(), None) else {
+            panic!("taken");
+        };
+        assert!(!errors.is_empty());
+        let length = serde_json::to_string(&errors).unwrap().len();
+        assert!(length < 2_000_000, "{length} bytes");
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

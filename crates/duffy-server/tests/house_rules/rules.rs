@@ -3,7 +3,7 @@
 use crate::source::{Source, is_test_file};
 
 /// The maximum number of lines of a file, without its tests.
-const MAX_LINES: usize = 450;
+const MAX_LINES: usize = 400;
 
 const SERVER: &str = "crates/duffy-server/src/";
 
@@ -86,6 +86,9 @@ pub fn check(source: &Source) -> Vec<String> {
             1,
             "a file starts with a short //! comment that describes it",
         );
+    }
+    if source.path.contains("/src/") && source.path.ends_with("/mod.rs") {
+        report(1, "a module is in foo.rs, its submodules in foo/");
     }
     if !is_test_file(&source.path) && source.lines > MAX_LINES {
         report(

@@ -29,7 +29,7 @@ const HTTP: &str = "crates/duffy-server/src/http/pools.rs";
 const DB: &str = "crates/duffy-server/src/db/pools.rs";
 const LIFECYCLE: &str = "crates/duffy-server/src/lifecycle/fill.rs";
 const NODES: &str = "crates/duffy-server/src/nodes/ssh/native.rs";
-const WORKER: &str = "crates/duffy-server/src/worker/mod.rs";
+const WORKER: &str = "crates/duffy-server/src/worker.rs";
 const BINARY: &str = "crates/duffy/src/main.rs";
 const TEST: &str = "crates/duffy/tests/e2e/main.rs";
 
@@ -174,11 +174,13 @@ fn files_without_a_heading_and_long_files() {
         "{found:?}"
     );
     let line = "const A: u8 = 1;\n";
-    assert_valid(HTTP, &line.repeat(449));
-    assert_violation(HTTP, &line.repeat(450), 451, "at most 450 lines");
+    assert_valid(HTTP, &line.repeat(399));
+    assert_violation(HTTP, &line.repeat(400), 401, "at most 400 lines");
+    let module = "crates/duffy-server/src/worker/mod.rs";
+    assert_violation(module, "struct A;\n", 1, "a module is in foo.rs");
     let tests = format!(
         "{}#[cfg(test)]\nmod tests {{\n{}}}",
-        line.repeat(440),
+        line.repeat(390),
         line.repeat(100)
     );
     assert_valid(HTTP, &tests);

@@ -46,7 +46,7 @@ pub(crate) async fn contextualize(
     // Work under a lease must end before the lease does, even if many clients send requests.
     let ctx = &ctx.reserved();
     let id = reserved.session.id;
-    let granted = grant(ctx, reserved, keeper);
+    let granted = install_and_deploy(ctx, reserved, keeper);
     let result = if let Some(result) = ctx.halt.run_until_cancelled(granted).await {
         result
     } else {
@@ -66,7 +66,7 @@ pub(crate) async fn contextualize(
     result
 }
 
-async fn grant(
+async fn install_and_deploy(
     ctx: &Ctx,
     reserved: Reserved,
     keeper: &LeaseKeeper,

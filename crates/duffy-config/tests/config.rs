@@ -4,6 +4,7 @@
     reason = "also outside test functions: panics are a test's way to fail"
 )]
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,6 +73,60 @@ fn nothing_is_a_configuration() {
         assert_eq!(config.tasks.fill_pools_interval, Duration::from_mins(5));
         assert_eq!(config.ssh.timeout, Duration::from_mins(1));
         assert!(config.warnings.is_empty());
+    }
+}
+
+/// Returns the keys that the sources of the sections read.
+fn keys() -> BTreeSet<String> {
+    let sections = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sections");
+    let mut directories = vec![sections];
+    let mut keys = BTreeSet::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(path)
+                .unwrap()
+                .replace([' ', '\n'], "");
+            let reads = [
+                ".read(\"",
+                ".read_or(\"",
+                ".read_required(\"",
+                ".require(\"",
+            ];
+            let reads = reads.iter().chain(&[".get(\"", "decode_range(fields,\""]);
+            for key in reads.flat_map(|read| text.split(read).skip(1)) {
+                keys.insert(key.split('"').next().unwrap().to_owned());
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_documents_have_every_key() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let documented = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let example = std::fs::read_to_string(root.join("etc/duffy-example-config.yaml")).unwrap();
+    let in_key = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let code = documented.split('`').skip(1).step_by(2);
+    let documented: BTreeSet<_> = code.flat_map(|code| code.split(|c| !in_key(c))).collect();
+    let words = example.split(|c| !in_key(c) && c != ':');
+    let exemplified: BTreeSet<_> = words.filter_map(|word| word.strip_suffix(':')).collect();
+    let keys = keys();
+    assert!(keys.contains("backoff-min") && keys.contains("trusted-proxies"));
+    for key in &keys {
+        assert!(
+            documented.contains(key.as_str()),
+            "docs/configuration.md lacks {key}"
+        );
+        assert!(
+            exemplified.contains(key.as_str()),
+            "etc/duffy-example-config.yaml lacks {key}"
+        );
     }
 }
 

@@ -73,3 +73,28 @@ fn manifests_inherit_the_lints_and_deny_toml_lists_the_crate() {
         .collect();
     assert_none(&violations);
 }
+
+/// A cause that nothing writes would be missing from the history without an error.
+#[test]
+fn every_cause_is_written() {
+    let files = files(".rs");
+    let (causes, others): (Vec<_>, Vec<_>) = files
+        .iter()
+        .filter(|(path, _)| path.starts_with("crates/duffy-server/src/"))
+        .partition(|(path, _)| path.ends_with("/cause.rs"));
+    let lines = causes.iter().flat_map(|(_, text)| text.lines());
+    let variants = lines.filter_map(|line| line.strip_prefix("    ")?.strip_suffix(','));
+    let variants: Vec<_> = variants
+        .filter(|name| name.chars().all(char::is_alphanumeric))
+        .collect();
+    assert!(variants.len() > 20, "{variants:?}");
+    let is_written = |name: &str| {
+        let mut words = others
+            .iter()
+            .flat_map(|(_, text)| text.split(|c: char| !c.is_alphanumeric()));
+        words.any(|word| word == name)
+    };
+    let unused = variants.into_iter().filter(|name| !is_written(name));
+    let unused = unused.map(|name| format!("Cause::{name} is written nowhere"));
+    assert_none(&unused.collect::<Vec<_>>());
+}

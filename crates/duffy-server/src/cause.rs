@@ -1,4 +1,7 @@
 //! What happened to a node, a session or a pool: the causes in the history.
+//!
+//! `node_state.rs` names the cause of each transition (without `Cause::`); `Event::new`, `of_session` and `of_pool` take the
+//! others.
 
 use serde::Serialize;
 

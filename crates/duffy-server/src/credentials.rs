@@ -1,9 +1,9 @@
 //! API keys: hashing and checking them.
 //!
 //! The original stores a bcrypt hash of a key, whose check costs a quarter of a second of a core. That protects
-//! passwords. API keys are random UUIDs, which nobody guesses, however cheap a guess is. So a digest stands beside
-//! the hash, and decides alone where it fits the hash. bcrypt runs for hashes without one: those that the original wrote
-//! or changed, until their key is first verified.
+//! passwords. API keys are random UUIDs, which nobody guesses, however cheap a guess is. So a digest is stored
+//! with the hash. If it belongs to this hash, only the digest is checked. bcrypt runs for hashes without a digest: those
+//! that the original wrote or changed, until their key is first verified.
 
 mod digest;
 mod gate;

@@ -41,7 +41,7 @@ pub struct Db {
     share: Share,
     deadlines: Deadlines,
     /// Wakes the waiting workers of this process.
-    bell: watch::Sender<()>,
+    local_wake_ups: watch::Sender<()>,
 }
 
 /// Deadlines of the parts of a transaction. The database server's timeouts are shorter: these are for a server that
@@ -154,7 +154,7 @@ impl Db {
             pools: Arc::new(Pools::new(pools, pool_size)),
             share: Share::General,
             deadlines: Deadlines::default(),
-            bell: watch::Sender::new(()),
+            local_wake_ups: watch::Sender::new(()),
         })
     }
 
@@ -251,7 +251,7 @@ impl Db {
             return Err(error);
         }
         if wakes {
-            self.bell.send_replace(());
+            self.local_wake_ups.send_replace(());
         }
         Ok(())
     }
@@ -264,7 +264,7 @@ impl Db {
 
     /// Subscribes to wake-ups. A wake-up says that there is work; it is a hint and may be lost.
     pub fn wake_ups(&self) -> WakeUps {
-        WakeUps::new(self.pools.general.clone(), self.bell.subscribe())
+        WakeUps::new(self.pools.general.clone(), self.local_wake_ups.subscribe())
     }
 
     /// Returns the same database with the connections that clients' requests do not use: for renewing leases, and for

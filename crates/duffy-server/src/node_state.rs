@@ -270,7 +270,7 @@ transitions! {
     TakeDown { [Provisioning Ready Failed] -> Deprovisioning, NodeRetired:
         attempts: Counter::Zero, use_up: true, ..BY_HAND }
     /// An operator retires a node that is in use or being deprovisioned. It is not used again after that.
-    UseUp { [Deployed Deprovisioning], NodeRetired: use_up: true, ..BY_HAND }
+    ForbidReuse { [Deployed Deprovisioning], NodeRetired: use_up: true, ..BY_HAND }
     /// An operator retires a node that nothing can deprovision.
     Forget { [Unused Provisioning Ready Failed Done] -> Done, NodeRetired:
         lease: Effect::End, use_up: true, ..BY_HAND }
@@ -280,7 +280,7 @@ transitions! {
     /// An operator holds a node whose session has ended. The tenant's key is taken off immediately.
     HoldReturned { [Deprovisioning], Held: attempts: Counter::Zero, hold: Effect::Set, ..BY_HAND }
     /// An operator releases a held node.
-    LetGo { [Unused Provisioning Ready Contextualizing Deployed Failed], Released:
+    Release { [Unused Provisioning Ready Contextualizing Deployed Failed], Released:
         held: Some(true), pause: Effect::Keep, hold: Effect::End, ..BY_HAND }
     /// An operator releases a held node. Its deprovisioning continues immediately.
     LetGoReturned { [Deprovisioning], Released: held: Some(true), hold: Effect::End, ..BY_HAND }

@@ -123,7 +123,7 @@ const COMMON_WORDS: &[(&str, &str)] = &[
     ),
     // Follows `nodes`: the running session that has the node, and its tenant.
     (
-        "lent_nodes",
+        "join_session",
         "LEFT JOIN (SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \
          FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
          WHERE sessions.retired_at IS NULL GROUP BY sessions_nodes.node_id) AS lent \

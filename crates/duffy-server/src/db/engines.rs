@@ -19,7 +19,7 @@ use sqlx::pool::{Pool, PoolOptions};
 use sqlx::{Connection, Database};
 
 /// Wake-ups from other processes. The stream ends after an error.
-pub(super) type Words = BoxStream<'static, Result<(), sqlx::Error>>;
+pub(super) type Notifications = BoxStream<'static, Result<(), sqlx::Error>>;
 
 /// The general pool of an engine, and the reserved one.
 pub(super) type TwoPools<D> = (Pool<D>, Pool<D>);

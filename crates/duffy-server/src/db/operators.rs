@@ -94,7 +94,7 @@ pub async fn list_nodes(
 ) -> DbResult<Vec<NodeStatus>> {
     let state = state.map(NodeState::as_str);
     let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
-        {lent_nodes} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
+        {join_session} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
         AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) AND ($3 \
         OR nodes.retired_at IS NULL) ORDER BY nodes.id";
     tx.fetch_all(sql, &[&pool, &state, &all]).await
@@ -103,7 +103,7 @@ pub async fn list_nodes(
 /// Finds a node, retired or not, and the session that has it.
 pub async fn show_node(tx: &mut Tx, id: i64) -> DbResult<Option<NodeStatus>> {
     let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
-        {lent_nodes} WHERE nodes.id = $1";
+        {join_session} WHERE nodes.id = $1";
     tx.fetch_optional(sql, &[&id]).await
 }
 

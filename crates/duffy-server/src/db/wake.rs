@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::connections::Pool;
-use super::engines::{Words, postgres, sqlite};
+use super::engines::{Notifications, postgres, sqlite};
 
 /// Wake-ups within this time of each other count as one.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -22,19 +22,19 @@ const CONNECT: Duration = Duration::from_secs(5);
 pub struct WakeUps {
     pool: Pool,
     /// Wake-ups of this process.
-    bell: watch::Receiver<()>,
+    local: watch::Receiver<()>,
     /// Wake-ups of other processes, while this one listens.
-    words: Option<Words>,
+    notifications: Option<Notifications>,
     /// When a wake-up that no wait has returned yet is returned.
     due: Option<Instant>,
 }
 
 impl WakeUps {
-    pub(super) fn new(pool: Pool, bell: watch::Receiver<()>) -> Self {
+    pub(super) fn new(pool: Pool, local: watch::Receiver<()>) -> Self {
         Self {
             pool,
-            bell,
-            words: None,
+            local,
+            notifications: None,
             due: None,
         }
     }
@@ -46,47 +46,47 @@ impl WakeUps {
         let due = if let Some(due) = self.due {
             due
         } else {
-            if self.words.is_none() && self.listen().await {
+            if self.notifications.is_none() && self.listen().await {
                 // Earlier wake-ups are missed.
                 return true;
             }
-            if !self.wait_for_word(poll).await {
+            if !self.wait_for_notification(poll).await {
                 return false;
             }
             *self.due.insert(Instant::now() + TOGETHER)
         };
         tokio::time::sleep_until(due).await;
         self.due = None;
-        self.bell.mark_unchanged();
-        while let Some(words) = &mut self.words
-            && let Some(word) = words.next().now_or_never()
+        self.local.mark_unchanged();
+        while let Some(notifications) = &mut self.notifications
+            && let Some(notification) = notifications.next().now_or_never()
         {
-            self.note(word);
+            self.note(notification);
         }
         true
     }
 
-    /// Polls from now on if a word is an error, or if the stream has ended.
-    fn note(&mut self, word: Option<Result<(), sqlx::Error>>) {
+    /// Polls from now on if a notification is an error, or if the stream has ended.
+    fn note(&mut self, notification: Option<Result<(), sqlx::Error>>) {
         let ended = || Err(io::Error::from(io::ErrorKind::ConnectionReset).into());
-        if let Err(error) = word.unwrap_or_else(ended) {
+        if let Err(error) = notification.unwrap_or_else(ended) {
             tracing::warn!(%error, "lost the connection for wake-ups; polling");
-            self.words = None;
+            self.notifications = None;
         }
     }
 
-    async fn wait_for_word(&mut self, poll: Duration) -> bool {
+    async fn wait_for_notification(&mut self, poll: Duration) -> bool {
         let remote = async {
-            match &mut self.words {
-                Some(words) => words.next().await,
+            match &mut self.notifications {
+                Some(notifications) => notifications.next().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = tokio::time::sleep(poll) => false,
-            Ok(()) = self.bell.changed() => true,
-            word = remote => {
-                self.note(word);
+            Ok(()) = self.local.changed() => true,
+            notification = remote => {
+                self.note(notification);
                 // Wake-ups may be missed after an error, so the caller looks for work then too.
                 true
             }
@@ -102,10 +102,10 @@ impl WakeUps {
             }
         };
         match tokio::time::timeout(CONNECT, connected).await {
-            Ok(Ok(words)) => self.words = words,
+            Ok(Ok(notifications)) => self.notifications = notifications,
             Ok(Err(error)) => tracing::debug!(%error, "cannot listen for wake-ups; polling"),
             Err(_) => tracing::debug!("cannot listen for wake-ups in time; polling"),
         }
-        self.words.is_some()
+        self.notifications.is_some()
     }
 }

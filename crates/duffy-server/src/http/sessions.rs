@@ -157,7 +157,7 @@ pub async fn create_session(
     let keep = keep(ctx.clone(), session.promise.clone());
     let confirmation = actor::carry(keep.instrument(Span::current()));
     let tasks = ctx.tasks.clone();
-    let give_back = actor::carry(give_back(ctx, session.id, session.promise));
+    let give_back = actor::carry(retire_unreceived(ctx, session.id, session.promise));
     let grant = Grant::new(session.id, &tasks, give_back);
     let mut reply = grant.reply(StatusCode::CREATED, session.reply, confirmation);
     if session.replayed {
@@ -169,7 +169,7 @@ pub async fn create_session(
 
 /// Retires a session whose reply no client received: now, or after a while if its request has a
 /// key, with which the client can ask again.
-async fn give_back(ctx: Ctx, id: i64, promise: Option<Promise>) {
+async fn retire_unreceived(ctx: Ctx, id: i64, promise: Option<Promise>) {
     let result = match promise {
         None => request::give_back(&ctx, id).await,
         Some(promise) => promise.wait_and_break(&ctx).await,

@@ -160,9 +160,9 @@ async fn try_retire(
                     lent.map_or((None, None), |lent| (lent.session_id, lent.tenant));
                 let session_id = session_id.map(i64::from);
                 let retired = Retired::WhenReturned { session_id, tenant };
-                (retired, Transition::UseUp)
+                (retired, Transition::ForbidReuse)
             }
-            NodeState::Deprovisioning => (Retired::Deprovisioning, Transition::UseUp),
+            NodeState::Deprovisioning => (Retired::Deprovisioning, Transition::ForbidReuse),
             NodeState::Unused | NodeState::Done => (Retired::Gone, Transition::Forget),
             NodeState::Provisioning | NodeState::Ready | NodeState::Failed => {
                 match (&node.pool, taken) {
@@ -273,7 +273,7 @@ pub async fn release_node(ctx: &Ctx, id: i64, reason: &str) -> Result<(), Operat
         }
         let transition = match node.state.0 {
             NodeState::Deprovisioning => Transition::LetGoReturned,
-            _ => Transition::LetGo,
+            _ => Transition::Release,
         };
         apply(&mut tx, transition, &node, None, reason).await
     };

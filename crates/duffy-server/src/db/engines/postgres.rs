@@ -17,7 +17,7 @@ use sqlx::postgres::{
 };
 use sqlx::{ConnectOptions, Connection, Decode, Encode, Postgres, Type};
 
-use super::{ACQUIRE_TIMEOUT, ConnectError, TwoPools, Words, open_pools};
+use super::{ACQUIRE_TIMEOUT, ConnectError, Notifications, TwoPools, open_pools};
 use crate::db::dialect::values::{Interval, JsonObject, Timestamp};
 
 /// The engine as sqlx names it.
@@ -132,7 +132,7 @@ fn connect_options(settings: &PostgresUrl) -> PgConnectOptions {
 }
 
 /// Listens for the wake-ups of other processes.
-pub(in crate::db) async fn listen(pool: &PgPool) -> Result<Option<Words>, sqlx::Error> {
+pub(in crate::db) async fn listen(pool: &PgPool) -> Result<Option<Notifications>, sqlx::Error> {
     // A connection of its own: the pool would miss one of its own for ever.
     let options = PgPoolOptions::new().max_connections(1);
     let own = options
@@ -142,10 +142,14 @@ pub(in crate::db) async fn listen(pool: &PgPool) -> Result<Option<Words>, sqlx::
     // A lost connection must be reported, and reconnecting must happen only where the caller can cancel it.
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
-    Ok(Some(stream::try_unfold(listener, next_word).boxed()))
+    Ok(Some(
+        stream::try_unfold(listener, next_notification).boxed(),
+    ))
 }
 
-async fn next_word(mut listener: PgListener) -> Result<Option<((), PgListener)>, sqlx::Error> {
+async fn next_notification(
+    mut listener: PgListener,
+) -> Result<Option<((), PgListener)>, sqlx::Error> {
     match listener.try_recv().await? {
         Some(_) => Ok(Some(((), listener))),
         None => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),

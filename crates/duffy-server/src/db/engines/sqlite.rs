@@ -17,7 +17,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Decode, Encode, Sqlite, Type};
 
-use super::{ACQUIRE_TIMEOUT, ConnectError, TwoPools, Words, open_pools};
+use super::{ACQUIRE_TIMEOUT, ConnectError, Notifications, TwoPools, open_pools};
 use crate::db::dialect::values::{Interval, JsonObject, Timestamp};
 
 /// The engine as sqlx names it.
@@ -77,7 +77,7 @@ fn create_file(path: &Path) -> io::Result<()> {
 }
 
 /// Other processes poll.
-pub(in crate::db) fn listen(_: &SqlitePool) -> Ready<Result<Option<Words>, sqlx::Error>> {
+pub(in crate::db) fn listen(_: &SqlitePool) -> Ready<Result<Option<Notifications>, sqlx::Error>> {
     future::ready(Ok(None))
 }
 

@@ -80,7 +80,7 @@ async fn install_and_deploy(
     } = reserved;
     let mut done: Vec<ReservedNode> = Vec::new();
     for round in 0.. {
-        let installed = install_keys(ctx, &tenant.ssh_key, waiting, keeper);
+        let installed = install_on_nodes(ctx, &tenant.ssh_key, waiting, keeper);
         let lost = Err(SessionError::LeaseLost(session.id));
         let Some((good, failures)) = keeper.lost().run_until_cancelled(installed).await else {
             return lost;
@@ -112,7 +112,7 @@ async fn install_and_deploy(
     deploy(ctx, session.id, keeper, done.len(), keyed).await
 }
 
-async fn install_keys(
+async fn install_on_nodes(
     ctx: &Ctx,
     keys: &str,
     nodes: Vec<ReservedNode>,

@@ -27,7 +27,7 @@ pub async fn deprovision_nodes(
 ) -> Result<(), DbError> {
     let (held, nodes): (Vec<_>, Vec<_>) =
         nodes.into_iter().partition(|node| node.held_at.is_some());
-    let nodes = failure::give_up_on_hopeless(ctx, work, nodes).await?;
+    let nodes = failure::fail_interrupted_too_often(ctx, work, nodes).await?;
     let removal = remove_keys(ctx, work, held.iter().chain(&nodes));
     let Some(stale) = work.stop.run_until_cancelled(removal).await else {
         let stopped = MechanismError::Stopped;

@@ -13,7 +13,7 @@ use crate::node_state::Transition;
 use crate::nodes::mechanism::MechanismError;
 
 /// Ends the work on nodes that began too often without an end, because the process died each time. Returns the others.
-pub(crate) async fn give_up_on_hopeless(
+pub(crate) async fn fail_interrupted_too_often(
     ctx: &Ctx,
     work: &Job<'_>,
     nodes: Vec<NodeRow>,

@@ -25,7 +25,7 @@ pub async fn provision_nodes(
     work: &Job<'_>,
     nodes: Vec<NodeRow>,
 ) -> Result<(), DbError> {
-    let nodes = failure::give_up_on_hopeless(ctx, work, nodes).await?;
+    let nodes = failure::fail_interrupted_too_often(ctx, work, nodes).await?;
     if nodes.is_empty() {
         return Ok(());
     }
@@ -70,10 +70,17 @@ async fn make_ready(
     row.data.0.insert("provision".into(), Value::Object(result));
     if row.data.0.contains_key(rules::STALE_KEYS)
         && let Some(target) = ssh_target(&row)
-        && let Err(error) = ctx.ssh.remove_keys(&target).await
     {
-        let detail = format!("a former tenant's key may still be on the node: {error}");
-        return failure::postpone_or_fail(ctx, work, node, &detail, None).await;
+        let removed = if work.keeper.is_fresh() {
+            let removed = ctx.ssh.remove_keys(&target).await;
+            removed.map_err(|error| error.to_string())
+        } else {
+            Err("the lease is lost".to_owned())
+        };
+        if let Err(error) = removed {
+            let detail = format!("a former tenant's key may still be on the node: {error}");
+            return failure::postpone_or_fail(ctx, work, node, &detail, None).await;
+        }
     }
     row.data.0.shift_remove("error");
     row.data.0.shift_remove(rules::STALE_KEYS);

@@ -81,8 +81,8 @@ pub enum SshError {
         /// The end of what the command wrote, in one line.
         stderr: String,
     },
-    /// The node says that later work has been done on it; it is unchanged.
-    #[error("{host} has had later work: its number is {kept}, and this work has {fence}")]
+    /// The node has a higher fence, from a later operation. Nothing was changed.
+    #[error("{host} refuses this operation: its fence is {kept}, this operation has {fence}")]
     FencedOff {
         /// Node.
         host: String,

@@ -770,7 +770,7 @@ async fn retired_nodes_are_not_reused() {
         );
         assert!(claimed[0].reusable);
         assert!(tx!(db, |tx| operators::lock_node(&mut tx, lent.id)).is_some());
-        by_hand(db, Transition::UseUp, lent.id).await;
+        by_hand(db, Transition::ForbidReuse, lent.id).await;
         for node in &claimed {
             assert!(!work(db, Transition::MakeUnused, node, "l").await);
             assert!(work(db, Transition::Finish, node, "l").await);
@@ -798,7 +798,7 @@ async fn operators_hold_and_repair_nodes() {
         assert_eq!(hold(Transition::Hold).await, 0);
         assert_eq!(tx!(db, |tx| operators::list_levels(&mut tx))[0].held, 1);
         assert!(!apply(db, Transition::TakeDown, node.id, Change::default()).await);
-        assert_eq!(hold(Transition::LetGo).await, 1);
+        assert_eq!(hold(Transition::Release).await, 1);
         fail(db, &node).await;
         by_hand(db, Transition::RepairByHand, node.id).await;
         by_hand(db, Transition::RetryNow, node.id).await;

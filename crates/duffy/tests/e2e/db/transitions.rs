@@ -146,7 +146,11 @@ impl<'a> Fixture<'a> {
                 let state = self.row(id).await.state.0;
                 // Most steps are allowed in the state, with the lease of the owner. Operators rarely retire nodes.
                 let likely = transition % 8 != 0;
-                let rare = [Transition::Forget, Transition::TakeDown, Transition::UseUp];
+                let rare = [
+                    Transition::Forget,
+                    Transition::TakeDown,
+                    Transition::ForbidReuse,
+                ];
                 let fits = |each: &Transition| {
                     let allowed = each.rule().from.contains(&state) && !rare.contains(each);
                     !OTHERS.contains(each) && (allowed || !likely)
@@ -439,7 +443,7 @@ fn transitions_write_what_their_rules_say() {
                 }
                 for id in fixture.nodes.clone() {
                     for transition in [
-                        Transition::LetGo,
+                        Transition::Release,
                         Transition::LetGoReturned,
                         Transition::TakeDown,
                     ] {

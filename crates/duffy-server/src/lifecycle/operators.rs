@@ -1,7 +1,7 @@
 //! Operators' commands for nodes and the history. Those for pools are in [`crate::lifecycle::pools::drain`].
 //!
-//! Each is one transaction that locks the node's row first. It never takes a lease away: the next write of a process
-//! that works on the node changes nothing.
+//! Each is one transaction that locks the node's row first. It takes no lease away, except for nodes that nothing can
+//! deprovision (`Forget`): the next write of a process that works on the node changes nothing.
 
 pub mod status;
 

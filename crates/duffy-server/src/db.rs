@@ -78,6 +78,8 @@ struct TxState {
     wakes: bool,
     /// Whether a statement lost against another transaction.
     conflict: bool,
+    /// Whether a statement did not reach the database.
+    broken: bool,
     /// The actor that its events name.
     actor: Arc<str>,
 }
@@ -151,7 +153,7 @@ impl Db {
             }
         };
         Ok(Db {
-            pools: Arc::new(Pools::new(pools, pool_size)),
+            pools: Arc::new(Pools::new(pools)),
             share: Share::General,
             deadlines: Deadlines::default(),
             local_wake_ups: watch::Sender::new(()),
@@ -183,13 +185,30 @@ impl Db {
         }
     }
 
-    /// Runs `work`, which only reads, in one transaction. It takes no lock and is not retried.
-    pub async fn read<T, E, Fut>(&self, work: impl FnOnce(Tx) -> Fut) -> Result<T, E>
+    /// Runs `work`, which only reads and takes no lock. It is retried once if the connection broke.
+    pub async fn read<T, E, Fut>(&self, work: impl Fn(Tx) -> Fut) -> Result<T, E>
     where
         E: From<DbError>,
         Fut: Future<Output = Result<T, E>>,
     {
         let state = self.begin(Intent::Read).await?;
+        let result = self.within_deadline(self.run(&state, &work)).await;
+        if result.is_ok() || !state.lock().await.broken {
+            return result;
+        }
+        drop(state);
+        self.pools.of(self.share).discard_kept();
+        let state = self.begin(Intent::Read).await?;
+        self.within_deadline(self.run(&state, &work)).await
+    }
+
+    /// Runs `work`, which only reads. All its statements see the data of one time.
+    async fn snapshot<T, E, Fut>(&self, work: impl FnOnce(Tx) -> Fut) -> Result<T, E>
+    where
+        E: From<DbError>,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let state = self.begin(Intent::Snapshot).await?;
         self.within_deadline(self.run(&state, work)).await
     }
 
@@ -224,7 +243,7 @@ impl Db {
     /// PostgreSQL's `now()` would be the time when that one began.
     async fn begin(&self, intent: Intent) -> Result<Arc<Mutex<TxState>>, DbError> {
         let place = self.pools.wait(self.share)?;
-        let (pool, deadline) = (self.pools.of(self.share).clone(), self.deadlines.begin);
+        let (pool, deadline) = (Arc::clone(self.pools.of(self.share)), self.deadlines.begin);
         let begun = tokio::spawn(async move {
             let begun = pool.begin(intent, deadline).await;
             drop(place);
@@ -236,6 +255,7 @@ impl Db {
             inner: inner?,
             wakes: false,
             conflict: false,
+            broken: false,
             actor: actor::current(),
         })))
     }
@@ -264,7 +284,10 @@ impl Db {
 
     /// Subscribes to wake-ups. A wake-up says that there is work; it is a hint and may be lost.
     pub fn wake_ups(&self) -> WakeUps {
-        WakeUps::new(self.pools.general.clone(), self.local_wake_ups.subscribe())
+        WakeUps::new(
+            self.pools.general.pool.clone(),
+            self.local_wake_ups.subscribe(),
+        )
     }
 
     /// Returns the same database with the connections that clients' requests do not use: for renewing leases, and for
@@ -300,7 +323,7 @@ impl Db {
 
     /// The engine's name.
     pub fn engine(&self) -> &'static str {
-        match &self.pools.general {
+        match &self.pools.general.pool {
             Pool::Postgres(_) => "PostgreSQL",
             Pool::Sqlite(_) => "SQLite",
         }

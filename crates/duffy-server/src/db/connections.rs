@@ -2,14 +2,18 @@
 //!
 //! Requests of clients must not keep leases from being renewed. The renewals, and the writes of workers, therefore have
 //! a pool of their own. Everything else uses the general pool, where the number of waiting transactions is limited.
+//!
+//! sqlx checks a connection when it leaves its pool and when it returns: two round trips more for each transaction. So a
+//! connection whose transaction has ended well is kept here for a moment, and used again without a check.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::Executor;
 use sqlx::pool::PoolConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::engines::{postgres, sqlite};
 
@@ -20,6 +24,8 @@ const WAITING_PER_CONNECTION: usize = 64;
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long a connection may take to roll back, and to answer before it is used again.
 const CLEAN_UP: Duration = Duration::from_secs(5);
+/// How long a connection is kept without use before it returns to sqlx's pool.
+const KEEP: Duration = Duration::from_secs(5);
 
 /// Does the same with the value of either engine.
 macro_rules! either {
@@ -34,7 +40,10 @@ macro_rules! either {
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Intent {
+    /// Each statement sees the data of its own time.
     Read,
+    /// All statements see the data of the time of the first one.
+    Snapshot,
     Write,
 }
 
@@ -48,23 +57,23 @@ pub(super) enum Share {
 /// Both pools.
 #[derive(Debug)]
 pub(super) struct Pools {
-    pub(super) general: Pool,
-    reserved: Pool,
+    pub(super) general: Arc<ConnectionPool>,
+    reserved: Arc<ConnectionPool>,
     waiting: Arc<Semaphore>,
 }
 
 impl Pools {
-    /// `size` is that of the general pool.
-    pub(super) fn new((general, reserved): (Pool, Pool), size: u32) -> Self {
-        let waiting = WAITING_PER_CONNECTION.saturating_mul(size as usize);
+    pub(super) fn new((general, reserved): (Pool, Pool)) -> Self {
+        let general = ConnectionPool::new(general);
+        let waiting = WAITING_PER_CONNECTION.saturating_mul(general.free.available_permits());
         Self {
             general,
-            reserved,
+            reserved: ConnectionPool::new(reserved),
             waiting: Arc::new(Semaphore::new(waiting.min(Semaphore::MAX_PERMITS))),
         }
     }
 
-    pub(super) fn of(&self, share: Share) -> &Pool {
+    pub(super) fn of(&self, share: Share) -> &Arc<ConnectionPool> {
         match share {
             Share::General => &self.general,
             Share::Reserved => &self.reserved,
@@ -83,7 +92,7 @@ impl Pools {
         })
     }
 
-    /// Closes all connections once they are returned to their pools. Waits for a few seconds at most.
+    /// Closes all connections once their transactions have ended. Waits for a few seconds at most.
     pub(super) async fn close(&self) {
         let closed = async { tokio::join!(self.general.close(), self.reserved.close()) };
         if tokio::time::timeout(CLOSE, closed).await.is_err() {
@@ -92,7 +101,7 @@ impl Pools {
     }
 }
 
-/// Connections of one engine.
+/// sqlx's pool of one engine.
 #[derive(Debug, Clone)]
 pub(super) enum Pool {
     Postgres(sqlx::Pool<postgres::Driver>),
@@ -100,34 +109,141 @@ pub(super) enum Pool {
 }
 
 impl Pool {
+    async fn acquire(&self) -> Result<Connection, sqlx::Error> {
+        match self {
+            Pool::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
+            Pool::Sqlite(pool) => pool.acquire().await.map(Connection::Sqlite),
+        }
+    }
+}
+
+/// A pool of connections, which keeps some for the next transaction.
+#[derive(Debug)]
+pub(super) struct ConnectionPool {
+    pub(super) pool: Pool,
+    /// A permit for each connection that no transaction uses.
+    free: Arc<Semaphore>,
+    kept: Mutex<Kept>,
+}
+
+/// The kept connections: none is in a transaction.
+#[derive(Debug, Default)]
+struct Kept {
+    /// With the time of their last use, the latest last.
+    connections: Vec<(Connection, Instant)>,
+    /// Whether a task returns them to sqlx's pool.
+    returning: bool,
+}
+
+impl ConnectionPool {
+    fn new(pool: Pool) -> Arc<Self> {
+        let size = either!(Pool, &pool, own => own.options().get_max_connections());
+        Arc::new(Self {
+            pool,
+            free: Arc::new(Semaphore::new(size as usize)),
+            kept: Mutex::default(),
+        })
+    }
+
     /// Waits for a connection, and begins a transaction on it within the deadline.
     pub(super) async fn begin(
-        &self,
+        self: &Arc<Self>,
         intent: Intent,
         deadline: Duration,
     ) -> Result<Transaction, sqlx::Error> {
-        let mut connection = match self {
-            Pool::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
-            Pool::Sqlite(pool) => Connection::Sqlite(pool.acquire().await?),
+        let patience = either!(Pool, &self.pool, own => own.options().get_acquire_timeout());
+        let free = Arc::clone(&self.free).acquire_owned();
+        let Ok(Ok(free)) = tokio::time::timeout(patience, free).await else {
+            return Err(sqlx::Error::PoolTimedOut);
         };
-        let statement = match (&connection, intent) {
-            // A transaction that reads first and writes later would otherwise fail immediately, without waiting,
-            // when another one wrote in between.
-            (Connection::Sqlite(_), Intent::Write) => "BEGIN IMMEDIATE",
-            _ => "BEGIN",
-        };
-        let begun = tokio::time::timeout(deadline, connection.execute(statement)).await;
-        if let Ok(begun) = begun {
-            begun.map(|()| Transaction(Some(connection)))
+        let kept = self.begin_on_kept(intent, deadline).await?;
+        let connection = if let Some(connection) = kept {
+            connection
         } else {
-            // The connection may be in a transaction, now or later.
+            let mut connection = self.pool.acquire().await?;
+            connection.begin(intent, deadline).await?;
+            connection
+        };
+        Ok(Transaction {
+            open: connection.begin_statement(intent).is_some(),
+            held: Some((connection, free)),
+            pool: Arc::clone(self),
+        })
+    }
+
+    /// Begins a transaction on a kept connection. `None` if there is none, or if it is broken.
+    async fn begin_on_kept(
+        &self,
+        intent: Intent,
+        deadline: Duration,
+    ) -> Result<Option<Connection>, sqlx::Error> {
+        let Some((mut connection, _)) = self.lock().connections.pop() else {
+            return Ok(None);
+        };
+        match connection.begin(intent, deadline).await {
+            Ok(()) => Ok(Some(connection)),
+            Err(error) if connection.is_broken(&error) => {
+                tracing::debug!(%error, "a connection to the database broke");
+                self.discard_kept();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes the kept connections, because one of them was broken.
+    pub(super) fn discard_kept(&self) {
+        for (mut connection, _) in self.lock().connections.drain(..) {
             connection.close_on_drop();
-            Err(sqlx::Error::PoolTimedOut)
+        }
+    }
+
+    fn keep(self: &Arc<Self>, connection: Connection) {
+        let mut kept = self.lock();
+        // A closed pool waits for the return of all connections.
+        if either!(Pool, &self.pool, pool => pool.is_closed()) {
+            return;
+        }
+        kept.connections.push((connection, Instant::now()));
+        if !kept.returning {
+            kept.returning = true;
+            tokio::spawn(Arc::clone(self).return_unused());
+        }
+    }
+
+    /// Returns connections that are kept without use to sqlx's pool, until none is kept.
+    async fn return_unused(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(KEEP).await;
+            let unused: Vec<_> = {
+                let mut kept = self.lock();
+                let is_unused = |(_, since): &mut (Connection, Instant)| since.elapsed() >= KEEP;
+                kept.connections.extract_if(.., is_unused).collect()
+            };
+            for (connection, _) in unused {
+                connection.give_back().await;
+            }
+            let mut kept = self.lock();
+            if kept.connections.is_empty() {
+                kept.returning = false;
+                return;
+            }
         }
     }
 
     async fn close(&self) {
-        either!(Pool, self, pool => pool.close().await);
+        let closing = async { either!(Pool, &self.pool, pool => pool.close().await) };
+        let emptying = async {
+            let kept = std::mem::take(&mut self.lock().connections);
+            for (connection, _) in kept {
+                connection.give_back().await;
+            }
+        };
+        tokio::join!(closing, emptying);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,6 +255,40 @@ pub(super) enum Connection {
 }
 
 impl Connection {
+    /// Returns the statement that begins a transaction. On PostgreSQL a read needs none: with READ COMMITTED each statement
+    /// sees the data of its own time anyway, and BEGIN and COMMIT are two round trips.
+    fn begin_statement(&self, intent: Intent) -> Option<&'static str> {
+        match (self, intent) {
+            (Connection::Postgres(_), Intent::Read) => None,
+            (Connection::Postgres(_), Intent::Snapshot) => {
+                Some("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            }
+            // A transaction that reads first and writes later would otherwise fail immediately, without waiting,
+            // when another one wrote in between.
+            (Connection::Sqlite(_), Intent::Write) => Some("BEGIN IMMEDIATE"),
+            _ => Some("BEGIN"),
+        }
+    }
+
+    /// Begins a transaction within the deadline.
+    async fn begin(&mut self, intent: Intent, deadline: Duration) -> Result<(), sqlx::Error> {
+        let Some(statement) = self.begin_statement(intent) else {
+            return Ok(());
+        };
+        let begun = tokio::time::timeout(deadline, self.execute(statement)).await;
+        begun.unwrap_or_else(|_| {
+            // The connection may be in a transaction, now or later.
+            self.close_on_drop();
+            Err(sqlx::Error::PoolTimedOut)
+        })
+    }
+
+    /// Whether BEGIN failed because the connection is broken. PostgreSQL has no other reason; a server that stops says
+    /// so before it closes the connection.
+    fn is_broken(&self, error: &sqlx::Error) -> bool {
+        matches!(self, Connection::Postgres(_)) && !matches!(error, sqlx::Error::PoolTimedOut)
+    }
+
     async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
         either!(Connection, self, own => (&mut **own).execute(statement).await.map(drop))
     }
@@ -147,7 +297,7 @@ impl Connection {
         either!(Connection, self, own => own.close_on_drop());
     }
 
-    /// Returns the connection to its pool if it answers, else closes it.
+    /// Returns the connection to sqlx's pool if it answers, else closes it.
     async fn give_back(self) {
         let returned = async { either!(Connection, self, mut own => own.return_to_pool().await) };
         if tokio::time::timeout(CLEAN_UP, returned).await.is_err() {
@@ -156,24 +306,32 @@ impl Connection {
     }
 }
 
-/// A connection in a transaction, which is rolled back when this is dropped; `None` after the end. sqlx has such a type,
-/// but keeps its connection: when the server stops responding, the connection would stay in the pool and wait for an
-/// answer.
+/// A connection in a transaction, which is rolled back when this is dropped. sqlx has such a type, but keeps its
+/// connection: when the server stops responding, the connection would stay in the pool and wait for an answer.
 #[derive(Debug)]
-pub(super) struct Transaction(Option<Connection>);
+pub(super) struct Transaction {
+    /// `None` after the end.
+    held: Option<(Connection, OwnedSemaphorePermit)>,
+    /// Whether there is a transaction to end.
+    open: bool,
+    pool: Arc<ConnectionPool>,
+}
 
 impl Transaction {
     pub(super) fn connection(&mut self) -> &mut Connection {
-        match &mut self.0 {
-            Some(connection) => connection,
+        match &mut self.held {
+            Some((connection, _)) => connection,
             None => unreachable!("only the end takes the connection"),
         }
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        self.connection().execute("COMMIT").await?;
-        if let Some(connection) = self.0.take() {
-            tokio::spawn(connection.give_back());
+        if self.open {
+            self.connection().execute("COMMIT").await?;
+        }
+        if let Some((connection, free)) = self.held.take() {
+            self.pool.keep(connection);
+            drop(free);
         }
         Ok(())
     }
@@ -181,16 +339,24 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        let Some(mut connection) = self.0.take() else {
+        let Some((mut connection, free)) = self.held.take() else {
             return;
         };
+        let open = self.open;
         tokio::spawn(async move {
-            let undone = connection.execute("ROLLBACK");
+            let undone = async {
+                if open {
+                    connection.execute("ROLLBACK").await
+                } else {
+                    Ok(())
+                }
+            };
             if let Ok(Ok(())) = tokio::time::timeout(CLEAN_UP, undone).await {
                 connection.give_back().await;
             } else {
                 connection.close_on_drop();
             }
+            drop(free);
         });
     }
 }

@@ -78,12 +78,6 @@ const WORDS: &[Word] = &[
         "SELECT set_config('lock_timeout', $1, true)",
         "SELECT $1",
     ),
-    // In SQLite, the first read of a transaction fixes its snapshot.
-    (
-        "snapshot",
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-        "SELECT 1",
-    ),
     // A fixed number that other programs are unlikely to use.
     (
         "schema_lock",

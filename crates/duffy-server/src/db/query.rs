@@ -56,6 +56,7 @@ macro_rules! run {
         outcome.map_err(|error| {
             let error = DbError::from(error);
             state.conflict |= matches!(error, DbError::Conflict(_));
+            state.broken |= matches!(error, DbError::Unavailable(_));
             error
         })
     }};

@@ -25,8 +25,7 @@ pub struct Snapshot {
 
 /// Takes a snapshot.
 pub async fn take_snapshot(db: &Db) -> DbResult<Snapshot> {
-    db.read(async |mut tx| {
-        tx.execute("{snapshot}", &[]).await?;
+    db.snapshot(async |mut tx| {
         let nodes = nodes::list_active_nodes(&mut tx).await?;
         let snapshot = Snapshot {
             // The first table that is read fixes the moment.

@@ -209,20 +209,18 @@ const PAGE: i64 = 500;
 
 /// Visits all nodes that are not retired, a page at a time: all rows together take many times the memory of the reply.
 pub async fn visit_nodes(ctx: &Ctx, mut visit: impl FnMut(Node)) -> Result<(), DbError> {
-    let read = async |mut tx| {
-        let mut last = 0;
-        loop {
-            let rows = nodes::list_active_nodes_after(&mut tx, last, PAGE).await?;
-            let Some(row) = rows.last() else {
-                return Ok(());
-            };
-            last = row.id;
-            for row in rows {
-                visit(node(row, false));
-            }
+    let mut last = 0;
+    loop {
+        let read = async |mut tx| nodes::list_active_nodes_after(&mut tx, last, PAGE).await;
+        let rows = ctx.db.read(read).await?;
+        let Some(row) = rows.last() else {
+            return Ok(());
+        };
+        last = row.id;
+        for row in rows {
+            visit(node(row, false));
         }
-    };
-    ctx.db.read(read).await
+    }
 }
 
 /// Finds a node, retired or not, as [`node`] returns it.

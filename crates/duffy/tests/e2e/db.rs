@@ -12,8 +12,8 @@ mod wake_ups;
 use std::time::Duration;
 
 use duffy_config::DatabaseUrl;
-use duffy_server::db::migrate::{self, MigrateError};
-use duffy_server::db::{Db, DbError, Deadlines};
+use duffy_server::db::migrate;
+use duffy_server::db::{Db, DbError, Deadlines, tenants};
 
 use crate::support::{Postgres, Proxy, Scratch, eventually};
 
@@ -73,7 +73,8 @@ async fn a_transaction_canceled_at_its_begin_is_not_left_open() {
     db.ping().await.unwrap();
     proxy.stall();
     let soon = Duration::from_millis(200);
-    assert!(tokio::time::timeout(soon, db.ping()).await.is_err());
+    let begun = db.transaction(async |mut tx| tenants::find_tenant(&mut tx, 1).await);
+    assert!(tokio::time::timeout(soon, begun).await.is_err());
     proxy.resume();
     let states = "SELECT state, query FROM pg_stat_activity WHERE pid <> pg_backend_pid() \
                   AND datname = 'duffy' ORDER BY pid";
@@ -102,14 +103,27 @@ async fn an_unreachable_server_blocks_no_transaction_and_keeps_no_connection() {
         transaction: short,
         ..Deadlines::default()
     });
-    // Between the ping of the pool and the transaction, inside it, and at its end.
-    for sent in ["BEGIN", "pg_tables", "COMMIT"] {
+    let find = async |mut tx| tenants::find_tenant(&mut tx, 1).await;
+    // At the begin of a transaction, inside it, at its end, and in a read.
+    for (sent, writes) in [
+        ("BEGIN", true),
+        ("tenants", true),
+        ("COMMIT", true),
+        ("tenants", false),
+    ] {
         db.ping().await.unwrap();
         proxy.stall_at(sent);
-        let gone = tokio::time::timeout(Duration::from_secs(5), migrate::current(&db));
+        let found = async {
+            if writes {
+                db.transaction(find).await
+            } else {
+                db.read(find).await
+            }
+        };
+        let gone = tokio::time::timeout(Duration::from_secs(5), found);
         let gone = gone.await.unwrap_or_else(|_| panic!("{sent} hangs"));
         assert!(
-            matches!(gone, Err(MigrateError::Db(DbError::Unavailable(_)))),
+            matches!(gone, Err(DbError::Unavailable(_))),
             "{sent}: {gone:?}"
         );
         // The only connection of the pool gets no response, so the pool must open another one.
@@ -129,6 +143,50 @@ async fn an_unreachable_server_blocks_no_transaction_and_keeps_no_connection() {
         let seen = server.psql(states);
         (seen == "idle").then_some(()).ok_or(seen)
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_needs_one_round_trip() {
+    let server = Postgres::start();
+    let proxy = Proxy::start(server.port());
+    let db = open_through(&proxy).await;
+    migrate::setup_db(&db).await.unwrap();
+    let find = async |mut tx| tenants::find_tenant(&mut tx, 1).await;
+    // The statement is prepared at its first use.
+    db.read(find).await.unwrap();
+    let before = proxy.round_trips();
+    for _ in 0..10 {
+        db.read(find).await.unwrap();
+    }
+    assert_eq!(proxy.round_trips() - before, 10);
+    let before = proxy.round_trips();
+    for _ in 0..10 {
+        db.transaction(find).await.unwrap();
+    }
+    assert_eq!(
+        proxy.round_trips() - before,
+        30,
+        "BEGIN, the statement, COMMIT"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_notices_that_the_server_closed_kept_connections() {
+    let server = Postgres::start();
+    let db = open(&server.url()).await;
+    migrate::setup_db(&db).await.unwrap();
+    let find = async |mut tx| tenants::find_tenant(&mut tx, 1).await;
+    let end = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity \
+               WHERE pid <> pg_backend_pid() AND datname = 'duffy'";
+    for _ in 0..3 {
+        futures::future::try_join_all((0..5).map(|_| db.read(find)))
+            .await
+            .unwrap();
+        assert_ne!(server.psql(end), "0");
+        db.read(find).await.unwrap();
+        assert_ne!(server.psql(end), "0");
+        db.transaction(find).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -31,11 +31,24 @@ struct State {
     /// Both ends of each connection, by number.
     open: BTreeMap<u64, [TcpStream; 2]>,
     next: u64,
+    /// The connections whose server has sent data since their client did.
+    replied: BTreeSet<u64>,
+    /// How often a client has sent data after a reply.
+    round_trips: u64,
 }
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, number: u64, is_reply: bool) {
+        let mut state = self.state();
+        if is_reply {
+            state.replied.insert(number);
+        } else if state.replied.remove(&number) {
+            state.round_trips += 1;
+        }
     }
 
     /// Waits until this connection may send data.
@@ -111,12 +124,17 @@ impl Proxy {
         self.shared.resumed.notify_all();
     }
 
+    /// Returns how often clients have sent data after a reply.
+    pub fn round_trips(&self) -> u64 {
+        self.shared.state().round_trips
+    }
+
     /// Delays all data by this time.
     pub fn delay(&self, by: Duration) {
         self.shared.state().delay = by;
     }
 
-    /// Close_next_reply all connections. New ones work.
+    /// Closes all connections. New ones work.
     pub fn cut(&self) {
         for stream in self.shared.state().open.values().flatten() {
             stream.shutdown(Shutdown::Both).ok();
@@ -155,6 +173,7 @@ fn forward(mut from: TcpStream, mut into: TcpStream, shared: &Shared, number: u6
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         let sent = if is_reply { &[][..] } else { &buffer[..read] };
         shared.wait(number, sent);
+        shared.count(number, is_reply);
         if is_reply && shared.lose_next_reply.swap(false, Ordering::SeqCst) {
             from.shutdown(Shutdown::Both).ok();
             into.shutdown(Shutdown::Both).ok();

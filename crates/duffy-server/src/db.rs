@@ -52,6 +52,8 @@ pub struct Deadlines {
     pub begin: Duration,
     /// For everything after BEGIN. Migrations have no such deadline.
     pub transaction: Duration,
+    /// For a read.
+    pub read: Duration,
     /// How long a migration waits for the locks on the tables.
     pub migration_lock: Duration,
 }
@@ -62,6 +64,8 @@ impl Default for Deadlines {
             // Longer than a writer of SQLite waits for another one.
             begin: Duration::from_secs(15),
             transaction: Duration::from_mins(1),
+            // Longer than the server lets a statement run, shorter than a lease.
+            read: Duration::from_secs(35),
             migration_lock: Duration::from_secs(5),
         }
     }
@@ -78,7 +82,7 @@ struct TxState {
     wakes: bool,
     /// Whether a statement lost against another transaction.
     conflict: bool,
-    /// Whether a statement did not reach the database.
+    /// Whether the connection broke at a statement.
     broken: bool,
     /// The actor that its events name.
     actor: Arc<str>,
@@ -106,6 +110,21 @@ pub enum DbError {
 
 /// A result, or the database's error.
 pub type DbResult<T> = Result<T, DbError>;
+
+impl DbError {
+    /// Whether the connection broke: on another one the statement may work.
+    fn is_broken_connection(&self) -> bool {
+        match self {
+            DbError::Unavailable(sqlx::Error::Database(cause)) => {
+                dialect::ends_connection(cause.as_ref())
+            }
+            DbError::Unavailable(error) => {
+                !matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
+            }
+            _ => false,
+        }
+    }
+}
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
@@ -173,7 +192,9 @@ impl Db {
         let mut attempt = 0;
         loop {
             let state = self.begin(Intent::Write).await?;
-            let result = self.within_deadline(self.run(&state, &work)).await;
+            let result = self
+                .within(self.deadlines.transaction, self.run(&state, &work))
+                .await;
             attempt += 1;
             if result.is_ok() || attempt > CONFLICT_RETRIES || !state.lock().await.conflict {
                 return result;
@@ -192,14 +213,17 @@ impl Db {
         Fut: Future<Output = Result<T, E>>,
     {
         let state = self.begin(Intent::Read).await?;
-        let result = self.within_deadline(self.run(&state, &work)).await;
+        let result = self
+            .within(self.deadlines.read, self.run(&state, &work))
+            .await;
         if result.is_ok() || !state.lock().await.broken {
             return result;
         }
         drop(state);
         self.pools.of(self.share).discard_kept();
         let state = self.begin(Intent::Read).await?;
-        self.within_deadline(self.run(&state, &work)).await
+        self.within(self.deadlines.read, self.run(&state, &work))
+            .await
     }
 
     /// Runs `work`, which only reads. All its statements see the data of one time.
@@ -209,7 +233,8 @@ impl Db {
         Fut: Future<Output = Result<T, E>>,
     {
         let state = self.begin(Intent::Snapshot).await?;
-        self.within_deadline(self.run(&state, work)).await
+        self.within(self.deadlines.transaction, self.run(&state, work))
+            .await
     }
 
     /// As `transaction`, but for migrations: without deadline and retries.
@@ -311,14 +336,18 @@ impl Db {
         self.pools.close().await;
     }
 
-    async fn within_deadline<T, E: From<DbError>>(
+    async fn within<T, E: From<DbError>>(
         &self,
+        deadline: Duration,
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        match tokio::time::timeout(self.deadlines.transaction, work).await {
-            Ok(result) => result,
-            Err(_) => Err(DbError::from(sqlx::Error::PoolTimedOut).into()),
-        }
+        tokio::time::timeout(deadline, work)
+            .await
+            .unwrap_or_else(|_| {
+                // The other connections are probably as dead.
+                self.pools.of(self.share).discard_kept();
+                Err(DbError::from(sqlx::Error::PoolTimedOut).into())
+            })
     }
 
     /// The engine's name.

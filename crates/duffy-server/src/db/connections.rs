@@ -24,8 +24,10 @@ const WAITING_PER_CONNECTION: usize = 64;
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long a connection may take to roll back, and to answer before it is used again.
 const CLEAN_UP: Duration = Duration::from_secs(5);
-/// How long a connection is kept without use before it returns to sqlx's pool.
-const KEEP: Duration = Duration::from_secs(5);
+/// How long a connection is kept without use before it returns to sqlx's pool. A server that vanished is noticed there.
+const KEEP: Duration = Duration::from_secs(1);
+/// How long a connection is kept in all. Then sqlx's pool checks it and its age.
+const KEEP_AT_MOST: Duration = Duration::from_mins(1);
 
 /// Does the same with the value of either engine.
 macro_rules! either {
@@ -40,7 +42,7 @@ macro_rules! either {
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Intent {
-    /// Each statement sees the data of its own time.
+    /// On PostgreSQL each statement sees the data of its own time.
     Read,
     /// All statements see the data of the time of the first one.
     Snapshot,
@@ -130,9 +132,16 @@ pub(super) struct ConnectionPool {
 #[derive(Debug, Default)]
 struct Kept {
     /// With the time of their last use, the latest last.
-    connections: Vec<(Connection, Instant)>,
+    connections: Vec<(Taken, Instant)>,
     /// Whether a task returns them to sqlx's pool.
     returning: bool,
+}
+
+/// A connection from sqlx's pool.
+#[derive(Debug)]
+struct Taken {
+    connection: Connection,
+    since: Instant,
 }
 
 impl ConnectionPool {
@@ -152,21 +161,25 @@ impl ConnectionPool {
         deadline: Duration,
     ) -> Result<Transaction, sqlx::Error> {
         let patience = either!(Pool, &self.pool, own => own.options().get_acquire_timeout());
-        let free = Arc::clone(&self.free).acquire_owned();
-        let Ok(Ok(free)) = tokio::time::timeout(patience, free).await else {
-            return Err(sqlx::Error::PoolTimedOut);
-        };
+        let until = Instant::now() + patience;
+        let free = tokio::time::timeout_at(until, Arc::clone(&self.free).acquire_owned()).await;
+        let free = free.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let free = free.map_err(|_| sqlx::Error::PoolClosed)?;
         let kept = self.begin_on_kept(intent, deadline).await?;
-        let connection = if let Some(connection) = kept {
-            connection
+        let taken = if let Some(taken) = kept {
+            taken
         } else {
-            let mut connection = self.pool.acquire().await?;
+            let acquired = tokio::time::timeout_at(until, self.pool.acquire()).await;
+            let mut connection = acquired.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
             connection.begin(intent, deadline).await?;
-            connection
+            Taken {
+                connection,
+                since: Instant::now(),
+            }
         };
         Ok(Transaction {
-            open: connection.begin_statement(intent).is_some(),
-            held: Some((connection, free)),
+            open: taken.connection.begin_statement(intent).is_some(),
+            held: Some((taken, free)),
             pool: Arc::clone(self),
         })
     }
@@ -176,35 +189,45 @@ impl ConnectionPool {
         &self,
         intent: Intent,
         deadline: Duration,
-    ) -> Result<Option<Connection>, sqlx::Error> {
-        let Some((mut connection, _)) = self.lock().connections.pop() else {
+    ) -> Result<Option<Taken>, sqlx::Error> {
+        let Some((mut taken, _)) = self.lock().connections.pop() else {
             return Ok(None);
         };
-        match connection.begin(intent, deadline).await {
-            Ok(()) => Ok(Some(connection)),
-            Err(error) if connection.is_broken(&error) => {
-                tracing::debug!(%error, "a connection to the database broke");
-                self.discard_kept();
-                Ok(None)
-            }
-            Err(error) => Err(error),
+        let Err(error) = taken.connection.begin(intent, deadline).await else {
+            return Ok(Some(taken));
+        };
+        if matches!(error, sqlx::Error::PoolTimedOut) {
+            // The other connections are probably as dead.
+            self.discard_kept();
+        } else if taken.connection.is_broken(&error) {
+            tracing::debug!(%error, "a connection to the database broke");
+            taken.connection.close_on_drop();
+            self.discard_kept();
+            return Ok(None);
         }
+        Err(error)
     }
 
-    /// Closes the kept connections, because one of them was broken.
+    /// Closes the kept connections, because another one was broken.
     pub(super) fn discard_kept(&self) {
-        for (mut connection, _) in self.lock().connections.drain(..) {
-            connection.close_on_drop();
+        for (mut taken, _) in self.lock().connections.drain(..) {
+            taken.connection.close_on_drop();
         }
     }
 
-    fn keep(self: &Arc<Self>, connection: Connection) {
+    /// Keeps a connection for the next transaction.
+    fn keep(self: &Arc<Self>, taken: Taken, free: OwnedSemaphorePermit) {
         let mut kept = self.lock();
+        let is_closed = either!(Pool, &self.pool, pool => pool.is_closed());
         // A closed pool waits for the return of all connections.
-        if either!(Pool, &self.pool, pool => pool.is_closed()) {
+        if is_closed || taken.since.elapsed() > KEEP_AT_MOST {
+            tokio::spawn(async move {
+                taken.connection.give_back().await;
+                drop(free);
+            });
             return;
         }
-        kept.connections.push((connection, Instant::now()));
+        kept.connections.push((taken, Instant::now()));
         if !kept.returning {
             kept.returning = true;
             tokio::spawn(Arc::clone(self).return_unused());
@@ -217,12 +240,10 @@ impl ConnectionPool {
             tokio::time::sleep(KEEP).await;
             let unused: Vec<_> = {
                 let mut kept = self.lock();
-                let is_unused = |(_, since): &mut (Connection, Instant)| since.elapsed() >= KEEP;
+                let is_unused = |(_, since): &mut (Taken, Instant)| since.elapsed() >= KEEP;
                 kept.connections.extract_if(.., is_unused).collect()
             };
-            for (connection, _) in unused {
-                connection.give_back().await;
-            }
+            give_all_back(unused).await;
             let mut kept = self.lock();
             if kept.connections.is_empty() {
                 kept.returning = false;
@@ -232,12 +253,11 @@ impl ConnectionPool {
     }
 
     async fn close(&self) {
+        self.free.close();
         let closing = async { either!(Pool, &self.pool, pool => pool.close().await) };
         let emptying = async {
             let kept = std::mem::take(&mut self.lock().connections);
-            for (connection, _) in kept {
-                connection.give_back().await;
-            }
+            give_all_back(kept).await;
         };
         tokio::join!(closing, emptying);
     }
@@ -245,6 +265,11 @@ impl ConnectionPool {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn give_all_back(kept: Vec<(Taken, Instant)>) {
+    let each = kept.into_iter();
+    futures::future::join_all(each.map(|(taken, _)| taken.connection.give_back())).await;
 }
 
 /// A connection of one engine.
@@ -286,7 +311,7 @@ impl Connection {
     /// Whether BEGIN failed because the connection is broken. PostgreSQL has no other reason; a server that stops says
     /// so before it closes the connection.
     fn is_broken(&self, error: &sqlx::Error) -> bool {
-        matches!(self, Connection::Postgres(_)) && !matches!(error, sqlx::Error::PoolTimedOut)
+        matches!(self, Connection::Postgres(_)) || matches!(error, sqlx::Error::WorkerCrashed)
     }
 
     async fn execute(&mut self, statement: &'static str) -> Result<(), sqlx::Error> {
@@ -306,12 +331,12 @@ impl Connection {
     }
 }
 
-/// A connection in a transaction, which is rolled back when this is dropped. sqlx has such a type, but keeps its
+/// A connection in a transaction, or in a read without one. A transaction is rolled back when this is dropped. sqlx has such a type, but keeps its
 /// connection: when the server stops responding, the connection would stay in the pool and wait for an answer.
 #[derive(Debug)]
 pub(super) struct Transaction {
     /// `None` after the end.
-    held: Option<(Connection, OwnedSemaphorePermit)>,
+    held: Option<(Taken, OwnedSemaphorePermit)>,
     /// Whether there is a transaction to end.
     open: bool,
     pool: Arc<ConnectionPool>,
@@ -320,7 +345,7 @@ pub(super) struct Transaction {
 impl Transaction {
     pub(super) fn connection(&mut self) -> &mut Connection {
         match &mut self.held {
-            Some((connection, _)) => connection,
+            Some((taken, _)) => &mut taken.connection,
             None => unreachable!("only the end takes the connection"),
         }
     }
@@ -329,9 +354,8 @@ impl Transaction {
         if self.open {
             self.connection().execute("COMMIT").await?;
         }
-        if let Some((connection, free)) = self.held.take() {
-            self.pool.keep(connection);
-            drop(free);
+        if let Some((taken, free)) = self.held.take() {
+            self.pool.keep(taken, free);
         }
         Ok(())
     }
@@ -339,10 +363,10 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        let Some((mut connection, free)) = self.held.take() else {
+        let Some((taken, free)) = self.held.take() else {
             return;
         };
-        let open = self.open;
+        let (open, mut connection) = (self.open, taken.connection);
         tokio::spawn(async move {
             let undone = async {
                 if open {

@@ -231,6 +231,13 @@ const UNAVAILABLE: [&str; 9] = [
     "57P01", "57P02", "57P03", "57P05", "53300", "25006", "25P03", "55P03", "57014",
 ];
 
+/// Whether the server says that it ends the connection.
+pub(crate) fn ends_connection(error: &dyn sqlx::error::DatabaseError) -> bool {
+    let code = error.code().unwrap_or_default();
+    code.len() == 5 && code.starts_with("08")
+        || ["57P01", "57P02", "57P03", "57P05"].contains(&&*code)
+}
+
 /// Whether the same statement may work later. Class 08 is about connections.
 pub(crate) fn is_unavailable(error: &dyn sqlx::error::DatabaseError) -> bool {
     let code = error.code().unwrap_or_default();

@@ -56,7 +56,7 @@ macro_rules! run {
         outcome.map_err(|error| {
             let error = DbError::from(error);
             state.conflict |= matches!(error, DbError::Conflict(_));
-            state.broken |= matches!(error, DbError::Unavailable(_));
+            state.broken |= error.is_broken_connection();
             error
         })
     }};

@@ -101,6 +101,7 @@ async fn an_unreachable_server_blocks_no_transaction_and_keeps_no_connection() {
     let db = open_through(&proxy).await.with_deadlines(Deadlines {
         begin: short,
         transaction: short,
+        read: short,
         ..Deadlines::default()
     });
     let find = async |mut tx| tenants::find_tenant(&mut tx, 1).await;

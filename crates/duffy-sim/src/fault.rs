@@ -7,7 +7,7 @@ use rand::RngExt;
 /// Delays and random failures of all machines of a cloud.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// How long each SSH connection waits before the server's first message.
+    /// How long each SSH command waits before it starts.
     pub ssh_delay: Duration,
     /// Probability that an SSH connection is closed before the server's first message, from 0 (default) to 1.
     pub ssh_failure_rate: f64,
@@ -33,7 +33,7 @@ pub enum Fault {
     FailCommandSaying(&'static str),
     /// Commands are not run. The error stream repeats this text, 64 MiB in all, and then nothing follows.
     FloodDuringCommand(&'static str),
-    /// The server waits this long before its first message.
+    /// Each command waits this long before it starts.
     Delay(Duration),
     /// Connections are accepted and reset at once.
     Reset,

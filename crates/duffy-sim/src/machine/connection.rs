@@ -103,8 +103,21 @@ impl Connection {
             .spawn(end.run_until_cancelled_owned(flood));
     }
 
+    /// Waits before a command. False if the connection is closed meanwhile.
+    async fn wait(&self) -> bool {
+        let mut delay = self.machine.faults.ssh_delay;
+        if let Some(Fault::Delay(more)) = self.machine.fault() {
+            delay += more;
+        }
+        let waiting = tokio::time::sleep(delay);
+        delay.is_zero() || self.cut.run_until_cancelled(waiting).await.is_some()
+    }
+
     /// Starts a command, unless one already runs on the channel.
-    fn start(&mut self, id: ChannelId, work: Work, session: &mut Session) -> Reply {
+    async fn start(&mut self, id: ChannelId, work: Work, session: &mut Session) -> Reply {
+        if !self.wait().await {
+            return Ok(());
+        }
         let state = self.channels.get_mut(&id);
         let Some(state) = state.filter(|state| state.command.is_none()) else {
             return session.channel_failure(id);
@@ -288,11 +301,11 @@ impl Handler for Connection {
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Reply {
-        self.start(id, Work::Shell, session)
+        self.start(id, Work::Shell, session).await
     }
 
     async fn exec_request(&mut self, id: ChannelId, data: &[u8], session: &mut Session) -> Reply {
-        self.start(id, Work::Exec(data.to_vec()), session)
+        self.start(id, Work::Exec(data.to_vec()), session).await
     }
 
     async fn subsystem_request(
@@ -303,7 +316,7 @@ impl Handler for Connection {
     ) -> Reply {
         let server = SFTP_SERVERS.iter().find(|path| Path::new(path).exists());
         match server {
-            Some(path) if name == "sftp" => self.start(id, Work::Program(path), session),
+            Some(path) if name == "sftp" => self.start(id, Work::Program(path), session).await,
             _ => session.channel_failure(id),
         }
     }

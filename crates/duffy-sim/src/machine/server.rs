@@ -97,22 +97,8 @@ async fn serve(
     if happens(machine.faults.ssh_failure_rate) {
         return Ok(());
     }
-    let mut delay = machine.faults.ssh_delay;
-    match machine.fault() {
-        Some(Fault::Stall) => {
-            machine.off.run_until_cancelled(stall(&stream)).await;
-            return Ok(());
-        }
-        Some(Fault::Delay(more)) => delay += more,
-        _ => {}
-    }
-    if !delay.is_zero()
-        && machine
-            .off
-            .run_until_cancelled(sleep(delay))
-            .await
-            .is_none()
-    {
+    if machine.fault() == Some(Fault::Stall) {
+        machine.off.run_until_cancelled(stall(&stream)).await;
         return Ok(());
     }
 

@@ -278,8 +278,9 @@ async fn delays_and_rates_are_kept() {
         .cloud
         .set_fault("node", Some(Fault::Delay(Duration::from_millis(150))))
         .unwrap();
+    let handle = connect(&world, &machine).await.unwrap();
     let started = Instant::now();
-    connect(&world, &machine).await.unwrap();
+    assert_eq!(run(&handle, "true").await, Some(0));
     assert!(started.elapsed() >= Duration::from_millis(300));
     world.cloud.shutdown().await;
 

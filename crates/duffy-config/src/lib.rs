@@ -21,8 +21,8 @@ pub use error::{ConfigError, Mark, Problem, YamlError};
 pub use files::default_paths;
 pub use pattern::Pattern;
 pub use sections::{
-    Ansible, App, Client, Database, Defaults, LogLevel, Mechanism, Metaclient, NodePools, Playbook,
-    Pool, PoolMap, PoolRequest, RenderedVar, RenderedVars, ReuseValue, Selector, Simulated, Ssh,
-    SshClient, Tasks, TrustedProxies,
+    Ansible, App, Client, Database, Defaults, Hold, LogLevel, Mechanism, Metaclient, NodePools,
+    Playbook, Pool, PoolMap, PoolRequest, RenderedVar, RenderedVars, ReuseValue, Selector,
+    Simulated, Ssh, SshClient, Tasks, TrustedProxies,
 };
 pub use template::{Rendered, TemplateError, render as render_template};

@@ -19,7 +19,7 @@ pub use nodepools::{
     Ansible, Mechanism, NodePools, Playbook, Pool, RenderedVar, RenderedVars, ReuseValue, Simulated,
 };
 pub use proxies::TrustedProxies;
-pub use ssh::{Ssh, SshClient};
+pub use ssh::{Hold, Ssh, SshClient};
 pub use tasks::Tasks;
 
 use crate::decode::Cursor;

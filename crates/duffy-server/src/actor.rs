@@ -30,6 +30,11 @@ pub fn worker() -> Arc<str> {
     format!("worker {} {}", host(), std::process::id()).into()
 }
 
+/// The name of this process as a server of the web API, when it acts without a request.
+pub fn server() -> Arc<str> {
+    format!("server {} {}", host(), std::process::id()).into()
+}
+
 /// The name of an operator who acts on the database: with the user's and the host's name.
 pub fn operator(user: &str) -> Arc<str> {
     format!("operator {user}@{}", host()).into()

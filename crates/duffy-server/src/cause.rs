@@ -29,6 +29,8 @@ pub enum Cause {
     Postponed,
     /// The last attempt failed.
     Failed,
+    /// A ready node cannot be reached.
+    ProbeFailed,
     /// Work was stopped, and another process may continue it.
     HandedBack,
     /// The tenant's key is off a node that an operator holds.

@@ -13,6 +13,7 @@ pub mod nodes;
 pub mod old_events;
 pub mod operators;
 pub mod pools;
+pub mod probes;
 mod query;
 pub mod sessions;
 pub mod snapshot;

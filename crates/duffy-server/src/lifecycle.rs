@@ -8,6 +8,7 @@ pub mod history;
 pub mod nodes;
 pub mod operators;
 pub mod pools;
+pub mod probes;
 pub mod request;
 pub mod rules;
 pub mod sessions;

@@ -250,6 +250,9 @@ transitions! {
     /// A worker found the node in use by no running session.
     ReleaseOrphan { [Contextualizing Deployed] -> Deprovisioning, Orphaned: requires: LeaseCheck::Free, ..RESET }
 
+    /// A ready node cannot be reached. The pause is the one before a repair.
+    FailProbe { [Ready] -> Failed, ProbeFailed: requires: LeaseCheck::Free, held: Some(false),
+        pause: Effect::Set, wakes: true, ..STAY }
     /// The node's pool is drained.
     Drain { [Provisioning Ready] -> Deprovisioning, Drained:
         requires: LeaseCheck::Free, held: Some(false), ..RESET }

@@ -105,7 +105,7 @@ const COMMON_WORDS: &[(&str, &str)] = &[
         "nodes.id, nodes.hostname, nodes.ipaddr, CAST(nodes.state AS TEXT) AS state, \
          nodes.comment, nodes.pool, nodes.reusable, nodes.data, nodes.created_at, \
          nodes.retired_at, nodes.attempts, nodes.fence, nodes.repairs, nodes.held_at, \
-         nodes.retry_at, nodes.state_since, nodes.lease_expires_at",
+         nodes.retry_at, nodes.state_since, nodes.lease_expires_at, nodes.probed_at",
     ),
     // Nodes that a worker may claim. It claims a held node only to take the tenant's key off, after the session has
     // ended: `attempts` is 0 before that, and 1 without a lease after it.
@@ -114,6 +114,11 @@ const COMMON_WORDS: &[(&str, &str)] = &[
         "nodes.retired_at IS NULL AND (nodes.held_at IS NULL OR (nodes.pool IS NOT NULL \
          AND nodes.state = 'deprovisioning' AND (nodes.attempts = 0 OR nodes.lease IS NOT NULL))) \
          AND nodes.state IN ('provisioning', 'deprovisioning')",
+    ),
+    // Nodes that a session may take.
+    (
+        "lendable",
+        "state = 'ready' AND retired_at IS NULL AND held_at IS NULL",
     ),
     // Follows `nodes`: the running session that has the node, and its tenant.
     (

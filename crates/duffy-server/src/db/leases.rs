@@ -120,10 +120,10 @@ pub async fn hand_back_lease(tx: &mut Tx, lease: &str) -> DbResult<usize> {
     Ok(held.len() + others.len())
 }
 
-/// Returns which of the name and the address that were made for this node another registered node has. The unique
-/// indexes ignore nodes that are `failed` or `provisioning`, but a registered node has its name and address in these
-/// states too. A second registration of the same node does not count.
-pub async fn registered_elsewhere(
+/// Returns which of the name and the address that were made for this node another node has. The unique indexes ignore
+/// nodes that are `failed` or `provisioning`, but a registered node has its name and address in these states too. There, a
+/// second registration of the same node does not count.
+pub async fn taken_elsewhere(
     tx: &mut Tx,
     id: i64,
     hostname: &str,
@@ -131,10 +131,10 @@ pub async fn registered_elsewhere(
 ) -> DbResult<Option<Unique>> {
     let sql = "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
         JOIN nodes AS own ON own.id = $1 \
-        WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
-        AND other.state IN ('provisioning', 'failed') \
+        WHERE other.id <> own.id AND other.retired_at IS NULL \
         AND (other.ipaddr = $2 OR other.hostname = $3) \
-        AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) LIMIT 1";
+        AND (other.state NOT IN ('provisioning', 'failed') OR (other.reusable \
+        AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)))) LIMIT 1";
     let by_address: Option<bool> = tx.scalar(sql, &[&id, &ipaddr, &hostname]).await?;
     Ok(match by_address {
         None => None,

@@ -38,6 +38,8 @@ pub struct NodeStatus {
     /// When the lease of the process that works on it ends, if the process does not renew it.
     #[serde(rename = "leased_until")]
     pub lease_expires_at: Option<Timestamp>,
+    /// When Duffy last checked that it lets Duffy in, while it was ready.
+    pub probed_at: Option<Timestamp>,
     /// The running session that has it.
     pub session_id: Option<i32>,
     /// The tenant of that session.

@@ -2,10 +2,12 @@
 //!
 //! There are two clients: one in this process, which is several times faster, and `/usr/bin/ssh` for what
 //! only that can do. Both make one connection and run one command per node; `script.rs` has the command.
+//! The client in this process can also open the connection in advance and hold it.
 
 mod config;
 mod destination;
 mod error;
+mod held;
 mod identities;
 // A module of `build.rs`; here for its tests.
 #[cfg(test)]
@@ -18,10 +20,12 @@ mod script;
 mod survey;
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use duffy_config::{Ssh as Settings, SshClient};
+use russh::keys::PublicKey;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -30,8 +34,12 @@ pub use destination::Target;
 use destination::{Destination, Finished};
 pub use error::SshError;
 use error::one_line;
+use held::HeldConnections;
+pub use held::{HeldConnection, HoldEnd};
 use identities::KeyRing;
 pub use identities::{generate_key, public_keys};
+use native::Connection;
+use profile::Profile;
 use script::{FENCED_OFF, OVERTAKEN, READ_LIMIT, Script, number_in, tenant_part};
 
 use crate::process::find_program;
@@ -52,6 +60,7 @@ pub struct Ssh {
     settings: Settings,
     config: Arc<ConfigReader>,
     keys: Arc<KeyRing>,
+    held: Arc<HeldConnections>,
 }
 
 impl Ssh {
@@ -74,6 +83,7 @@ impl Ssh {
         Ok(Self {
             config: Arc::new(ConfigReader::new(settings.config_file.clone(), program)?),
             keys: Arc::default(),
+            held: Arc::default(),
             settings,
         })
     }
@@ -112,21 +122,93 @@ impl Ssh {
         Ok(tenant_part(&String::from_utf8_lossy(&content)))
     }
 
+    /// Sets how many connections this process holds; 0 closes them.
+    pub fn hold_up_to(&self, connections: usize) {
+        self.held.set_capacity(connections);
+    }
+
+    /// Checks that a node lets Duffy in. With `hold`, holds the connection if there is room for it.
+    pub async fn log_in(&self, target: &Target, hold: bool) -> Result<(), SshError> {
+        let attempt = Attempt::new(&self.settings);
+        let script = Script::log_in();
+        let work = self.log_in_once(target, hold, &script, &attempt);
+        self.within_timeout(target, &script, &attempt, work).await
+    }
+
+    async fn log_in_once(
+        &self,
+        target: &Target,
+        hold: bool,
+        script: &Script,
+        attempt: &Attempt,
+    ) -> Result<(), SshError> {
+        let profile = self.read_profile(target).await?;
+        let host_keys = target.parse_host_keys()?;
+        let destination = self.destination(target, &profile, &host_keys, attempt);
+        match self.client_for(target, &profile)? {
+            Client::Native => {
+                let connection = self.open(&destination, attempt.time_left()).await?;
+                if hold {
+                    self.held.keep(target, profile, connection);
+                } else {
+                    connection.close();
+                }
+                Ok(())
+            }
+            Client::OpenSsh(program) => {
+                let run = openssh::run(program, &destination, script, attempt.time_left());
+                judge(target, script, run.await?).map(drop)
+            }
+        }
+    }
+
+    /// Returns the connection to a node that is held, without taking it.
+    pub fn held_connection(&self, target: &Target) -> Option<HeldConnection> {
+        HeldConnection::find(&self.held, target)
+    }
+
+    /// Closes the connection to a node if it is held.
+    pub fn let_go(&self, target: &Target) {
+        self.held.close(target);
+    }
+
+    /// Closes the held connections to other nodes than these, unless a command may be about to take them.
+    pub fn retain_held<'a>(&self, targets: impl Iterator<Item = &'a Target>) {
+        self.held.retain(targets);
+    }
+
+    /// Whether a connection to a node can be held. Only Duffy's own client can do that.
+    pub async fn can_hold(&self, target: &Target) -> bool {
+        let profile = self.read_profile(target).await;
+        profile.is_ok_and(|profile| matches!(self.client_for(target, &profile), Ok(Client::Native)))
+    }
+
     /// Runs a command on a node within the time for it, and returns the beginning of its output.
     async fn run(&self, target: &Target, script: &Script) -> Result<Vec<u8>, SshError> {
-        let started = Instant::now();
+        let attempt = Attempt::new(&self.settings);
+        let work = self.run_until_current(target, script, &attempt);
+        self.within_timeout(target, script, &attempt, work).await
+    }
+
+    /// Does work on a node within the time for it.
+    async fn within_timeout<T>(
+        &self,
+        target: &Target,
+        script: &Script,
+        attempt: &Attempt,
+        work: impl Future<Output = Result<T, SshError>>,
+    ) -> Result<T, SshError> {
         let within = self.settings.timeout;
-        let stage = watch::Sender::new("reading its ssh_config");
-        let work = self.run_until_current(target, script, started, &stage);
-        let result = match tokio::time::timeout(within, work).await {
+        // Boxed, because it is large.
+        let result = match tokio::time::timeout(within, Box::pin(work)).await {
             Ok(result) => result,
             Err(_) => Err(SshError::Timeout {
                 host: target.name(),
                 after: within,
-                during: *stage.borrow(),
+                during: *attempt.stage.borrow(),
             }),
         };
-        let duration_ms = started.elapsed().as_millis();
+        let duration_ms = attempt.started.elapsed().as_millis();
         match &result {
             Ok(_) => {
                 tracing::debug!(host = %target.host, what = script.what, duration_ms, "ssh done");
@@ -143,12 +225,11 @@ impl Ssh {
         &self,
         target: &Target,
         script: &Script,
-        started: Instant,
-        stage: &watch::Sender<&'static str>,
+        attempt: &Attempt,
     ) -> Result<Vec<u8>, SshError> {
         let mut overtaken = false;
         loop {
-            match self.run_once(target, script, started, stage).await {
+            match self.run_once(target, script, attempt).await {
                 // A late command came between, or a node with the same home: begin again.
                 Ok(finished) if finished.status == Ok(OVERTAKEN) => {
                     overtaken = true;
@@ -172,43 +253,131 @@ impl Ssh {
         &self,
         target: &Target,
         script: &Script,
-        started: Instant,
-        stage: &watch::Sender<&'static str>,
+        attempt: &Attempt,
     ) -> Result<Finished, SshError> {
-        target.check_host()?;
+        let profile = self.read_profile(target).await?;
         let host_keys = target.parse_host_keys()?;
-        let profile = self.config.profile_for(&target.host).await?;
-        let destination = Destination {
+        let destination = self.destination(target, &profile, &host_keys, attempt);
+        match self.client_for(target, &profile)? {
+            Client::Native => {
+                if let Some(connection) = self.held.take(target, &profile) {
+                    match run_and_close(connection, &destination, script, HELD_PATIENCE).await {
+                        // A command can run twice. So Duffy logs in again.
+                        Err(SshError::Lost { reason, .. }) => {
+                            tracing::debug!(host = %target.host, reason, "lost a held connection");
+                        }
+                        result => return result,
+                    }
+                }
+                let connection = self.open(&destination, attempt.time_left()).await?;
+                run_and_close(connection, &destination, script, attempt.time_left()).await
+            }
+            Client::OpenSsh(program) => {
+                openssh::run(program, &destination, script, attempt.time_left()).await
+            }
+        }
+    }
+
+    /// Opens a connection within this time.
+    async fn open(
+        &self,
+        destination: &Destination<'_>,
+        within: Duration,
+    ) -> Result<Arc<Connection>, SshError> {
+        let opened = tokio::time::timeout(within, native::open(&self.keys, destination)).await;
+        opened
+            .unwrap_or_else(|_| Err(destination.timed_out()))
+            .map(Arc::new)
+    }
+
+    /// Reads what ssh_config says about a node.
+    async fn read_profile(&self, target: &Target) -> Result<Arc<Profile>, SshError> {
+        target.check_host()?;
+        self.config.profile_for(&target.host).await
+    }
+
+    fn destination<'a>(
+        &'a self,
+        target: &'a Target,
+        profile: &'a Profile,
+        host_keys: &'a [PublicKey],
+        attempt: &'a Attempt,
+    ) -> Destination<'a> {
+        Destination {
             target,
-            profile: &profile,
-            host_keys: &host_keys,
+            profile,
+            host_keys,
             settings: &self.settings,
-            stage,
-        };
-        // A little less than the whole, so that the client's own message comes first, and time is left for another node.
-        let left = self.settings.timeout.saturating_sub(started.elapsed());
-        let left = left.mul_f64(0.98);
+            stage: &attempt.stage,
+        }
+    }
+
+    /// Returns the client that the settings and ssh_config require for a node.
+    fn client_for(&self, target: &Target, profile: &Profile) -> Result<Client<'_>, SshError> {
         match (self.settings.client, profile.needs_openssh) {
             (SshClient::Native, Some(option)) => Err(SshError::Config(format!(
                 "ssh_config sets {option} for {}, which Duffy's own client cannot do; set ssh.client \
                  to auto or openssh",
                 target.host
             ))),
-            (SshClient::Native | SshClient::Auto, None) => {
-                let work = native::run(&self.keys, &destination, script);
-                let result = tokio::time::timeout(left, work).await;
-                result.unwrap_or_else(|_| Err(destination.timed_out()))
-            }
+            (SshClient::Native | SshClient::Auto, None) => Ok(Client::Native),
             (SshClient::OpenSsh, _) | (SshClient::Auto, Some(_)) => {
-                let Some(program) = &self.config.program else {
-                    return Err(SshError::Config(
+                let program = self.config.program.as_deref();
+                program.map(Client::OpenSsh).ok_or_else(|| {
+                    SshError::Config(
                         "there is no program ssh in PATH; install OpenSSH's client".to_owned(),
-                    ));
-                };
-                openssh::run(program, &destination, script, left).await
+                    )
+                })
             }
         }
     }
+}
+
+/// A client for a node.
+enum Client<'a> {
+    /// The one in this process.
+    Native,
+    /// This program.
+    OpenSsh(&'a Path),
+}
+
+/// How long a node may take to accept a command on a held connection. After that, Duffy logs in again.
+const HELD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Work on one node, with the time for it.
+struct Attempt {
+    started: Instant,
+    limit: Duration,
+    /// What is being done, for messages.
+    stage: watch::Sender<&'static str>,
+}
+
+impl Attempt {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            started: Instant::now(),
+            // A little less than the whole, so that the client's own message comes first, and time is left for another
+            // node.
+            limit: settings.timeout.mul_f64(0.98),
+            stage: watch::Sender::new("reading its ssh_config"),
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        self.limit.saturating_sub(self.started.elapsed())
+    }
+}
+
+/// Runs a script within the time that is left, and closes the connection.
+async fn run_and_close(
+    connection: Arc<Connection>,
+    destination: &Destination<'_>,
+    script: &Script,
+    patience: Duration,
+) -> Result<Finished, SshError> {
+    let result = connection.run(destination, script, patience).await;
+    connection.close();
+    result
 }
 
 /// The output of a command that succeeded. Tells a command that failed from one that came too late.

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_types, reason = "tests start programs")]
 
 mod config;
+mod held;
 mod hostile;
 mod real;
 mod simulated;

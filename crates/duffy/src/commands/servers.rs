@@ -7,6 +7,7 @@ use std::time::Duration;
 use duffy_config::Config;
 use duffy_server::context::{Context, Ctx};
 use duffy_server::http::{self, Limits};
+use duffy_server::lifecycle::probes;
 use duffy_server::worker::{self, Mechanisms};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -165,7 +166,15 @@ async fn serve_app(
     at_once: CancellationToken,
 ) {
     let app = ctx.config.app.clone().unwrap_or_default();
-    runtime::raise_limit(app.max_connections);
+    let hold = &ctx.config.ssh.hold;
+    let connections = if hold.enabled {
+        hold.max_connections
+    } else {
+        0
+    };
+    // A held connection has two descriptors.
+    runtime::raise_limit(app.max_connections.saturating_add(2 * connections as usize));
+    ctx.tasks.spawn(probes::run(ctx.clone()));
     let limits = Limits {
         connections: app.max_connections,
         header_read: app.header_timeout,

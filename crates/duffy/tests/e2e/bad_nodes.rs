@@ -10,14 +10,17 @@ use serde_json::{Value, json};
 
 use crate::support::{Lab, Pool, Program, eventually};
 
-/// Starts a server with two filled pools, and no worker, so that the ready nodes do not change.
+/// Starts a server with two filled pools, and no worker, so that the ready nodes do not change. It holds no connections to
+/// them.
 fn site(settings: &Value) -> (Lab, Program) {
     let batch = json!({"run-parallel": false});
     let pools = [
         Pool::new("two", 2).with(&batch),
         Pool::new("one", 1).with(&batch),
     ];
-    let lab = Lab::on_postgres(&pools, settings);
+    let mut lab = Lab::on_postgres(&pools, settings);
+    let no_hold = json!({"ssh": {"hold": {"enabled": false}}});
+    lab.site.reconfigure(&no_hold);
     let serve = lab.start(&["serve"]);
     let worker = lab.start(&["worker"]);
     lab.tenant().wait_filled("two", 2);

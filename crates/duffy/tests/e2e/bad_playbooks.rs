@@ -141,13 +141,16 @@ fn text_of_nodes_and_old_errors_is_not_evaluated() {
         "extra-vars": {"told": "told.json", "hosts": "{% for node in duffy_in.nodes %}{{ node.data }}{% endfor %}"},
         "provision": {"playbook": "told.yml"}, "deprovision": {"playbook": "uses_node_data.yml"}}}}));
     let settings = json!({"ssh": {"timeout": "1s"}, "tasks": {"attempts": 5}});
-    let lab = Lab::on_sqlite(&[pool], &settings);
+    let mut lab = Lab::on_sqlite(&[pool], &settings);
+    let mut machine = lab.site.add_machine("127.0.0.1");
     let topdir = lab.site.scratch().join("playbooks");
     std::fs::write(topdir.join("told.yml"), RESULT_FROM_FILE).unwrap();
     std::fs::write(topdir.join("uses_node_data.yml"), USES_NODE_DATA).unwrap();
     let evil = "{{ lookup('pipe', 'touch canary') }}{{ undefined }}";
     std::fs::write(topdir.join("evil.txt"), evil).unwrap();
-    let result = json!({"nodes": [{"ipaddr": "127.0.0.1", "hostname": "evil.test", "note": [evil], evil: {evil: evil}}]});
+    machine["note"] = json!([evil]);
+    machine[evil] = json!({evil: evil});
+    let result = json!({"nodes": [machine]});
     std::fs::write(topdir.join("told.json"), result.to_string()).unwrap();
 
     let _run = lab.start(&["run"]);
@@ -172,7 +175,12 @@ fn results_are_matched_node_by_node() {
             "provision": told, "deprovision": told}}}));
     let settings = json!({"ssh": {"timeout": "1s"},
         "tasks": {"attempts": 30, "backoff-min": "1s", "backoff-max": "1s"}});
-    let lab = Lab::on_sqlite(&[pool], &settings);
+    let mut lab = Lab::on_sqlite(&[pool], &settings);
+    let mut unnamed = lab.site.add_machine("127.0.0.1");
+    unnamed.as_object_mut().unwrap().remove("hostname");
+    let unnamed = json!({"nodes": [unnamed]});
+    let mut named = lab.site.add_machine("127.77.200.200");
+    named["hostname"] = json!("named.test");
     let topdir = lab.site.scratch().join("playbooks");
     std::fs::write(topdir.join("told.yml"), RESULT_FROM_FILE).unwrap();
     let set_result = |result: &Value| {
@@ -183,7 +191,7 @@ fn results_are_matched_node_by_node() {
     };
 
     // A partial result, without a name: Duffy looks the name up.
-    set_result(&json!({"nodes": [{"ipaddr": "127.0.0.1"}]}));
+    set_result(&unnamed);
     let _run = lab.start(&["run"]);
     let (tenant, operator) = (lab.tenant(), lab.admin());
     // The other node is retried alone.
@@ -200,10 +208,10 @@ fn results_are_matched_node_by_node() {
     // The error names an invalid result.
     set_result(&json!("nonsense"));
     wait_for_error(&operator, 2, "duffy_out is a string; make it an object");
-    set_result(&json!({"nodes": [{"ipaddr": "127.0.0.1"}]}));
+    set_result(&unnamed);
     // Duffy refuses the machine of another node, and accepts a new one.
     wait_for_error(&operator, 2, "another active node has");
-    set_result(&json!({"nodes": [{"ipaddr": "127.77.200.200", "hostname": "named.test"}]}));
+    set_result(&json!({"nodes": [named]}));
     let ready = tenant.wait_state(&json!(2), "ready");
     assert_eq!(ready["hostname"], "named.test");
     assert!(ready["data"].get("error").is_none(), "{ready}");

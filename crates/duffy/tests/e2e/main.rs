@@ -22,6 +22,7 @@ mod legacy;
 mod operators;
 mod original_database;
 mod outages;
+mod probes;
 mod quickstart;
 mod reuse;
 mod sessions;

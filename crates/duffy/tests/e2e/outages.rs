@@ -135,7 +135,8 @@ fn a_worker_without_the_database_stops_its_playbook() {
 #[test]
 fn slow_requests_do_not_block_lease_renewals() {
     let pools = [Pool::new("ready", 1), Pool::new("slow", 1)];
-    let long_timeouts = json!({"ssh": {"connect-timeout": "1m", "timeout": "2m"}});
+    let long_timeouts = json!({"ssh": {"connect-timeout": "1m", "timeout": "2m",
+        "hold": {"enabled": false}}});
     let mut lab = Lab::on_postgres(&pools, &long_timeouts);
     lab.site.pause("slow", "provision");
     let run = lab.start(&["run"]);

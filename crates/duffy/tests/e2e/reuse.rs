@@ -10,7 +10,8 @@ fn registered_machines_are_reused() {
         "fill-level": 2, "arch": "x86_64",
         "reuse-nodes": {"architecture": "{{ arch }}", "cpus": 4},
     }));
-    let settings = json!({"tasks": {"attempts": 50}, "ssh": {"timeout": "5s"}});
+    let settings =
+        json!({"tasks": {"attempts": 50}, "ssh": {"timeout": "5s", "ready-timeout": "1s"}});
     let mut lab = Lab::on_postgres(&[pool], &settings);
     let _serve = lab.start(&["serve"]);
     let _worker = lab.start(&["worker"]);

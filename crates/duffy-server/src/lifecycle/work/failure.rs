@@ -80,6 +80,8 @@ pub(crate) async fn postpone_or_fail(
         lease: Some(work.keeper.lease()),
         pause: again_in,
         data: Some(&data),
+        hostname: node.hostname.as_deref(),
+        ipaddr: node.ipaddr.as_deref(),
         detail: Some(&full),
         ..Change::default()
     };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::backoff;
 use super::failure;
@@ -68,18 +69,18 @@ async fn make_ready(
     row.hostname = Some(hostname.clone());
     row.ipaddr = Some(ipaddr.clone());
     row.data.0.insert("provision".into(), Value::Object(result));
-    if row.data.0.contains_key(rules::STALE_KEYS)
-        && let Some(target) = ssh_target(&row)
-    {
-        let removed = if work.keeper.is_fresh() {
-            let removed = ctx.ssh.remove_keys(&target).await;
-            removed.map_err(|error| error.to_string())
-        } else {
-            Err("the lease is lost".to_owned())
-        };
-        if let Err(error) = removed {
-            let detail = format!("a former tenant's key may still be on the node: {error}");
-            return failure::postpone_or_fail(ctx, work, node, &detail, None).await;
+    // Another node's machine is not touched.
+    let find = async |mut tx| leases::taken_elsewhere(&mut tx, node.id, &hostname, &ipaddr).await;
+    let taken = lease::persist(ctx, || ctx.db.read::<_, DbError, _>(find)).await?;
+    if let Some(unique) = taken {
+        return refuse_taken(ctx, work, node, unique, &row).await;
+    }
+    match log_in(ctx, work, &row).await {
+        Ok(()) => {}
+        // The row keeps what was made, so that it can be taken down.
+        Err(Entry::Stopped) => return hand_back_made(ctx, work, &row).await,
+        Err(Entry::Refused(detail)) => {
+            return failure::postpone_or_fail(ctx, work, &row, &detail, None).await;
         }
     }
     row.data.0.shift_remove("error");
@@ -101,17 +102,106 @@ async fn make_ready(
             "provisioned, but the lease is lost or the node is retired"
         ),
         Err(DbError::NotUnique(unique)) => {
-            let taken = match unique {
-                Unique::NodeHostname => format!("hostname {hostname}"),
-                _ => format!("ipaddr {ipaddr}"),
-            };
-            let detail = format!("provisioning node failed: another active node has {taken}");
             work.keeper.expect_again();
-            return failure::postpone_or_fail(ctx, work, node, &detail, None).await;
+            return refuse_taken(ctx, work, node, unique, &row).await;
         }
         Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// Hands one node back with what was made.
+async fn hand_back_made(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<(), DbError> {
+    tracing::info!(node.id, "provisioning was stopped; handing the node back");
+    let made = Change {
+        lease: Some(work.keeper.lease()),
+        pause: Some(Duration::ZERO),
+        data: Some(&node.data),
+        hostname: node.hostname.as_deref(),
+        ipaddr: node.ipaddr.as_deref(),
+        ..Change::default()
+    };
+    work.keeper.expect_fewer(1);
+    let write = async |mut tx| {
+        let back = transitions::apply_to(&mut tx, Transition::HandBack, node, &made).await?;
+        if back.is_none() {
+            transitions::apply(&mut tx, Transition::KeepMade, &[node.id], &made).await?;
+        }
+        Ok(())
+    };
+    lease::persist(ctx, || ctx.db.transaction(write)).await
+}
+
+/// Ends the attempt for a node that got the name or the address of another one.
+async fn refuse_taken(
+    ctx: &Ctx,
+    work: &Job<'_>,
+    node: &NodeRow,
+    unique: Unique,
+    made: &NodeRow,
+) -> Result<(), DbError> {
+    let (what, value) = match unique {
+        Unique::NodeHostname => ("hostname", &made.hostname),
+        _ => ("ipaddr", &made.ipaddr),
+    };
+    let value = value.as_deref().unwrap_or_default();
+    let detail = format!("provisioning node failed: another active node has {what} {value}");
+    failure::postpone_or_fail(ctx, work, node, &detail, None).await
+}
+
+/// Why a provisioned node is not ready.
+enum Entry {
+    /// The worker stops.
+    Stopped,
+    /// The node does not let Duffy in.
+    Refused(String),
+}
+
+/// The shortest and the longest pause between two logins.
+const LOGIN_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// Logs in to a node, which may still be booting, and removes the key of a former tenant if one may be there.
+async fn log_in(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<(), Entry> {
+    let has_stale_keys = node.data.0.contains_key(rules::STALE_KEYS);
+    let refused = |error: &dyn std::fmt::Display| {
+        let what = if has_stale_keys {
+            "a former tenant's key may still be on the node"
+        } else {
+            "the node does not let Duffy in"
+        };
+        Entry::Refused(format!("provisioning node failed: {what}: {error}"))
+    };
+    let target = ssh_target(node).ok_or_else(|| refused(&"it has no address"))?;
+    let within = ctx.config.ssh.ready_timeout;
+    let deadline = Instant::now() + within;
+    let mut pause = LOGIN_PAUSE.0;
+    loop {
+        // This process may have been stopped for longer than the lease.
+        if has_stale_keys && !work.keeper.is_fresh() {
+            return Err(refused(&"the lease is lost"));
+        }
+        let attempt = async {
+            if has_stale_keys {
+                ctx.ssh.remove_keys(&target).await
+            } else {
+                ctx.ssh.log_in(&target, true).await
+            }
+        };
+        let attempt = work.stop.run_until_cancelled(timeout_at(deadline, attempt));
+        let error = match attempt.await.ok_or(Entry::Stopped)? {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(refused(&format_args!("no login within {within:?}"))),
+        };
+        if error.is_own_fault() || Instant::now() + pause >= deadline {
+            return Err(refused(&error));
+        }
+        let (id, again_in) = (node.id, pause);
+        tracing::debug!(node.id = id, ?again_in, %error, "the node is not ready yet");
+        let waited = work.stop.run_until_cancelled(tokio::time::sleep(pause));
+        waited.await.ok_or(Entry::Stopped)?;
+        pause = (pause * 2).min(LOGIN_PAUSE.1);
+    }
 }
 
 /// Writes a provisioned node. False when the lease is lost, or an operator has retired the node: then the row says how
@@ -127,7 +217,7 @@ async fn write_ready(ctx: &Ctx, work: &Job<'_>, node: &NodeRow) -> Result<bool, 
         ..Change::default()
     };
     let write = async |mut tx| {
-        let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
+        let taken = leases::taken_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
         if let Some(unique) = taken {
             return Err(DbError::NotUnique(unique));
         }

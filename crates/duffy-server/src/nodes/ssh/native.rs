@@ -1,14 +1,16 @@
 //! The client in this process.
 
+use std::fmt;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::client::{Config, Handle, Handler};
+use russh::client::{Config, Handle, Handler, Msg};
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyOrCertificate};
-use russh::{AlgorithmKind, ChannelMsg, Disconnect, Preferred};
+use russh::{AlgorithmKind, Channel, ChannelMsg, Disconnect, Preferred};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::SshError;
 use super::destination::{Destination, Finished};
@@ -23,12 +25,19 @@ const STDERR_LIMIT: usize = 8 * 1024;
 /// How long a finished connection may take to close.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
-/// Runs the script on the node. A caller that drops the future closes the connection.
-pub(super) async fn run(
+/// A connection to a node, after the login. Dropping it closes it.
+pub(super) struct Connection {
+    handle: Handle<Verifier>,
+    closer: Closer,
+    /// Cancelled when it is closed, by either side.
+    closed: CancellationToken,
+}
+
+/// Connects to a node and logs in. A caller that drops the future closes the connection.
+pub(super) async fn open(
     keys: &KeyRing,
     destination: &Destination<'_>,
-    script: &Script,
-) -> Result<Finished, SshError> {
+) -> Result<Connection, SshError> {
     let stage = |name| {
         destination.stage.send_replace(name);
     };
@@ -37,9 +46,11 @@ pub(super) async fn run(
     let (stream, closer) = Closer::new(stream).map_err(|error| destination.lost(error))?;
 
     stage("agreeing on encryption");
+    let end = CancellationToken::new();
     let verifier = Verifier {
         expected: destination.host_keys.to_vec(),
         shown: Arc::default(),
+        _end: end.clone().drop_guard(),
     };
     let shown = Arc::clone(&verifier.shown);
     let config = Arc::new(client_config(destination));
@@ -68,21 +79,64 @@ pub(super) async fn run(
     stage("logging in");
     let identities = keys.load(destination.identity_files());
     log_in(&mut handle, destination, identities).await?;
+    Ok(Connection {
+        handle,
+        closer,
+        closed: end,
+    })
+}
 
-    stage("running the command");
-    let finished = run_script(&handle, script).await;
-    // The caller does not wait for the end of the connection.
-    tokio::spawn(async move {
-        let disconnecting = async {
-            let _ = handle.disconnect(Disconnect::ByApplication, "", "en").await;
-            let _ = handle.await;
-        };
-        let _ = timeout(CLOSE_GRACE, disconnecting).await;
-        drop(closer);
-    });
-    finished
-        .map_err(|error| destination.lost(error))?
-        .ok_or_else(|| destination.lost("it was closed before the command had ended"))
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let closed = self.closed.is_cancelled();
+        f.debug_struct("Connection")
+            .field("closed", &closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Runs the script on the node, which may take as long as `patience` to accept it. A caller that drops the future
+    /// closes the connection.
+    pub(super) async fn run(
+        &self,
+        destination: &Destination<'_>,
+        script: &Script,
+        patience: Duration,
+    ) -> Result<Finished, SshError> {
+        destination.stage.send_replace("running the command");
+        let channel = timeout(patience, self.handle.channel_open_session())
+            .await
+            .map_err(|_| destination.lost(format!("no answer within {patience:?}")))?
+            .map_err(|error| destination.lost(error))?;
+        run_script(channel, script)
+            .await
+            .map_err(|error| destination.lost(error))?
+            .ok_or_else(|| destination.lost("it was closed before the command had ended"))
+    }
+
+    /// Waits for the node's reply to a keepalive message. False if the connection is closed.
+    pub(super) async fn ping(&self) -> bool {
+        self.handle.send_ping().await.is_ok() && !self.handle.is_closed()
+    }
+
+    /// Returns a token that is cancelled when either side has closed the connection.
+    pub(super) fn closed(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+
+    /// Closes the connection. Nobody waits for the end.
+    pub(super) fn close(self: Arc<Self>) {
+        tokio::spawn(async move {
+            let disconnecting = async {
+                let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "en");
+                let _ = goodbye.await;
+                self.closed.cancelled().await;
+            };
+            let _ = timeout(CLOSE_GRACE, disconnecting).await;
+            self.closer.close();
+        });
+    }
 }
 
 /// Tries the addresses of the host one after the other.
@@ -135,7 +189,6 @@ fn client_config(destination: &Destination<'_>) -> Config {
     Config {
         preferred,
         nodelay: true,
-        inactivity_timeout: Some(destination.settings.timeout),
         ..Config::default()
     }
 }
@@ -149,10 +202,13 @@ fn kind_of(algorithm: &Algorithm) -> Algorithm {
 }
 
 /// Accepts any host key, or only those announced.
-struct Verifier {
+#[derive(Debug)]
+pub(super) struct Verifier {
     expected: Vec<PublicKey>,
     /// The fingerprint of the key that was refused.
     shown: Arc<Mutex<String>>,
+    /// Is dropped when the connection ends.
+    _end: DropGuard,
 }
 
 impl Handler for Verifier {
@@ -182,10 +238,9 @@ impl Handler for Verifier {
 
 /// Runs the script. `None` if the connection ends before the command does.
 async fn run_script(
-    handle: &Handle<Verifier>,
+    channel: Channel<Msg>,
     script: &Script,
 ) -> Result<Option<Finished>, russh::Error> {
-    let channel = handle.channel_open_session().await?;
     channel.exec(true, script.command.as_bytes()).await?;
     let (mut replies, requests) = channel.split();
     let feeding = async {
@@ -234,6 +289,7 @@ async fn run_script(
 
 /// A second handle on the connection, which closes it when dropped. So a caller that gives up leaves no task behind
 /// that waits for the node.
+#[derive(Debug)]
 struct Closer(std::net::TcpStream);
 
 impl Closer {
@@ -243,10 +299,14 @@ impl Closer {
         let closer = Self(stream.try_clone()?);
         Ok((TcpStream::from_std(stream)?, closer))
     }
+
+    fn close(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        let _ = self.0.shutdown(Shutdown::Both);
+        self.close();
     }
 }

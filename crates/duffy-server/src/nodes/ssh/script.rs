@@ -73,6 +73,16 @@ impl Script {
         })
     }
 
+    /// Does nothing. It shows that a login works.
+    pub fn log_in() -> Self {
+        Self {
+            what: "logging in",
+            command: "true".to_owned(),
+            input: Vec::new(),
+            output_limit: 0,
+        }
+    }
+
     /// Prints the file, or one byte more than [`READ_LIMIT`] of a file that is too long.
     pub fn read() -> Self {
         Self {

@@ -113,7 +113,7 @@ fn time(value: Option<Timestamp>) -> String {
 
 type Field = (&'static str, Shown, fn(&NodeStatus) -> String);
 
-const FIELDS: [Field; 18] = [
+const FIELDS: [Field; 19] = [
     ("id", Always, |node| node.id.to_string()),
     ("hostname", Always, |node| {
         print::text(node.hostname.as_deref())
@@ -128,6 +128,7 @@ const FIELDS: [Field; 18] = [
     ("held", Always, |node| time(node.held_at)),
     ("retry at", Always, |node| time(node.retry_at)),
     ("lease", Always, |node| time(node.lease_expires_at)),
+    ("probed", InDetails, |node| time(node.probed_at)),
     ("session", Always, |node| print::optional(node.session_id)),
     ("tenant", Always, |node| print::text(node.tenant.as_deref())),
     ("error", InLists, |node| print::text(node.error())),

@@ -12,6 +12,7 @@ use duffy_server::db::tenants::{self, TenantRow};
 use duffy_server::db::transitions::{self, Change};
 use duffy_server::db::{
     Db, DbError, Interval, JsonObject, Timestamp, Tx, Unique, events, leases, operators, pools,
+    probes,
 };
 use duffy_server::node_state::Transition;
 use serde_json::json;
@@ -164,7 +165,7 @@ async fn make_ready(
         ..Change::default()
     };
     db.transaction(async |mut tx| {
-        let taken = leases::registered_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
+        let taken = leases::taken_elsewhere(&mut tx, node.id, hostname, ipaddr).await?;
         if let Some(unique) = taken {
             return Err(DbError::NotUnique(unique));
         }
@@ -997,5 +998,35 @@ async fn a_registered_nodes_name_and_address_are_unique_in_every_state() {
         let ready = make_ready(db, &again[0], "again", name, address).await;
         assert!(ready.unwrap());
         assert!(finish("other", "192.0.2.7").await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn ready_nodes_are_probed_by_one_process() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        let mut ids = Vec::new();
+        for (pool, number) in [("a", 1), ("a", 2), ("b", 3)] {
+            ids.push(insert(db, new_node(number, Some(pool))).await.id);
+        }
+        // First the next one of each pool.
+        let next = tx!(db, |tx| probes::list_next_lent(&mut tx, 2));
+        let next: Vec<i64> = next.iter().map(|node| node.id).collect();
+        assert_eq!(next, [ids[0], ids[2]]);
+
+        let due = tx!(db, |tx| probes::list_due(&mut tx, MINUTE, 9));
+        assert!(due.is_empty(), "they became ready just now");
+        let due = tx!(db, |tx| probes::list_due(&mut tx, Duration::ZERO, 9));
+        assert_eq!(due, ids);
+        let claimed = tx!(db, |tx| probes::claim_due(&mut tx, MINUTE, &ids[..2]));
+        assert_eq!(claimed.len(), 2);
+        let claimed = tx!(db, |tx| probes::claim_due(&mut tx, MINUTE, &ids));
+        let claimed: Vec<i64> = claimed.iter().map(|node| node.id).collect();
+        assert_eq!(claimed, ids[2..], "another process probes the others");
+
+        let others = tx!(db, |tx| probes::list_others(&mut tx, &ids[1..], 9));
+        let others: Vec<i64> = others.iter().map(|node| node.id).collect();
+        assert_eq!(others, ids[..1]);
+        assert_eq!(tx!(db, |tx| probes::count_others(&mut tx, &ids[1..])), 1);
     }
 }

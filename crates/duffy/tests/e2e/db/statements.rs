@@ -84,7 +84,8 @@ async fn each_engine_prepares_each_statement() {
     assert!(count > 50, "only {count} statements were found");
 }
 
-/// Only transitions write the state of a node. Other statements add nodes, extend leases, or find the pool of a node of the original.
+/// Only transitions write the state of a node. Other statements add nodes, extend leases, find the pool of a node of the original, or
+/// note probes.
 #[test]
 fn only_transitions_write_nodes() {
     let writers = |verb: &str| {
@@ -96,7 +97,7 @@ fn only_transitions_write_nodes() {
     };
     assert_eq!(
         writers("UPDATE nodes "),
-        ["renew_lease", "set_pool", "update"]
+        ["claim_due", "renew_lease", "set_pool", "update"]
     );
     assert_eq!(
         writers("INSERT INTO nodes "),

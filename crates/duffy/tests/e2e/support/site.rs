@@ -170,6 +170,16 @@ impl Site {
         &self.tenant_key
     }
 
+    /// Starts a machine that belongs to no pool. Returns the result of a provisioning playbook for it.
+    pub fn add_machine(&mut self, ip: &str) -> Value {
+        let node = SshNode::start(ip, &[self.service_key.public()]);
+        let result = node.result();
+        self.nodes.insert(ip.to_owned(), node);
+        let user = SshNode::user();
+        fs::write(self.scratch.join("ssh_config"), format!("User {user}\n")).unwrap();
+        result
+    }
+
     /// The machine with this address.
     pub fn node(&mut self, ip: &str) -> &mut SshNode {
         self.nodes

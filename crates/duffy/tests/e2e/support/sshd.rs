@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use nix::unistd::{Uid, User};
+use nix::unistd::{Pid, Uid, User};
 use serde_json::{Value, json};
 
 use super::key::SshKey;
@@ -155,6 +155,50 @@ impl SshNode {
     pub fn refuse(&mut self) {
         let server = self.server.take().expect("sshd is not running");
         server.kill9();
+    }
+
+    /// The number of logins with a key so far.
+    pub fn logins(&self) -> usize {
+        self.log().matches("Accepted publickey").count()
+    }
+
+    /// The number of logged-in connections that are open.
+    pub fn open_connections(&self) -> usize {
+        self.session_processes().len()
+    }
+
+    /// Stops the processes of all open connections: the node does not answer on them.
+    pub fn stall_connections(&self) {
+        for pid in self.session_processes() {
+            nix::sys::signal::kill(pid, Signal::SIGSTOP).ok();
+        }
+    }
+
+    /// Refuses new connections and breaks the open ones.
+    pub fn die(&mut self) {
+        // First no new ones: Duffy logs in again at once.
+        let open = self.session_processes();
+        self.refuse();
+        for pid in open {
+            nix::sys::signal::kill(pid, Signal::SIGKILL).ok();
+        }
+    }
+
+    /// The children of sshd that serve a connection after its login.
+    fn session_processes(&self) -> Vec<Pid> {
+        let server = self.server.as_ref().expect("sshd is not running").pid();
+        let processes = fs::read_dir("/proc").unwrap();
+        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &i32| {
+            let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
+            let status = read("status").unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            let is_child = parent.is_some_and(|parent| parent.trim() == server.to_string());
+            // Before the login its title has [priv], [accepted], [preauth] or [net].
+            is_child && !read("cmdline").unwrap_or_default().contains('[')
+        })
+        .map(Pid::from_raw)
+        .collect()
     }
 
     /// Accepts new connections without any response. Open ones continue.

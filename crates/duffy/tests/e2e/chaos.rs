@@ -25,10 +25,12 @@ use std::time::{Duration, Instant};
 
 use checks::{Snapshot, Tables};
 use clients::Client;
+use database::Database;
 use environment::{Environment, Tenant};
 use faults::{FaultInjector, Schedule};
 use load::Load;
 use log::{Finding, Log};
+use machines::Machines;
 use operator::Operator;
 use report::Report;
 
@@ -88,7 +90,9 @@ fn run(on_postgres: bool) {
     });
     let tenants = environment.populate(&admin);
     let database = environment.database.clone();
-    eventually(SETUP_TIMEOUT, "filled pools", || check_idle(&database));
+    eventually(SETUP_TIMEOUT, "filled pools", || {
+        check_idle(&database, &environment.machines)
+    });
 
     let schedule = Schedule::generate(seed, length, on_postgres);
     let ports = environment.ports;
@@ -108,7 +112,7 @@ fn run(on_postgres: bool) {
         }
         scope.spawn(|| operator.run());
         scope.spawn(|| load.run());
-        scope.spawn(|| monitor(&database, &log, &tenants));
+        scope.spawn(|| monitor(&database, &machines, &log, &tenants));
         scope.spawn(|| {
             while !log.wait(SELF_CHECK_INTERVAL) {
                 self_check::run(&duffy, false, &log);
@@ -128,7 +132,7 @@ fn run(on_postgres: bool) {
     });
     log.write("WAIT UNTIL IDLE");
     let undone = Instant::now();
-    let idle = wait_until_idle(&database, || processes.tick(&log));
+    let idle = wait_until_idle(&database, &machines, || processes.tick(&log));
     if let Err(pending_work) = idle {
         log.report(Finding::new(format!(
             "not idle after {IDLE_TIMEOUT:?}: {pending_work}"
@@ -177,13 +181,13 @@ fn run_checks(checks: &[(&str, checks::Check)], snapshot: &Snapshot<'_>, log: &L
 }
 
 /// Runs the checks that must always pass every second, and reports when no session is granted for too long.
-fn monitor(database: &database::Database, log: &Log, tenants: &[Tenant]) {
+fn monitor(database: &Database, machines: &Machines, log: &Log, tenants: &[Tenant]) {
     while !log.wait(Duration::from_secs(1)) {
         // If the database is unavailable, the next round checks.
         if let Ok(tables) = Tables::read(database) {
             let snapshot = Snapshot {
                 tables,
-                machines: Vec::new(),
+                machines: machines.states(),
                 tenants,
                 known_sessions: log.sessions(),
             };
@@ -197,8 +201,8 @@ fn monitor(database: &database::Database, log: &Log, tenants: &[Tenant]) {
     }
 }
 
-fn check_idle(database: &database::Database) -> Result<(), String> {
-    let pending_work = Tables::read(database)?.pending_work();
+fn check_idle(database: &Database, machines: &Machines) -> Result<(), String> {
+    let pending_work = Tables::read(database)?.pending_work(&machines.states());
     if pending_work.is_empty() {
         Ok(())
     } else {
@@ -207,14 +211,18 @@ fn check_idle(database: &database::Database) -> Result<(), String> {
 }
 
 /// Waits until there is nothing to do for a while.
-fn wait_until_idle(database: &database::Database, mut tick: impl FnMut()) -> Result<(), String> {
+fn wait_until_idle(
+    database: &Database,
+    machines: &Machines,
+    mut tick: impl FnMut(),
+) -> Result<(), String> {
     let (start, mut since) = (Instant::now(), None);
     let mut last = String::new();
     // Nothing is sent, so `recv_timeout` is a wait.
     let (_sender, pause) = std::sync::mpsc::channel::<()>();
     while start.elapsed() < IDLE_TIMEOUT {
         tick();
-        match check_idle(database) {
+        match check_idle(database, machines) {
             Ok(()) if since.get_or_insert_with(Instant::now).elapsed() > IDLE_TIME => return Ok(()),
             Ok(()) => {}
             Err(pending_work) => (since, last) = (None, pending_work),

@@ -1,6 +1,7 @@
 //! The named checks of a run. They read a `Snapshot`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::database::{Database, Rows};
 use super::environment::{EXPIRING, POOLS, PoolPlan, Tenant};
@@ -72,9 +73,12 @@ impl Tables {
         self.nodes.iter().find(|node| node.id == id)
     }
 
-    /// Lists the work that is not done: nodes in transient states, and pools that can be filled.
-    pub fn pending_work(&self) -> Vec<String> {
-        let mut pending_work = Vec::new();
+    /// Lists the work that is not done: dead nodes that are ready, nodes in transient states, and pools that can be filled.
+    pub fn pending_work(&self, machines: &[MachineState]) -> Vec<String> {
+        let dead = self.dead_ready_nodes(machines);
+        let mut pending_work: Vec<String> = dead
+            .map(|(id, _)| format!("node {id} is dead and ready"))
+            .collect();
         for node in self.nodes.iter().filter(|node| !node.retired) {
             let transient = ["provisioning", "contextualizing", "deprovisioning"];
             // Nodes that were repaired too often wait for the operator.
@@ -95,6 +99,16 @@ impl Tables {
             }
         }
         pending_work
+    }
+
+    /// Lists the ready nodes whose machines were destroyed, and how long ago.
+    fn dead_ready_nodes(&self, machines: &[MachineState]) -> impl Iterator<Item = (i64, Duration)> {
+        let ready = |node: &&Node| node.state == "ready" && !node.retired;
+        self.nodes.iter().filter(ready).filter_map(|node| {
+            let name = format!("node-{}", node.id);
+            let machine = machines.iter().find(|machine| machine.name == name)?;
+            Some((node.id, machine.destroyed?))
+        })
     }
 
     fn ready_of(&self, plan: &PoolPlan) -> usize {
@@ -146,13 +160,15 @@ impl Snapshot<'_> {
 pub type Check = fn(&Snapshot<'_>) -> Vec<Finding>;
 
 /// The checks that must pass at any time.
-pub const ALWAYS: [(&str, Check); 2] = [
+pub const ALWAYS: [(&str, Check); 3] = [
+    ("no ready node has been dead for long", dead_nodes_leave),
     ("no node is in two active sessions", in_one_session),
     ("no tenant has more than its quota", within_quota),
 ];
 
 /// The checks that must pass when Duffy is idle.
-pub const WHEN_IDLE: [(&str, Check); 7] = [
+pub const WHEN_IDLE: [(&str, Check); 8] = [
+    ("no ready node has been dead for long", dead_nodes_leave),
     ("no node is in two active sessions", in_one_session),
     ("no tenant has more than its quota", within_quota),
     ("every deployed node has a session", deployed_in_sessions),
@@ -335,6 +351,20 @@ fn machines_match(snapshot: &Snapshot<'_>) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// The longest time until a dead ready node leaves its pool: the interval of the probes, three tries, and the time for which
+/// other faults can keep both servers from their work.
+const DEAD_LIMIT: Duration = Duration::from_secs(90);
+
+fn dead_nodes_leave(snapshot: &Snapshot<'_>) -> Vec<Finding> {
+    let dead = snapshot.tables.dead_ready_nodes(&snapshot.machines);
+    dead.filter(|(_, time)| *time > DEAD_LIMIT)
+        .map(|(id, time)| {
+            let what = format!("node {id} is ready, and its machine is dead for {time:?}");
+            Finding::new(what).of_node(id)
+        })
+        .collect()
 }
 
 /// Returns the rows of the nodes and sessions in findings, for a report.

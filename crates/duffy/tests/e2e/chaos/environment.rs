@@ -208,7 +208,11 @@ fn settings() -> Value {
             "concurrency": 4, "lease": "5s", "backoff-min": "200ms", "backoff-max": "2s", "attempts": 5,
             "pool-backoff-max": "3s", "repairs": 20, "repair-min": "1s", "repair-max": "4s",
         },
-        "ssh": {"timeout": "4s", "connect-timeout": "2s"},
+        // Some ready nodes have a held connection, the others are probed.
+        "ssh": {
+            "timeout": "4s", "connect-timeout": "2s", "ready-timeout": "4s", "probe-interval": "3s",
+            "hold": {"max-connections": 6, "keepalive": "1s"},
+        },
     })
 }
 

@@ -36,6 +36,8 @@ pub struct MachineState {
     /// Empty if the machine died and is destroyed.
     pub ipaddr: String,
     pub is_dead: bool,
+    /// How long ago it was destroyed without a request.
+    pub destroyed: Option<Duration>,
     pub tenant_keys: Vec<String>,
 }
 
@@ -59,6 +61,8 @@ struct State {
     registered: BTreeMap<IpAddr, Machine>,
     /// Machines that died, or will die at their next command.
     dead: BTreeSet<String>,
+    /// When machines were destroyed without a request.
+    destroyed: BTreeMap<String, Instant>,
     /// A lock per node: actions on its machine happen in the order of the requests.
     locks: BTreeMap<i64, Arc<tokio::sync::Mutex<()>>>,
 }
@@ -149,12 +153,13 @@ impl Machines {
         if !name.starts_with("node-") {
             return false;
         }
-        self.shared
-            .state
-            .lock()
-            .unwrap()
-            .dead
-            .insert(name.to_owned());
+        {
+            let mut state = self.shared.state.lock().unwrap();
+            state.dead.insert(name.to_owned());
+            if self.list().iter().any(|machine| machine.name == name) {
+                state.destroyed.insert(name.to_owned(), Instant::now());
+            }
+        }
         let done = self
             .runtime
             .block_on(self.shared.cloud.destroy_machine(name));
@@ -175,6 +180,7 @@ impl Machines {
             let ipaddr = machine.ipaddr.to_string();
             MachineState {
                 is_dead: self.is_dead(&machine.name),
+                destroyed: None,
                 tenant_keys: self.tenant_keys(&ipaddr).unwrap_or_default(),
                 name: machine.name,
                 ipaddr,
@@ -192,6 +198,7 @@ impl Machines {
             name: name.clone(),
             ipaddr: String::new(),
             is_dead: true,
+            destroyed: state.destroyed.get(name).map(Instant::elapsed),
             tenant_keys: Vec::new(),
         });
         let gone: Vec<MachineState> = gone.collect();

@@ -53,7 +53,7 @@ pub(super) const TABLES: [&str; 8] = [
 pub(super) const BASE: Script = script!("0000_base.up" per engine);
 
 /// All revisions, oldest first.
-pub(super) const STEPS: [Step; 6] = [
+pub(super) const STEPS: [Step; 7] = [
     Step {
         id: "ce2e575cb800",
         title: "session lifetimes of tenants",
@@ -89,6 +89,12 @@ pub(super) const STEPS: [Step; 6] = [
         title: "digests of API keys, index on the history's times",
         up: script!("0006_5b90c7e4a2d8_api_key_digests.up"),
         down: script!("0006_5b90c7e4a2d8_api_key_digests.down"),
+    },
+    Step {
+        id: "7c41e09b6d25",
+        title: "index of registered nodes without a unique name",
+        up: script!("0007_7c41e09b6d25_registered_nodes.up"),
+        down: script!("0007_7c41e09b6d25_registered_nodes.down"),
     },
 ];
 

@@ -10,7 +10,7 @@ use duffy_api::{NodeCreate, NodesSpec, SessionCreate, SessionUpdate};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
-use ureq::{Agent, AsSendBody, Body};
+use ureq::{Agent, AsSendBody, Body, ProxyProtocol};
 
 use crate::base_url::BaseUrl;
 use crate::error::{Call, ClientError, Result};
@@ -25,6 +25,10 @@ const BODY_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// Most idle connections that are kept: as many as a proxy of the old API has concurrent calls.
 const IDLE_CONNECTIONS: usize = 64;
+
+/// Sizes of a connection's buffers for replies and for requests, in bytes. The headers of a reply must fit. Longer bodies
+/// take more reads.
+const BUFFERS: (usize, usize) = (64 * 1024, 16 * 1024);
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -43,7 +47,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Name of this program in the server's log.
     pub user_agent: String,
-    /// PEM file of the certificate authorities to trust instead of those that browsers trust.
+    /// PEM file of the certificate authorities to trust instead of those that browsers trust. It is read if the API or the
+    /// proxy is reached over https.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -63,17 +68,26 @@ impl Client {
         let base = BaseUrl::parse(&settings.url)?;
         header_value("user agent", &settings.user_agent)?;
         let authorization = basic(&settings.name, &settings.key)?;
+        let proxy = proxy::from_env(&base)?;
+        // A file of all authorities has hundreds of kilobytes, and most servers are reached over HTTP.
+        let is_encrypted = base.https
+            || proxy
+                .as_ref()
+                .is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        let ca_file = settings.ca_file.as_deref().filter(|_| is_encrypted);
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // As in the original: a redirected write would arrive as a read, and a key must go only to the configured host.
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .proxy(proxy::from_env(&base)?)
-            .tls_config(tls::config(settings.ca_file.as_deref())?)
+            .proxy(proxy)
+            .tls_config(tls::config(ca_file)?)
             .user_agent(&settings.user_agent)
             .accept("application/json")
             .timeout_resolve(Some(CONNECT_TIMEOUT))
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .input_buffer_size(BUFFERS.0)
+            .output_buffer_size(BUFFERS.1)
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();

@@ -73,12 +73,17 @@ async fn run_as_worker(
 async fn turn_until_stopped(ctx: &Ctx, duties: &mut Duties, queue: &mut Queue) {
     let mut wake_ups = ctx.db.wake_ups();
     while !ctx.stop.is_cancelled() {
-        // Both run, whether or not the other fails.
-        let calm = duties.run_due(ctx).await & queue.dispatch().await;
-        let poll = duties.next_due().min(poll_interval(ctx, calm));
+        let calm = duties.run_due(ctx).await;
+        queue.dispatch(|good| poll_interval(ctx, calm & good)).await;
+        let pause = duties.next_due().min(queue.next_look());
         tokio::select! {
             () = ctx.stop.cancelled() => {}
-            woken = wake_ups.wait(poll) => if woken { duties.hurry() },
+            woken = wake_ups.wait(pause) => {
+                if woken {
+                    duties.hurry();
+                }
+                queue.look_again();
+            }
             () = queue.ended() => {}
         }
     }

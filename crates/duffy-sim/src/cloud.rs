@@ -1,6 +1,7 @@
 //! All simulated machines of one process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -28,8 +29,29 @@ pub struct CloudSettings {
 pub struct Cloud {
     /// Locked while machines are made, removed or turned off. `None` after the shutdown.
     store: tokio::sync::Mutex<Option<Arc<Store>>>,
-    machines: Mutex<BTreeMap<String, Arc<MachineState>>>,
+    machines: Mutex<Machines>,
     faults: Faults,
+}
+
+/// The machines by name, and their addresses.
+#[derive(Debug, Default)]
+struct Machines {
+    by_name: BTreeMap<String, Arc<MachineState>>,
+    addresses: HashSet<IpAddr>,
+}
+
+impl Machines {
+    fn insert(&mut self, machine: Arc<MachineState>) {
+        let own = &machine.record.machine;
+        self.addresses.insert(own.ipaddr);
+        self.by_name.insert(own.name.clone(), machine);
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(machine) = self.by_name.remove(name) {
+            self.addresses.remove(&machine.record.machine.ipaddr);
+        }
+    }
 }
 
 impl Cloud {
@@ -49,9 +71,8 @@ impl Cloud {
             Ok((store, records))
         })
         .await?;
-        let mut machines = BTreeMap::new();
+        let mut machines = Machines::default();
         for record in records {
-            let name = record.machine.name.clone();
             let started = if record.is_dead() {
                 Ok(MachineState::new(record, None, faults.clone()))
             } else {
@@ -59,16 +80,19 @@ impl Cloud {
                 socket.map(|socket| machine::start(record, socket, faults.clone()))
             };
             match started {
-                Ok(machine) => machines.insert(name, machine),
+                Ok(machine) => machines.insert(machine),
                 Err(error) => {
-                    for machine in machines.values() {
+                    for machine in machines.by_name.values() {
                         machine.stop().await;
                     }
                     return Err(error);
                 }
-            };
+            }
         }
-        tracing::debug!(machines = machines.len(), "simulated machines are on");
+        tracing::debug!(
+            machines = machines.by_name.len(),
+            "simulated machines are on"
+        );
         Ok(Arc::new(Self {
             store: tokio::sync::Mutex::new(Some(Arc::new(store))),
             machines: Mutex::new(machines),
@@ -89,14 +113,15 @@ impl Cloud {
             let started = Instant::now();
             let guard = cloud.store.lock().await;
             let store = Arc::clone(guard.as_ref().ok_or(SimError::Down)?);
-            if let Some(existing) = cloud.lock().get(&name) {
+            if let Some(existing) = cloud.lock().by_name.get(&name) {
                 return Ok(existing.record.machine.clone());
             }
-            let taken = cloud.machines().iter().map(|machine| machine.ipaddr).collect();
-            let (record, socket) = blocking(move || store.create(&name, &taken)).await?;
+            let others = Arc::clone(&cloud);
+            let is_taken = move |address| others.lock().addresses.contains(&address);
+            let (record, socket) = blocking(move || store.create(&name, is_taken)).await?;
             let machine = record.machine.clone();
             let state = machine::start(record, socket, cloud.faults.clone());
-            cloud.lock().insert(machine.name.clone(), state);
+            cloud.lock().insert(state);
             tracing::debug!(machine = %machine.name, address = %machine.ipaddr, port = machine.ssh_port,
                 duration_ms = started.elapsed().as_millis(), "made a simulated machine");
             Ok(machine)
@@ -116,7 +141,7 @@ impl Cloud {
         complete(async move {
             let guard = cloud.store.lock().await;
             let store = Arc::clone(guard.as_ref().ok_or(SimError::Down)?);
-            let Some(machine) = cloud.lock().get(&name).cloned() else {
+            let Some(machine) = cloud.lock().by_name.get(&name).cloned() else {
                 return Ok(());
             };
             machine.stop().await;
@@ -136,10 +161,9 @@ impl Cloud {
 
     /// Returns the machines that exist, by name, also those that have died.
     pub fn machines(&self) -> Vec<Machine> {
-        self.lock()
-            .values()
-            .map(|machine| machine.record.machine.clone())
-            .collect()
+        let machines = self.lock();
+        let all = machines.by_name.values();
+        all.map(|machine| machine.record.machine.clone()).collect()
     }
 
     /// Sets or ends a machine's fault. It has taken effect when this returns; open connections
@@ -148,7 +172,7 @@ impl Cloud {
     /// # Errors
     /// There is no such machine, or its port was taken while it refused connections.
     pub fn set_fault(&self, name: &str, fault: Option<Fault>) -> Result<(), SimError> {
-        let machine = self.lock().get(name).cloned();
+        let machine = self.lock().by_name.get(name).cloned();
         machine
             .ok_or_else(|| SimError::Unknown(name.to_owned()))?
             .set_fault(fault)
@@ -156,13 +180,16 @@ impl Cloud {
 
     /// Returns the home directory of a machine's root, for tests and diagnosis.
     pub fn home_of(&self, name: &str) -> Option<PathBuf> {
-        self.lock().get(name).map(|machine| machine.record.home())
+        self.lock()
+            .by_name
+            .get(name)
+            .map(|machine| machine.record.home())
     }
 
     /// Turns all machines off: closes connections and kills commands. Their directories stay.
     pub async fn shutdown(&self) {
         let mut store = self.store.lock().await;
-        let machines: Vec<_> = self.lock().values().cloned().collect();
+        let machines: Vec<_> = self.lock().by_name.values().cloned().collect();
         let mut stopping = tokio::task::JoinSet::new();
         let mut directories = Vec::new();
         for machine in machines {
@@ -177,12 +204,12 @@ impl Cloud {
         if let Err(error) = killed.await {
             tracing::warn!(%error, "cannot end the simulated machines' processes");
         }
-        self.lock().clear();
+        *self.lock() = Machines::default();
         // This releases the lock on the directory.
         *store = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<MachineState>>> {
+    fn lock(&self) -> MutexGuard<'_, Machines> {
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,6 @@
 //! <directory>/<name>/root/       home directory of the machine's root
 //! ```
 
-use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -175,14 +174,14 @@ impl Store {
 
     /// Makes a machine on a free address, with Duffy's own keys in its `authorized_keys`.
     ///
-    /// Returns the socket that it is bound to, too. Must be called on a Tokio runtime.
+    /// Addresses for which `is_taken` is true are not used. Returns the socket that the machine is bound to, too. Must be called on a Tokio runtime.
     pub fn create(
         &self,
         name: &str,
-        taken: &HashSet<IpAddr>,
+        is_taken: impl Fn(IpAddr) -> bool,
     ) -> Result<(Record, TcpListener), SimError> {
         check_name(name)?;
-        let (listener, address) = self.take_address(name, taken)?;
+        let (listener, address) = self.take_address(name, is_taken)?;
         let host_key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519)
             .map_err(|error| SimError::Key(error.to_string()))?;
 
@@ -244,7 +243,7 @@ impl Store {
     fn take_address(
         &self,
         name: &str,
-        taken: &HashSet<IpAddr>,
+        is_taken: impl Fn(IpAddr) -> bool,
     ) -> Result<(TcpListener, SocketAddr), SimError> {
         let path = self.directory.join("next-address");
         let mut index = fs::read_to_string(&path)
@@ -255,7 +254,7 @@ impl Store {
         for _ in 0..ADDRESSES {
             let ipaddr = Ipv4Addr::from(FIRST_ADDRESS + index);
             index = (index + 1) % ADDRESSES;
-            if matches!(ipaddr.octets()[3], 0 | 255) || taken.contains(&IpAddr::V4(ipaddr)) {
+            if matches!(ipaddr.octets()[3], 0 | 255) || is_taken(IpAddr::V4(ipaddr)) {
                 continue;
             }
             let usual = SocketAddr::from((ipaddr, USUAL_PORT));
@@ -374,7 +373,7 @@ mod tests {
     async fn what_a_killed_process_left_is_removed_and_strangers_are_kept() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Vec::new()).unwrap();
-        store.create("one", &HashSet::new()).unwrap();
+        store.create("one", |_| false).unwrap();
         let scratch = directory.path().join(".scratch-0000000000000001");
         fs::create_dir_all(scratch.join("root/closed")).unwrap();
         fs::set_permissions(scratch.join("root/closed"), fs::Permissions::from_mode(0o0)).unwrap();
@@ -390,9 +389,9 @@ mod tests {
     async fn addresses_are_not_given_out_again_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Vec::new()).unwrap();
-        let (first, _) = store.create("one", &HashSet::new()).unwrap();
+        let (first, _) = store.create("one", |_| false).unwrap();
         store.remove("one").unwrap();
-        let (second, _) = store.create("one", &HashSet::new()).unwrap();
+        let (second, _) = store.create("one", |_| false).unwrap();
         assert_ne!(first.machine.ipaddr, second.machine.ipaddr);
         assert_ne!(first.machine.host_key, second.machine.host_key);
     }
@@ -409,7 +408,7 @@ mod tests {
     async fn a_damaged_machine_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Vec::new()).unwrap();
-        let (record, _) = store.create("one", &HashSet::new()).unwrap();
+        let (record, _) = store.create("one", |_| false).unwrap();
         fs::write(record.directory.join("machine.json"), "{").unwrap();
         let error = store.load().unwrap_err().to_string();
         assert!(error.contains("one/machine.json"), "{error}");

@@ -115,6 +115,11 @@ const COMMON_WORDS: &[(&str, &str)] = &[
          AND nodes.state = 'deprovisioning' AND (nodes.attempts = 0 OR nodes.lease IS NOT NULL))) \
          AND nodes.state IN ('provisioning', 'deprovisioning')",
     ),
+    // Nodes whose names and addresses are unique.
+    (
+        "unique_names",
+        "retired_at IS NULL AND state <> 'provisioning' AND state <> 'failed'",
+    ),
     // Nodes that a session may take.
     (
         "lendable",

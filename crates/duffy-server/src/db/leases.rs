@@ -51,6 +51,8 @@ pub async fn list_waiting(tx: &mut Tx) -> DbResult<Vec<Waiting>> {
 pub enum Portion {
     /// One.
     One,
+    /// Up to this number, each with a lease of its own: [`transitions::lease_of_node`].
+    Each(u32),
     /// All that wait. A node whose work failed before is claimed alone, so that it does not make the others fail too.
     Batch,
 }
@@ -67,18 +69,40 @@ pub async fn claim_nodes(
     length: Duration,
 ) -> DbResult<Vec<NodeRow>> {
     let mut ids = Vec::new();
+    let limit = match portion {
+        Portion::Each(limit) => i64::from(limit),
+        Portion::One | Portion::Batch => 1,
+    };
     if portion == Portion::Batch {
         ids = pick(tx, group, i64::from(i32::MAX), FAILURES_IN_BATCH).await?;
+    } else if !group.held {
+        ids = pick_fresh(tx, group, limit).await?;
     }
     if ids.is_empty() {
-        ids = pick(tx, group, 1, i32::MAX).await?;
+        ids = pick(tx, group, limit, i32::MAX).await?;
+    }
+    if ids.is_empty() {
+        return Ok(Vec::new());
     }
     let change = Change {
         lease: Some(lease),
         lease_length: length,
+        lease_each: matches!(portion, Portion::Each(_)),
         ..Change::default()
     };
-    transitions::apply(tx, Transition::Claim, &ids, &change).await
+    transitions::apply_in_state(tx, Transition::Claim, group.state.0, &ids, &change).await
+}
+
+/// Picks nodes on which no work has begun, in the order of the index, so that the number of waiting nodes does not
+/// matter. They come before those that failed.
+async fn pick_fresh(tx: &mut Tx, group: &Waiting, limit: i64) -> DbResult<Vec<i64>> {
+    let sql = "SELECT id FROM nodes WHERE pool = $1 AND state = {as_state $2} \
+        AND retired_at IS NULL AND held_at IS NULL AND repairs = 0 AND attempts = 0 \
+        AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
+        AND (retry_at IS NULL OR retry_at <= {now}) \
+        ORDER BY state_since NULLS FIRST, id LIMIT $3 {skip_locked}";
+    let state = group.state.0.as_str();
+    tx.ids(sql, &[&group.pool, &state, &limit]).await
 }
 
 /// Nodes that never failed come first, so that one bad node cannot block the others.
@@ -129,12 +153,15 @@ pub async fn taken_elsewhere(
     hostname: &str,
     ipaddr: &str,
 ) -> DbResult<Option<Unique>> {
-    let sql = "SELECT coalesce(other.ipaddr = $2, FALSE) FROM nodes AS other \
-        JOIN nodes AS own ON own.id = $1 \
-        WHERE other.id <> own.id AND other.retired_at IS NULL \
+    let sql = "SELECT coalesce(taken.ipaddr = $2, FALSE) FROM (\
+        SELECT other.ipaddr FROM nodes AS other JOIN nodes AS own ON own.id = $1 \
+        WHERE other.id <> own.id AND other.reusable AND other.retired_at IS NULL \
+        AND other.state IN ('provisioning', 'failed') \
         AND (other.ipaddr = $2 OR other.hostname = $3) \
-        AND (other.state NOT IN ('provisioning', 'failed') OR (other.reusable \
-        AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)))) LIMIT 1";
+        AND NOT (own.reusable AND coalesce(own.ipaddr = other.ipaddr, FALSE)) \
+        UNION ALL SELECT ipaddr FROM nodes WHERE {unique_names} AND id <> $1 AND ipaddr = $2 \
+        UNION ALL SELECT ipaddr FROM nodes WHERE {unique_names} AND id <> $1 AND hostname = $3\
+        ) AS taken LIMIT 1";
     let by_address: Option<bool> = tx.scalar(sql, &[&id, &ipaddr, &hostname]).await?;
     Ok(match by_address {
         None => None,

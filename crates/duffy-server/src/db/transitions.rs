@@ -16,6 +16,8 @@ use crate::node_state::{Effect, LeaseCheck, Transition};
 pub struct Change<'a> {
     /// The lease that the caller has or takes.
     pub lease: Option<&'a str>,
+    /// Whether each node gets a lease of its own: see [`lease_of_node`].
+    pub lease_each: bool,
     /// The length of a lease that is taken.
     pub lease_length: Duration,
     /// The length of the pause, if the rule sets one; `None` is a pause without an end.
@@ -56,6 +58,22 @@ pub async fn apply(
     change: &Change<'_>,
 ) -> DbResult<Vec<NodeRow>> {
     run(tx, transition, transition.rule().from, ids, None, change).await
+}
+
+/// As [`apply`], for nodes that are in this state.
+pub async fn apply_in_state(
+    tx: &mut Tx,
+    transition: Transition,
+    state: NodeState,
+    ids: &[i64],
+    change: &Change<'_>,
+) -> DbResult<Vec<NodeRow>> {
+    run(tx, transition, &[state], ids, None, change).await
+}
+
+/// The lease of a node that was taken with `lease_each`.
+pub fn lease_of_node(lease: &str, id: i64) -> String {
+    format!("{lease}/{id}")
 }
 
 /// `pool` is the nodes' pool before the transition, which may clear it.
@@ -101,7 +119,8 @@ async fn update(
         state_since = CASE WHEN $2 = $3 THEN state_since ELSE {now} END, \
         retired_at = CASE WHEN $3 = 'done' THEN {now} ELSE retired_at END, \
         pool = CASE WHEN $3 IN ('unused', 'done') THEN NULL ELSE coalesce($4, pool) END, \
-        lease = CASE $5 WHEN 'Keep' THEN lease WHEN 'Set' THEN $6 END, \
+        lease = CASE $5 WHEN 'Keep' THEN lease \
+        WHEN 'Set' THEN CASE WHEN $21 THEN $6 || '/' || nodes.id ELSE $6 END END, \
         lease_expires_at = CASE $5 WHEN 'Keep' THEN lease_expires_at \
         WHEN 'Set' THEN {now + $7} END, \
         fence = CASE $5 WHEN 'Set' THEN {next_fence} ELSE fence END, \
@@ -141,6 +160,7 @@ async fn update(
             &(rule.requires == LeaseCheck::Free),
             &rule.held,
             &rule.reusable,
+            &change.lease_each,
         ],
     )
     .await

@@ -19,9 +19,19 @@ const SOON: Duration = Duration::from_secs(2);
 /// The shortest and the longest interval at which lapsed leases and failed nodes are looked for.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 
+/// After duties ran, a change makes them due again after this number of times as long as they ran, but at most after
+/// `LONGEST_REST`. Otherwise constant changes would keep the database busy with the counts of large pools.
+const REST: u32 = 4;
+/// See `REST`.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// All duties, in the order in which they run.
 #[derive(Debug)]
-pub(super) struct Duties([Duty; 7]);
+pub(super) struct Duties {
+    all: [Duty; 7],
+    /// A change makes duties due at this time or later.
+    rested_at: Instant,
+}
 
 #[derive(Debug)]
 struct Duty {
@@ -49,7 +59,7 @@ impl Duties {
         };
         let (fill, expire) = (tasks.fill_pools_interval, tasks.expire_sessions_interval);
         let (lease, repair) = (quarter(tasks.lease), quarter(tasks.repair_min));
-        Self([
+        let all = [
             duty("expire sessions", expire, true, |ctx| {
                 expire::expire_sessions(ctx).map_ok(drop).boxed()
             }),
@@ -71,28 +81,33 @@ impl Duties {
             duty("remove old idempotency keys", PRUNE, false, |ctx| {
                 prune::prune_keys(ctx).map_ok(drop).boxed()
             }),
-        ])
+        ];
+        Self {
+            all,
+            rested_at: Instant::now(),
+        }
     }
 
     /// Makes those duties due that a change may concern: pools may lack nodes, sessions may be over.
     pub(super) fn hurry(&mut self) {
-        let now = Instant::now();
-        for duty in self.0.iter_mut().filter(|duty| duty.on_change) {
-            duty.due = now;
+        let soon = self.rested_at.max(Instant::now());
+        for duty in self.all.iter_mut().filter(|duty| duty.on_change) {
+            duty.due = duty.due.min(soon);
         }
     }
 
     /// The time until the next duty is due.
     pub(super) fn next_due(&self) -> Duration {
         let now = Instant::now();
-        let next = self.0.iter().map(|duty| duty.due).min().unwrap_or(now);
+        let next = self.all.iter().map(|duty| duty.due).min().unwrap_or(now);
         next.saturating_duration_since(now)
     }
 
     /// Runs the duties that are due. False if the database refused one. That one is due again soon.
     pub(super) async fn run_due(&mut self, ctx: &Ctx) -> bool {
         let mut good = true;
-        for duty in &mut self.0 {
+        let begun = Instant::now();
+        for duty in &mut self.all {
             let now = Instant::now();
             if duty.due > now {
                 continue;
@@ -102,6 +117,10 @@ impl Duties {
                 tracing::error!(%error, "cannot {}", duty.what);
                 duty.due = duty.due.min(Instant::now() + SOON);
                 good = false;
+            }
+            if duty.on_change {
+                let rest = begun.elapsed().saturating_mul(REST).min(LONGEST_REST);
+                self.rested_at = Instant::now() + rest;
             }
         }
         good

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use duffy_api::NodeState;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -14,6 +16,7 @@ use crate::context::Ctx;
 use crate::db::DbError;
 use crate::db::leases::{self, Portion, Waiting};
 use crate::db::nodes::NodeRow;
+use crate::db::transitions::lease_of_node;
 use crate::lifecycle::work::job::Job;
 use crate::lifecycle::work::lease::{LeaseKeeper, new_lease};
 use crate::lifecycle::work::{backoff, deprovision, provision};
@@ -25,11 +28,22 @@ pub(super) struct Queue {
     ctx: Ctx,
     mechanisms: Mechanisms,
     slots: Slots,
-    running: JoinSet<()>,
+    /// The value of a task is whether to look what waits after it.
+    running: JoinSet<bool>,
     stop: CancellationToken,
-    /// What was claimed last.
+    /// The group that got a slot last.
     served: Option<(NodeState, Option<String>)>,
+    /// What waited when it was listed last, without what was claimed since then.
+    waiting: Vec<Waiting>,
+    /// When that was; `None` if it must be listed before the next claim.
+    listed: Option<Instant>,
+    /// When it must be listed again, although nothing says that it changed.
+    look_at: Instant,
 }
+
+/// How long claims use one list of what waits. Listing reads all nodes that wait. What the list does not have yet, for
+/// example a pool that another worker found to be failing, waits for the next one.
+const LIST_VALID: Duration = Duration::from_millis(100);
 
 fn order(group: &Waiting) -> (NodeState, Option<String>) {
     (group.state.0, group.pool.clone())
@@ -45,13 +59,15 @@ struct Claim {
 }
 
 impl Claim {
-    /// Provisions or deprovisions the nodes.
-    async fn work(self, ctx: Ctx, stop: CancellationToken) {
+    /// Provisions or deprovisions the nodes. Returns whether that failed for one of them.
+    async fn work(self, ctx: Ctx, stop: CancellationToken) -> bool {
         let (pool, state, keeper) = (self.pool.as_str(), self.state, &self.keeper);
         let ids: Vec<i64> = self.nodes.iter().map(|node| node.id).collect();
         tracing::debug!(pool.name = pool, nodes = ?ids, %state, "claimed");
+        let failed = AtomicBool::new(false);
         let job = Job {
             mechanism: &self.mechanism,
+            failed: &failed,
             pool,
             state,
             begun: Instant::now(),
@@ -81,7 +97,9 @@ impl Claim {
                 pool.name = pool, nodes = ?ids, %error,
                 "cannot write what became of the nodes; their lease will lapse"
             );
+            return true;
         }
+        failed.load(Ordering::Relaxed)
     }
 }
 
@@ -94,6 +112,9 @@ impl Queue {
             running: JoinSet::new(),
             stop: CancellationToken::new(),
             served: None,
+            waiting: Vec::new(),
+            listed: None,
+            look_at: Instant::now(),
         }
     }
 
@@ -121,94 +142,190 @@ impl Queue {
         self.stop.cancel();
     }
 
-    /// Claims what waits, as far as slots are free, and starts on it. False if the database
-    /// refused.
-    pub(super) async fn dispatch(&mut self) -> bool {
+    /// Makes the next [`Queue::dispatch`] look what waits.
+    pub(super) fn look_again(&mut self) {
+        self.listed = None;
+    }
+
+    /// The time until what waits must be listed again, although nothing says that it changed.
+    pub(super) fn next_look(&self) -> Duration {
+        self.look_at.saturating_duration_since(Instant::now())
+    }
+
+    /// Claims what waits, as far as slots are free, and starts on it. False if the database refused. Looks again what
+    /// waits at the latest after the interval that `poll` returns for this result.
+    pub(super) async fn dispatch(&mut self, poll: impl Fn(bool) -> Duration) -> bool {
         while let Some(ended) = self.running.try_join_next_with_id() {
             self.note_end(ended);
         }
-        if self.slots.are_taken() {
+        if self.look_at <= Instant::now() {
+            self.look_again();
+            self.look_at = Instant::now() + poll(true);
+        }
+        let nothing_waits = self.listed.is_some() && self.waiting.is_empty();
+        if nothing_waits || self.slots.are_taken() {
             return true;
         }
-        match self.claim_all().await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::error!(%error, "cannot claim nodes");
-                false
+        let claimed = self.claim_all().await;
+        self.slots.free_reserved();
+        let Err(error) = claimed else {
+            return true;
+        };
+        tracing::error!(%error, "cannot claim nodes");
+        self.look_again();
+        self.look_at = Instant::now() + poll(false);
+        false
+    }
+
+    /// Claims nodes until no slot is free for a pool whose nodes wait.
+    async fn claim_all(&mut self) -> Result<(), DbError> {
+        let is_recent = |listed: Instant| listed.elapsed() < LIST_VALID;
+        if !self.listed.is_some_and(is_recent) {
+            self.list_waiting().await?;
+        }
+        loop {
+            let shares = self.share_slots();
+            if shares.is_empty() {
+                return Ok(());
             }
+            for (index, nodes) in shares {
+                let Err(error) = self.serve(index, nodes).await else {
+                    continue;
+                };
+                self.waiting[index].quantity = 0;
+                if matches!(error, DbError::Unavailable(_)) {
+                    return Err(error);
+                }
+                // The nodes of other pools do not wait for these.
+                let pool = self.waiting[index].pool.as_deref().unwrap_or_default();
+                tracing::error!(pool.name = pool, %error, "cannot claim nodes of this pool");
+            }
+            self.slots.free_reserved();
+            self.waiting.retain(|group| group.quantity > 0);
         }
     }
 
-    /// Makes one claim of each pool in turn, so that a large pool does not keep the others waiting.
-    async fn claim_all(&mut self) -> Result<(), DbError> {
-        let mut waiting = self
-            .ctx
-            .db
-            .read(async |mut tx| leases::list_waiting(&mut tx).await)
-            .await?;
+    async fn list_waiting(&mut self) -> Result<(), DbError> {
+        let list = async |mut tx| leases::list_waiting(&mut tx).await;
+        self.waiting = self.ctx.db.read(list).await?;
         // Sorted here, because each engine and each collation has another order.
-        waiting.sort_by_key(order);
-        let mut waiting = VecDeque::from(waiting);
+        self.waiting.sort_by_key(order);
+        self.listed = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Reserves slots, one for each group in turn, so that a large pool does not keep the others waiting. Returns the
+    /// groups, and for how many nodes of each a slot is reserved.
+    fn share_slots(&mut self) -> Vec<(usize, u32)> {
         // Starts after the group that was served last; otherwise the first pools would get every free slot.
         let served = |group: &Waiting| Some(order(group)) <= self.served;
-        let behind = waiting.iter().take_while(|group| served(group)).count();
-        waiting.rotate_left(behind);
-        while let Some(group) = waiting.pop_front() {
+        let behind = self
+            .waiting
+            .iter()
+            .take_while(|group| served(group))
+            .count();
+        let mut turns: VecDeque<usize> = (0..self.waiting.len()).collect();
+        turns.rotate_left(behind);
+        let mut shares: Vec<(usize, u32)> = Vec::new();
+        while let Some(index) = turns.pop_front() {
+            let group = &self.waiting[index];
+            let share = shares.iter().position(|share| share.0 == index);
+            let reserved = share.map_or(0, |share| shares[share].1);
+            let wanted = match &group.pool {
+                None => 1,
+                Some(_) if self.takes_one(group) => 1,
+                Some(_) => group.quantity,
+            };
+            if i64::from(reserved) >= wanted {
+                continue;
+            }
             if let Some(pool) = &group.pool
-                && !self.slots.admit(pool, group.state.0)
+                && !self.slots.reserve(pool, group.state.0)
             {
                 continue;
             }
-            match self.serve(&group).await {
-                Ok(true) => waiting.push_back(group),
-                Ok(false) => {}
-                Err(error @ DbError::Unavailable(_)) => return Err(error),
-                // The nodes of other pools do not wait for these.
-                Err(error) => {
-                    let pool = group.pool.unwrap_or_default();
-                    tracing::error!(pool.name = pool, %error, "cannot claim nodes of this pool");
-                }
+            self.served = Some(order(group));
+            match share {
+                Some(share) => shares[share].1 += 1,
+                None => shares.push((index, 1)),
             }
+            turns.push_back(index);
+        }
+        shares
+    }
+
+    /// Whether one claim of the group is enough: for a batch, or for the one try of a failing mechanism.
+    fn takes_one(&self, group: &Waiting) -> bool {
+        let pool = group.pool.as_deref().unwrap_or_default();
+        let is_batch = self.mechanisms.get(pool).is_some_and(|found| !found.1);
+        is_batch || group.failing
+    }
+
+    /// Claims up to this number of nodes of a group, and starts the work on them. Counts them off the group.
+    async fn serve(&mut self, index: usize, nodes: u32) -> Result<(), DbError> {
+        let group = self.waiting[index].clone();
+        let Some(pool) = &group.pool else {
+            self.waiting[index].quantity = 0;
+            return self.restore_pools(&group).await;
+        };
+        let takes_one = self.takes_one(&group);
+        let mechanism = match self.mechanisms.get(pool) {
+            Some((mechanism, _)) => mechanism,
+            // Another worker may have another configuration, and know the pool.
+            None if !group.overdue && !group.held => {
+                self.waiting[index].quantity = 0;
+                return Ok(());
+            }
+            None => Arc::new(Mechanism::Unknown(pool.clone())),
+        };
+        let portion = match (takes_one, group.failing) {
+            (false, _) => Portion::Each(nodes),
+            (true, true) => Portion::One,
+            (true, false) => Portion::Batch,
+        };
+        let (lease, taken) = (new_lease(), Instant::now());
+        let claimed = self.claim(&group, portion, &lease).await?;
+        let left = group.quantity - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
+        // After a batch and after a try, the next look says whether there is another.
+        let is_over = claimed.is_empty() || takes_one;
+        self.waiting[index].quantity = if is_over { 0 } else { left };
+        if takes_one {
+            if !claimed.is_empty() {
+                self.start(&group, pool, &mechanism, lease, claimed, taken);
+            }
+            return Ok(());
+        }
+        for node in claimed {
+            let lease = lease_of_node(&lease, node.id);
+            self.start(&group, pool, &mechanism, lease, vec![node], taken);
         }
         Ok(())
     }
 
-    /// Starts on one claim. False if the group must wait for its next claim.
-    async fn serve(&mut self, group: &Waiting) -> Result<bool, DbError> {
+    /// Starts the work on nodes that were claimed under one lease.
+    fn start(
+        &mut self,
+        group: &Waiting,
+        pool: &str,
+        mechanism: &Arc<Mechanism>,
+        lease: String,
+        nodes: Vec<NodeRow>,
+        taken: Instant,
+    ) {
         let state = group.state.0;
-        let Some(pool) = &group.pool else {
-            self.restore_pools(group).await?;
-            return Ok(false);
-        };
-        let (mechanism, parallel) = match self.mechanisms.get(pool) {
-            Some(found) => found,
-            // Another worker may have another configuration, and know the pool.
-            None if !group.overdue && !group.held => return Ok(false),
-            None => (Arc::new(Mechanism::Unknown(pool.clone())), true),
-        };
-        let portion = if parallel || group.failing {
-            Portion::One
-        } else {
-            Portion::Batch
-        };
-        let (lease, taken) = (new_lease(), Instant::now());
-        let nodes = self.claim(group, portion, &lease).await?;
-        if nodes.is_empty() {
-            return Ok(false);
-        }
-        let keeper = LeaseKeeper::start(&self.ctx, lease, nodes.len(), taken);
-        self.served = Some((state, Some(pool.clone())));
         let claim = Claim {
             state,
-            pool: pool.clone(),
-            mechanism,
-            keeper,
+            pool: pool.to_owned(),
+            mechanism: Arc::clone(mechanism),
+            keeper: LeaseKeeper::start(&self.ctx, lease, nodes.len(), taken),
             nodes,
         };
+        // The next batch or try follows this one, and a pool whose mechanism fails gets one try at a time.
+        let takes_one = self.takes_one(group);
         let work = claim.work(self.ctx.clone(), self.stop.child_token());
+        let work = async move { work.await || takes_one };
         let task = self.running.spawn(actor::carry(work));
-        self.slots.take(task.id(), pool.clone(), state);
-        Ok(parallel && !group.failing)
+        self.slots.take(task.id(), pool, state);
     }
 
     async fn claim(
@@ -237,14 +354,17 @@ impl Queue {
         deprovision::restore_pools(&self.ctx, nodes, &lease).await
     }
 
-    fn note_end(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let task = match ended {
-            Ok((task, ())) => task,
+    fn note_end(&mut self, ended: Result<(Id, bool), JoinError>) {
+        let (task, look) = match ended {
+            Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, "work on nodes died; their lease will lapse");
-                error.id()
+                (error.id(), true)
             }
         };
+        if look {
+            self.look_again();
+        }
         self.slots.free(task);
     }
 }

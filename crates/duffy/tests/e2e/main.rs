@@ -12,6 +12,7 @@ mod bad_playbooks;
 mod chaos;
 mod concurrent_requests;
 mod crashes;
+mod database_load;
 mod db;
 mod failures;
 mod flood;

@@ -53,7 +53,7 @@ pub(super) const TABLES: [&str; 8] = [
 pub(super) const BASE: Script = script!("0000_base.up" per engine);
 
 /// All revisions, oldest first.
-pub(super) const STEPS: [Step; 7] = [
+pub(super) const STEPS: [Step; 8] = [
     Step {
         id: "ce2e575cb800",
         title: "session lifetimes of tenants",
@@ -91,10 +91,16 @@ pub(super) const STEPS: [Step; 7] = [
         down: script!("0006_5b90c7e4a2d8_api_key_digests.down"),
     },
     Step {
+        id: "7c41e09b6d25",
+        title: "index of registered nodes without a unique name",
+        up: script!("0007_7c41e09b6d25_registered_nodes.up"),
+        down: script!("0007_7c41e09b6d25_registered_nodes.down"),
+    },
+    Step {
         id: "c41e7a90d3b6",
         title: "when ready nodes were probed",
-        up: script!("0007_c41e7a90d3b6_probes.up" per engine),
-        down: script!("0007_c41e7a90d3b6_probes.down"),
+        up: script!("0008_c41e7a90d3b6_probes.up" per engine),
+        down: script!("0008_c41e7a90d3b6_probes.down"),
     },
 ];
 

@@ -32,6 +32,10 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
             Err(error) => tracing::error!(session.id = id, %error, "cannot roll back a session"),
         }
     }
+    let list = async |mut tx| sessions::list_orphans(&mut tx).await;
+    if ctx.db.read(list).await?.is_empty() {
+        return Ok(());
+    }
     let release = async |mut tx| -> Result<_, DbError> {
         let orphans = sessions::list_orphans(&mut tx).await?;
         let change = Change::default();

@@ -1,5 +1,7 @@
 //! Ends attempts that failed: nodes are retried after a pause, or fail.
 
+use std::sync::atomic::Ordering;
+
 use super::backoff;
 use super::job::Job;
 use super::lease;
@@ -85,6 +87,7 @@ pub(crate) async fn postpone_or_fail(
         detail: Some(&full),
         ..Change::default()
     };
+    work.failed.store(true, Ordering::Relaxed);
     work.keeper.expect_fewer(1);
     let write = async |mut tx| {
         let written = transitions::apply_to(&mut tx, transition, node, &change).await?;

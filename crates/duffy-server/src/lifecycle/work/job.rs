@@ -1,5 +1,7 @@
 //! A job of a worker under one lease.
 
+use std::sync::atomic::AtomicBool;
+
 use duffy_api::NodeState;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -26,6 +28,8 @@ pub struct Job<'a> {
     pub begun: Instant,
     /// Whether the pool is in this worker's configuration.
     pub configured: bool,
+    /// Set when the work on a node failed.
+    pub failed: &'a AtomicBool,
     /// Is cancelled to stop the work.
     pub stop: &'a CancellationToken,
     /// Spreads the pause after a failure, from 0 to 1. It is the same for all nodes of a batch, so that they are

@@ -888,17 +888,12 @@ async fn claims_do_not_overlap() {
             let (db, start) = (db.clone(), start.clone());
             tokio::spawn(async move {
                 let lease = format!("lease{number}");
+                let portion = [Portion::One, Portion::Each(3)][number % 2];
                 start.wait().await;
                 let mut mine = Vec::new();
                 loop {
-                    let claimed = claim(
-                        &db,
-                        NodeState::Provisioning,
-                        Some("p"),
-                        Portion::One,
-                        &lease,
-                    )
-                    .await;
+                    let claimed =
+                        claim(&db, NodeState::Provisioning, Some("p"), portion, &lease).await;
                     if claimed.is_empty() {
                         return mine;
                     }
@@ -914,6 +909,51 @@ async fn claims_do_not_overlap() {
         assert_eq!(all.len(), 40);
         all.dedup();
         assert_eq!(all.len(), 40, "a node was claimed twice");
+    }
+}
+
+#[tokio::test]
+async fn nodes_claimed_together_have_leases_of_their_own() {
+    let engines = Engines::new().await;
+    for db in engines.both() {
+        tx!(db, |tx| nodes::insert_provisioning_nodes(&mut tx, "p", 4));
+        let several = async |most: u32, lease: &str| {
+            let portion = Portion::Each(most);
+            let nodes = claim(db, NodeState::Provisioning, Some("p"), portion, lease).await;
+            nodes.iter().map(|node| node.id).collect::<Vec<_>>()
+        };
+        let ids = several(3, "mine").await;
+        assert_eq!(ids.len(), 3);
+        let own = |id: i64| transitions::lease_of_node("mine", id);
+        for lease in ["mine", &own(ids[2] + 1)] {
+            assert_eq!(tx!(db, |tx| leases::hand_back_lease(&mut tx, lease)), 0);
+        }
+        for id in &ids {
+            assert_eq!(
+                tx!(db, |tx| leases::renew_lease(&mut tx, &own(*id), 60.0)),
+                1
+            );
+        }
+        // One goes back, the others stay.
+        assert_eq!(
+            tx!(db, |tx| leases::hand_back_lease(&mut tx, &own(ids[1]))),
+            1
+        );
+        let node = tx!(db, |tx| nodes::find_node(&mut tx, ids[0])).unwrap();
+        let ready = make_ready(db, &node, &own(ids[0]), "name", "192.0.2.7").await;
+        assert!(ready.unwrap());
+        // An attempt at this node failed, so it comes after those without an attempt.
+        let postpone = Change {
+            lease: Some(&own(ids[2])),
+            pause: Some(Duration::ZERO),
+            ..Change::default()
+        };
+        assert!(apply(db, Transition::Postpone, ids[2], postpone).await);
+        let mut rest = several(9, "fresh").await;
+        rest.sort_unstable();
+        assert_eq!(rest, [ids[1], ids[2] + 1]);
+        assert_eq!(several(9, "failed").await, [ids[2]]);
+        assert!(several(9, "none").await.is_empty());
     }
 }
 

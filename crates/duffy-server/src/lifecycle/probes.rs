@@ -24,7 +24,7 @@ use crate::nodes::ssh::Target;
 /// How often to list the ready nodes, while sessions are requested and otherwise.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// For how long to look often after a change.
-const BUSY: Duration = Duration::from_secs(30);
+const BUSY: Duration = Duration::from_secs(5);
 /// The age of a probe, as a part of the interval, after which a process renews it. A process that holds a connection does
 /// so first, then no other one has to log in.
 const RENEWAL: (f64, std::ops::Range<f64>) = (0.7, 0.8..0.9);
@@ -49,6 +49,7 @@ async fn watch_until_stopped(ctx: Ctx) {
         running: HashMap::new(),
         tasks: JoinSet::new(),
         changed_at: Instant::now(),
+        probed_at: Instant::now(),
     };
     while let Some(looked) = ctx.stop.run_until_cancelled(watches.look(capacity)).await {
         if let Err(error) = looked {
@@ -70,6 +71,8 @@ struct Watches {
     running: HashMap<i64, Watched>,
     tasks: JoinSet<()>,
     changed_at: Instant,
+    /// When it last looked for nodes that are due.
+    probed_at: Instant,
 }
 
 struct Watched {
@@ -116,9 +119,12 @@ impl Watches {
                 self.watch(node, target, true);
             }
         }
-        for node in self.claim_due().await? {
-            if let Some(target) = ssh_target(&node) {
-                self.watch(node, target, false);
+        if self.probed_at.elapsed() >= LOOK.1.mul_f64(0.8) {
+            self.probed_at = Instant::now();
+            for node in self.claim_due().await? {
+                if let Some(target) = ssh_target(&node) {
+                    self.watch(node, target, false);
+                }
             }
         }
         let probed = self.running.keys().copied().collect();

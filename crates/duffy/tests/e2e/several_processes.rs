@@ -24,6 +24,15 @@ fn watch_levels(api: &Api, end: &AtomicBool) -> [u64; 2] {
     most
 }
 
+/// Sets a flag when it is dropped.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn two_servers_and_two_workers_share_the_work() {
     let pools = FILL_LEVELS.map(|(name, fill_level)| {
@@ -54,6 +63,8 @@ fn two_servers_and_two_workers_share_the_work() {
     let end = AtomicBool::new(false);
     let (granted, most) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch_levels(&other, &end));
+        // Also when a request fails: the scope waits for this thread.
+        let end_watching = EndOnDrop(&end);
         let granted = run_concurrently(10, |number| {
             let mut granted = 0;
             for round in 0..8 {
@@ -81,7 +92,7 @@ fn two_servers_and_two_workers_share_the_work() {
             }
             granted
         });
-        end.store(true, Ordering::Relaxed);
+        drop(end_watching);
         (granted, watching.join().unwrap())
     });
     assert!(granted.iter().sum::<usize>() >= 10, "{granted:?}");

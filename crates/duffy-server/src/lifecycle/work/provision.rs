@@ -69,11 +69,14 @@ async fn make_ready(
     row.hostname = Some(hostname.clone());
     row.ipaddr = Some(ipaddr.clone());
     row.data.0.insert("provision".into(), Value::Object(result));
-    // Another node's machine is not touched.
-    let find = async |mut tx| leases::taken_elsewhere(&mut tx, node.id, &hostname, &ipaddr).await;
-    let taken = lease::persist(ctx, || ctx.db.read::<_, DbError, _>(find)).await?;
-    if let Some(unique) = taken {
-        return refuse_taken(ctx, work, node, unique, &row).await;
+    // The keys on another node's machine are not touched.
+    if row.data.0.contains_key(rules::STALE_KEYS) {
+        let find =
+            async |mut tx| leases::taken_elsewhere(&mut tx, node.id, &hostname, &ipaddr).await;
+        let taken = lease::persist(ctx, || ctx.db.read::<_, DbError, _>(find)).await?;
+        if let Some(unique) = taken {
+            return refuse_taken(ctx, work, node, unique, &row).await;
+        }
     }
     match log_in(ctx, work, &row).await {
         Ok(()) => {}

@@ -65,8 +65,8 @@ fn an_idle_server_and_an_idle_worker_send_few_statements() {
         let second = lab.sql("SELECT floor(extract(epoch FROM now()))::bigint");
         second.parse().unwrap()
     };
-    // What the last node's commit wakes ends within a few seconds.
-    let (begin, window) = (second() + 3, 15);
+    // What the last node's commit wakes ends within a few seconds, and so do the frequent looks of the server at ready nodes.
+    let (begin, window) = (second() + 8, 15);
     let wait_until = |end: u64| {
         eventually(TIMEOUT, "the database's clock", || {
             let now = second();

@@ -53,7 +53,7 @@ pub(super) const TABLES: [&str; 8] = [
 pub(super) const BASE: Script = script!("0000_base.up" per engine);
 
 /// All revisions, oldest first.
-pub(super) const STEPS: [Step; 6] = [
+pub(super) const STEPS: [Step; 7] = [
     Step {
         id: "ce2e575cb800",
         title: "session lifetimes of tenants",
@@ -89,6 +89,12 @@ pub(super) const STEPS: [Step; 6] = [
         title: "digests of API keys, index on the history's times",
         up: script!("0006_5b90c7e4a2d8_api_key_digests.up"),
         down: script!("0006_5b90c7e4a2d8_api_key_digests.down"),
+    },
+    Step {
+        id: "e93b17d5c06a",
+        title: "indexes on active nodes and sessions",
+        up: script!("0007_e93b17d5c06a_active_indexes.up"),
+        down: script!("0007_e93b17d5c06a_active_indexes.down"),
     },
 ];
 

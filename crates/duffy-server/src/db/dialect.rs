@@ -125,12 +125,15 @@ const COMMON_WORDS: &[(&str, &str)] = &[
         "lendable",
         "state = 'ready' AND retired_at IS NULL AND held_at IS NULL",
     ),
-    // Follows `nodes`: the running session that has the node, and its tenant.
+    // Follows `nodes`: the running session that has the node, and its tenant. MATERIALIZED for PostgreSQL and CROSS JOIN
+    // for SQLite make them begin with the running sessions. Otherwise they read the past sessions of nodes.
     (
         "join_session",
-        "LEFT JOIN (SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \
-         FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
-         WHERE sessions.retired_at IS NULL GROUP BY sessions_nodes.node_id) AS lent \
+        "LEFT JOIN (WITH running AS MATERIALIZED (\
+         SELECT sessions_nodes.node_id, max(sessions.id) AS session_id \
+         FROM sessions CROSS JOIN sessions_nodes WHERE sessions_nodes.session_id = sessions.id \
+         AND sessions.retired_at IS NULL GROUP BY sessions_nodes.node_id) \
+         SELECT node_id, session_id FROM running) AS lent \
          ON lent.node_id = nodes.id LEFT JOIN sessions ON sessions.id = lent.session_id \
          LEFT JOIN tenants ON tenants.id = sessions.tenant_id",
     ),

@@ -94,12 +94,28 @@ pub async fn list_nodes(
     state: Option<NodeState>,
     all: bool,
 ) -> DbResult<Vec<NodeStatus>> {
+    if all {
+        return list_nodes_ever(tx, pool, state).await;
+    }
     let state = state.map(NodeState::as_str);
     let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
         {join_session} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
-        AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) AND ($3 \
-        OR nodes.retired_at IS NULL) ORDER BY nodes.id";
-    tx.fetch_all(sql, &[&pool, &state, &all]).await
+        AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) \
+        AND nodes.retired_at IS NULL ORDER BY nodes.id";
+    tx.fetch_all(sql, &[&pool, &state]).await
+}
+
+/// As [`list_nodes`], retired ones too. A statement of its own, so that the other one does not read them.
+async fn list_nodes_ever(
+    tx: &mut Tx,
+    pool: Option<&str>,
+    state: Option<NodeState>,
+) -> DbResult<Vec<NodeStatus>> {
+    let state = state.map(NodeState::as_str);
+    let sql = "SELECT {node_columns}, lent.session_id, tenants.name AS tenant FROM nodes \
+        {join_session} WHERE (CAST($1 AS TEXT) IS NULL OR nodes.pool = $1) \
+        AND (CAST($2 AS TEXT) IS NULL OR CAST(nodes.state AS TEXT) = $2) ORDER BY nodes.id";
+    tx.fetch_all(sql, &[&pool, &state]).await
 }
 
 /// Finds a node, retired or not, and the session that has it.

@@ -75,11 +75,11 @@ pub async fn list_nodes_of_active_sessions(
     tx: &mut Tx,
     tenant_id: Option<i64>,
 ) -> DbResult<Vec<SessionNodeRow>> {
+    // With CROSS JOIN, SQLite begins with the running sessions. Otherwise it reads the nodes of all past sessions.
     let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
-        {node_columns} \
-        FROM sessions_nodes JOIN sessions ON sessions.id = sessions_nodes.session_id \
+        {node_columns} FROM sessions CROSS JOIN sessions_nodes \
         JOIN nodes ON nodes.id = sessions_nodes.node_id \
-        WHERE sessions.retired_at IS NULL \
+        WHERE sessions_nodes.session_id = sessions.id AND sessions.retired_at IS NULL \
         AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id";
     tx.fetch_all(sql, &[&tenant_id]).await
 }
@@ -189,22 +189,23 @@ pub async fn lock_expired_session(tx: &mut Tx, id: i64) -> DbResult<bool> {
 
 /// Lists sessions that are not granted yet and whose request died.
 pub async fn list_abandoned_sessions(tx: &mut Tx) -> DbResult<Vec<i64>> {
-    // A node of such a session waits for its key, and its lease has lapsed.
-    let sql = "SELECT id FROM sessions WHERE retired_at IS NULL AND id IN (\
-        SELECT sessions_nodes.session_id FROM sessions_nodes \
-        JOIN nodes ON nodes.id = sessions_nodes.node_id \
-        WHERE nodes.state = 'contextualizing' AND nodes.retired_at IS NULL \
-        AND (nodes.lease_expires_at IS NULL OR nodes.lease_expires_at <= {now})) ORDER BY id";
+    // A node of such a session waits for its key, and its lease has lapsed. CROSS JOIN for SQLite and `+` for
+    // PostgreSQL make them begin with the running sessions. Otherwise they read the past sessions of reused nodes.
+    let sql = "SELECT DISTINCT sessions.id FROM sessions CROSS JOIN sessions_nodes \
+        WHERE sessions_nodes.session_id = sessions.id AND sessions.retired_at IS NULL \
+        AND +sessions_nodes.node_id IN (SELECT id FROM nodes \
+        WHERE state = 'contextualizing' AND retired_at IS NULL \
+        AND (lease_expires_at IS NULL OR lease_expires_at <= {now})) ORDER BY sessions.id";
     tx.ids(sql, &[]).await
 }
 
 /// Lists nodes in use that belong to no running session and that nobody works on.
 pub async fn list_orphans(tx: &mut Tx) -> DbResult<Vec<i64>> {
+    // With NOT EXISTS, the engines read the past sessions of reused nodes.
     let sql = "SELECT id FROM nodes WHERE state IN ('contextualizing', 'deployed') \
         AND retired_at IS NULL AND (lease_expires_at IS NULL OR lease_expires_at <= {now}) \
-        AND NOT EXISTS (SELECT 1 FROM sessions_nodes JOIN sessions \
-        ON sessions.id = sessions_nodes.session_id WHERE sessions_nodes.node_id = nodes.id \
-        AND sessions.retired_at IS NULL)";
+        AND id NOT IN (SELECT sessions_nodes.node_id FROM sessions CROSS JOIN sessions_nodes \
+        WHERE sessions_nodes.session_id = sessions.id AND sessions.retired_at IS NULL)";
     tx.ids(sql, &[]).await
 }
 

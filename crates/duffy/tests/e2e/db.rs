@@ -5,6 +5,7 @@ mod history;
 mod idempotency;
 mod migrations;
 mod original;
+mod plans;
 mod statements;
 mod transitions;
 mod wake_ups;

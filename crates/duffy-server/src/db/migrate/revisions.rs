@@ -53,7 +53,7 @@ pub(super) const TABLES: [&str; 8] = [
 pub(super) const BASE: Script = script!("0000_base.up" per engine);
 
 /// All revisions, oldest first.
-pub(super) const STEPS: [Step; 8] = [
+pub(super) const STEPS: [Step; 9] = [
     Step {
         id: "ce2e575cb800",
         title: "session lifetimes of tenants",
@@ -101,6 +101,12 @@ pub(super) const STEPS: [Step; 8] = [
         title: "when ready nodes were probed",
         up: script!("0008_c41e7a90d3b6_probes.up" per engine),
         down: script!("0008_c41e7a90d3b6_probes.down"),
+    },
+    Step {
+        id: "e93b17d5c06a",
+        title: "indexes on active nodes and sessions",
+        up: script!("0009_e93b17d5c06a_active_indexes.up"),
+        down: script!("0009_e93b17d5c06a_active_indexes.down"),
     },
 ];
 

@@ -1,11 +1,10 @@
-//! A long history: the indexes of its statements, and its removal.
+//! The removal of a long history.
 
 use duffy_server::db::old_events::{self, EventPosition};
 use duffy_server::db::{Db, DbError, Timestamp};
 use sqlx::Connection;
 
 use super::Engines;
-use super::statements::plans;
 
 const OLD: u64 = 100_000;
 
@@ -33,47 +32,6 @@ async fn fill(engines: &Engines) {
         sqlx::query(insert).execute(&mut file).await.unwrap();
     }
     file.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn statements_on_a_long_history_use_its_indexes() {
-    let engines = Engines::new().await;
-    fill(&engines).await;
-    let slice = "'2020-01-01 01:00', 36000, '2021-01-01'";
-    for (function, index, values) in [
-        (
-            "delete_slice",
-            "events_created_at_index",
-            format!("{slice}, 1000"),
-        ),
-        (
-            "last_of_slice",
-            "events_created_at_index",
-            format!("{slice}, 999"),
-        ),
-        (
-            "count_slice",
-            "events_created_at_index",
-            "'2020-01-01 02:00', 72000, '2020-01-01 02:10'".to_owned(),
-        ),
-        (
-            "list_of_node",
-            "events_node_id_index",
-            "5, 0, NULL, 100".to_owned(),
-        ),
-        ("last_of_node", "events_node_id_index", "5, 100".to_owned()),
-        (
-            "list_of_session",
-            "events_session_id_index",
-            "5, 0, 100".to_owned(),
-        ),
-    ] {
-        let (postgres, sqlite) = plans(&engines, function, &values).await;
-        let good = postgres.contains(index) && !postgres.contains("Seq Scan on events");
-        assert!(good, "PostgreSQL, {function}:\n{postgres}");
-        let good = sqlite.contains(index) && !sqlite.contains("SCAN events");
-        assert!(good, "SQLite, {function}:\n{sqlite}");
-    }
 }
 
 #[tokio::test]

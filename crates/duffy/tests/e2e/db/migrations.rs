@@ -300,8 +300,8 @@ async fn a_migration_times_out_on_locks_and_says_what_to_do() {
         .await
         .unwrap();
     for held in [
-        "SELECT count(*) FROM tenants",
-        "SELECT count(*) FROM events",
+        "SELECT count(*) FROM nodes",
+        "SELECT count(*) FROM sessions",
     ] {
         let mut tx = other.begin().await.unwrap();
         sqlx::query(held).execute(&mut *tx).await.unwrap();

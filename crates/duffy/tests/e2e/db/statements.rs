@@ -4,7 +4,7 @@ use std::path::Path;
 use std::{fs, mem};
 
 use duffy_server::db::dialect::{Engine, expand};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row, SqlSafeStr};
+use sqlx::{AssertSqlSafe, Connection, Executor, SqlSafeStr};
 use syn::visit::{self, Visit};
 use walkdir::WalkDir;
 
@@ -14,7 +14,8 @@ use super::Engines;
 pub struct Statement {
     /// The function that runs it.
     pub function: String,
-    text: String,
+    /// In the words of `dialect`.
+    pub text: String,
 }
 
 impl Statement {
@@ -104,26 +105,4 @@ fn only_transitions_write_nodes() {
         ["insert_node", "insert_provisioning_nodes"]
     );
     assert!(writers("DELETE FROM nodes ").is_empty());
-}
-
-/// Returns the query plans of both engines for the statement of a function, with these values.
-pub async fn plans(engines: &Engines, function: &str, values: &str) -> (String, String) {
-    let statements = statements();
-    let statement = statements.iter().find(|each| each.function == function);
-    let statement = statement.unwrap_or_else(|| panic!("{function} has no statement"));
-    let postgres = engines.server.psql(&format!(
-        "PREPARE statement AS {}; EXPLAIN EXECUTE statement ({values})",
-        statement.in_words_of(Engine::Postgres)
-    ));
-    let url = engines.sqlite_url();
-    let mut file = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    let explain = format!(
-        "EXPLAIN QUERY PLAN {}",
-        statement.in_words_of(Engine::Sqlite)
-    );
-    let rows = sqlx::query(AssertSqlSafe(explain))
-        .fetch_all(&mut file)
-        .await;
-    let sqlite: Vec<String> = rows.unwrap().iter().map(|row| row.get("detail")).collect();
-    (postgres, sqlite.join("\n"))
 }

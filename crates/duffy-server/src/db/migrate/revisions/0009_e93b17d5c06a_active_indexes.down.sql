@@ -1,0 +1,2 @@
+DROP INDEX sessions_active_id_index;
+DROP INDEX nodes_active_id_index;

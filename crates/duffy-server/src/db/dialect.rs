@@ -84,8 +84,6 @@ const WORDS: &[Word] = &[
         "SELECT pg_advisory_xact_lock(7017706889)",
         "SELECT 1",
     ),
-    // Other processes on a SQLite database poll.
-    ("notify", "SELECT pg_notify('duffy_work', '')", "SELECT 1"),
     // With IN, PostgreSQL's planner may overestimate the number of rows and read the whole table.
     ("in_rows", "= ANY (ARRAY(", "IN ("),
     ("end_in_rows", "))", ")"),

@@ -24,6 +24,7 @@ mod original_database;
 mod outages;
 mod quickstart;
 mod reuse;
+mod round_trips;
 mod sessions;
 mod several_processes;
 mod start_errors;

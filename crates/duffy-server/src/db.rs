@@ -288,10 +288,7 @@ impl Db {
 
     async fn commit(&self, mut tx: Tx) -> Result<(), DbError> {
         let wakes = tx.0.wakes;
-        if wakes {
-            tx.execute("{notify}", &[]).await?;
-        }
-        if let Err(error) = tx.0.inner.commit().await {
+        if let Err(error) = tx.0.inner.commit(wakes).await {
             let error = DbError::from(error);
             tx.0.conflict |= matches!(error, DbError::Conflict(_));
             return Err(error);

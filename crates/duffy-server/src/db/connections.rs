@@ -295,6 +295,15 @@ impl Connection {
         }
     }
 
+    /// Returns the statement that commits a transaction, and wakes the workers of other processes if it `wakes`. Other
+    /// processes on a SQLite database poll.
+    fn commit_statement(&self, wakes: bool) -> &'static str {
+        match self {
+            Connection::Postgres(_) if wakes => "SELECT pg_notify('duffy_work', ''); COMMIT",
+            _ => "COMMIT",
+        }
+    }
+
     /// Begins a transaction within the deadline.
     async fn begin(&mut self, intent: Intent, deadline: Duration) -> Result<(), sqlx::Error> {
         let Some(statement) = self.begin_statement(intent) else {
@@ -350,9 +359,11 @@ impl Transaction {
         }
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+    pub(super) async fn commit(&mut self, wakes: bool) -> Result<(), sqlx::Error> {
         if self.open {
-            self.connection().execute("COMMIT").await?;
+            let connection = self.connection();
+            let statement = connection.commit_statement(wakes);
+            connection.execute(statement).await?;
         }
         if let Some((taken, free)) = self.held.take() {
             self.pool.keep(taken, free);

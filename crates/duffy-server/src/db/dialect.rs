@@ -35,6 +35,8 @@ const WORDS: &[Word] = &[
         "CAST(CAST({} AS TEXT) AS node_state_enum)",
         "{}",
     ),
+    // A text as JSON.
+    ("as_json", "CAST({} AS JSON)", "{}"),
     // The numbers in a JSON array.
     (
         "ids",
@@ -54,6 +56,7 @@ const WORDS: &[Word] = &[
         "max(nodes.fence + 1, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))",
     ),
     ("for_update", "FOR UPDATE", ""),
+    ("for_update_of", "FOR UPDATE OF {}", ""),
     ("for_no_key_update", "FOR NO KEY UPDATE", ""),
     ("skip_locked", "FOR UPDATE SKIP LOCKED", ""),
     (
@@ -84,8 +87,6 @@ const WORDS: &[Word] = &[
         "SELECT pg_advisory_xact_lock(7017706889)",
         "SELECT 1",
     ),
-    // Other processes on a SQLite database poll.
-    ("notify", "SELECT pg_notify('duffy_work', '')", "SELECT 1"),
     // With IN, PostgreSQL's planner may overestimate the number of rows and read the whole table.
     ("in_rows", "= ANY (ARRAY(", "IN ("),
     ("end_in_rows", "))", ")"),
@@ -148,6 +149,31 @@ const COMMON_WORDS: &[(&str, &str)] = &[
     (
         "session_columns",
         "id, tenant_id, expires_at, data, created_at, retired_at",
+    ),
+    // With `node_columns` and `from_whole_sessions`: a row for each node of a session, or one for a session without nodes.
+    (
+        "whole_session_columns",
+        "sessions.id AS of_session, sessions.tenant_id AS of_tenant, \
+         sessions.expires_at AS session_expires_at, sessions.data AS session_request, \
+         sessions.created_at AS session_created_at, sessions.retired_at AS session_retired_at, \
+         tenants.name AS tenant_name, tenants.is_admin AS tenant_is_admin, \
+         tenants.node_quota AS tenant_quota, tenants.session_lifetime AS tenant_lifetime, \
+         tenants.session_lifetime_max AS tenant_lifetime_max, \
+         tenants.created_at AS tenant_created_at, tenants.retired_at AS tenant_retired_at, \
+         sessions_nodes.session_id, sessions_nodes.data AS session_data",
+    ),
+    (
+        "from_whole_sessions",
+        "FROM sessions JOIN tenants ON tenants.id = sessions.tenant_id \
+         LEFT JOIN sessions_nodes ON sessions_nodes.session_id = sessions.id \
+         LEFT JOIN nodes ON nodes.id = sessions_nodes.node_id",
+    ),
+    // The predicate of nodes of ended sessions that the API shows as deployed: `shown_state` in `lifecycle/views.rs`, for
+    // nodes of a pool.
+    (
+        "is_released",
+        "state = 'deprovisioning' AND attempts = 0 AND repairs = 0 AND held_at IS NULL \
+         AND (data -> 'nodes_spec') IS NOT NULL",
     ),
     (
         "tenant_columns",

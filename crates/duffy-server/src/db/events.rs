@@ -4,6 +4,7 @@
 use duffy_api::NodeState;
 use serde::Serialize;
 
+use super::query::Statement;
 use super::{DbError, DbResult, Timestamp, Tx};
 use crate::cause::Cause;
 
@@ -106,19 +107,40 @@ pub async fn record(tx: &mut Tx, event: Event) -> DbResult<()> {
 }
 
 /// Records events in this order.
-pub(super) async fn record_all(tx: &mut Tx, mut events: Vec<Event>) -> DbResult<()> {
+pub(super) async fn record_all(tx: &mut Tx, events: Vec<Event>) -> DbResult<()> {
+    let rows = rows(tx, events)?;
+    let Statement { sql, values } = insert(&rows);
+    tx.execute(sql, &values).await
+}
+
+/// Events as [`insert`] takes them.
+pub(super) struct Rows {
+    events: String,
+    actor: String,
+}
+
+/// Returns events that [`insert`] records. The transaction knows who did it.
+pub(super) fn rows(tx: &Tx, mut events: Vec<Event>) -> DbResult<Rows> {
     for event in &mut events {
         event.detail = event.detail.as_deref().map(clean);
     }
-    let actor = tx.0.actor.clone();
     let events =
         serde_json::to_string(&events).map_err(|error| DbError::Corrupt(error.to_string()))?;
+    let actor = tx.0.actor.as_ref().to_owned();
+    Ok(Rows { events, actor })
+}
+
+/// Returns the statement that records events in their order.
+pub(super) fn insert(rows: &Rows) -> Statement<'_> {
     let sql = "INSERT INTO events (created_at, node_id, session_id, tenant_id, pool, from_state, \
         to_state, cause, actor, detail) SELECT {now}, CAST(value ->> 'node_id' AS INTEGER), \
         CAST(value ->> 'session_id' AS INTEGER), CAST(value ->> 'tenant_id' AS INTEGER), \
         value ->> 'pool', value ->> 'from', value ->> 'to', value ->> 'cause', $2, \
         value ->> 'detail' FROM {json_rows $1}";
-    tx.execute(sql, &[&events, &&*actor]).await
+    Statement {
+        sql,
+        values: vec![&rows.events, &rows.actor],
+    }
 }
 
 /// Returns the end of a text, as a database can hold it.

@@ -90,7 +90,7 @@ pub async fn claim_nodes(
         lease_each: matches!(portion, Portion::Each(_)),
         ..Change::default()
     };
-    transitions::apply_in_state(tx, Transition::Claim, group.state.0, &ids, &change).await
+    transitions::apply_from(tx, Transition::Claim, &[group.state.0], &ids, &change).await
 }
 
 /// Picks nodes on which no work has begun, in the order of the index, so that the number of waiting nodes does not

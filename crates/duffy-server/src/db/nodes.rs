@@ -60,13 +60,6 @@ impl TryFrom<String> for State {
     }
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct StateCount {
-    #[sqlx(try_from = "String")]
-    state: State,
-    quantity: i64,
-}
-
 /// How many nodes of a pool are ready or being provisioned.
 #[derive(Debug, sqlx::FromRow)]
 pub struct PoolCount {
@@ -124,25 +117,6 @@ pub async fn insert_node(tx: &mut Tx, node: &NodeCreate, state: NodeState) -> Db
     };
     events::record(tx, event).await?;
     Ok(row)
-}
-
-/// Counts the active nodes of a pool by state.
-pub async fn count_by_state(tx: &mut Tx, pool: &str) -> DbResult<Vec<(NodeState, i64)>> {
-    let sql = "SELECT CAST(state AS TEXT) AS state, count(*) AS quantity FROM nodes \
-        WHERE retired_at IS NULL AND pool = $1 \
-        AND NOT (state = 'ready' AND held_at IS NOT NULL) GROUP BY state";
-    let rows = tx.fetch_all::<StateCount>(sql, &[&pool]).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.state.0, row.quantity))
-        .collect())
-}
-
-/// Lists nodes of a pool whose deprovisioning has not begun.
-pub async fn list_untouched_nodes(tx: &mut Tx, pool: &str) -> DbResult<Vec<NodeRow>> {
-    let sql = "SELECT {node_columns} FROM nodes WHERE nodes.retired_at IS NULL AND nodes.pool = $1 \
-        AND nodes.state = 'deprovisioning' AND nodes.attempts = 0 ORDER BY nodes.id";
-    tx.fetch_all(sql, &[&pool]).await
 }
 
 /// Counts the nodes of each pool that are ready or being provisioned. Leaves out pools without such nodes.

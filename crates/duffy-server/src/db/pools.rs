@@ -4,8 +4,9 @@
 use duffy_api::NodeState;
 use serde::Serialize;
 
-use super::{DbResult, Timestamp, Tx};
+use super::{DbError, DbResult, Timestamp, Tx};
 use crate::db::nodes::{NodeRow, State};
+use crate::db::query::{Joined, Table};
 
 /// The state of a pool's mechanism for one kind of work. JSON has only what is about failures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
@@ -30,6 +31,53 @@ pub struct PoolStateRow {
     /// The operator's reason.
     #[serde(skip)]
     pub reason: Option<String>,
+}
+
+impl Table for PoolStateRow {
+    const KEY: &'static str = "work";
+}
+
+/// How many nodes of a pool are in these states. Held nodes are not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+pub struct PoolCounts {
+    /// `provisioning`
+    pub provisioning: i64,
+    /// `ready`
+    pub ready: i64,
+    /// `contextualizing`
+    pub contextualizing: i64,
+    /// `deployed`
+    pub deployed: i64,
+    /// `deprovisioning`
+    pub deprovisioning: i64,
+    /// How many of these no worker has claimed since their sessions ended.
+    pub released: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct PoolLine {
+    #[sqlx(flatten)]
+    counts: PoolCounts,
+    #[sqlx(flatten)]
+    state: Joined<PoolStateRow>,
+}
+
+/// Counts the nodes of a pool, and lists the states of its mechanism.
+pub async fn count_nodes(tx: &mut Tx, pool: &str) -> DbResult<(PoolCounts, Vec<PoolStateRow>)> {
+    let sql = "SELECT provisioning, ready, contextualizing, deployed, deprovisioning, released, \
+        {pool_state_columns} FROM (SELECT count(CASE WHEN state = 'provisioning' THEN 1 END) \
+        AS provisioning, count(CASE WHEN state = 'ready' AND held_at IS NULL THEN 1 END) AS ready, \
+        count(CASE WHEN state = 'contextualizing' THEN 1 END) AS contextualizing, \
+        count(CASE WHEN state = 'deployed' THEN 1 END) AS deployed, \
+        count(CASE WHEN state = 'deprovisioning' THEN 1 END) AS deprovisioning, \
+        count(CASE WHEN {is_released} THEN 1 END) AS released \
+        FROM nodes WHERE retired_at IS NULL AND pool = $1) AS counts \
+        LEFT JOIN pool_states ON pool_states.pool = $1 ORDER BY work";
+    let lines: Vec<PoolLine> = tx.fetch_all(sql, &[&pool]).await?;
+    let counts = lines.first().map(|line| line.counts);
+    let counts = counts.ok_or_else(|| DbError::Corrupt("a count has no row".into()))?;
+    let states = lines.into_iter().filter_map(|line| line.state.0);
+    Ok((counts, states.collect()))
 }
 
 /// Lists the states of all pools' mechanisms.

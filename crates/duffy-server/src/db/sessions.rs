@@ -1,8 +1,11 @@
 //! The `sessions` and `sessions_nodes` tables.
 
+use serde::Serialize;
+
 use super::events::{self, Event};
+use super::query::{Joined, Statement, Table};
 use super::tenants::TenantRow;
-use super::{DbResult, Interval, JsonObject, Timestamp, Tx};
+use super::{DbError, DbResult, Interval, JsonObject, Timestamp, Tx};
 use crate::cause::Cause;
 use crate::db::nodes::NodeRow;
 
@@ -38,6 +41,10 @@ pub struct SessionNodeRow {
     pub node: NodeRow,
 }
 
+impl Table for SessionNodeRow {
+    const KEY: &'static str = "session_id";
+}
+
 /// Finds a session by its number, retired ones too.
 pub async fn find_session(tx: &mut Tx, id: i64) -> DbResult<Option<SessionRow>> {
     let sql = "SELECT {session_columns} FROM sessions WHERE id = $1";
@@ -50,38 +57,108 @@ pub async fn lock_session(tx: &mut Tx, id: i64) -> DbResult<Option<SessionRow>> 
     tx.fetch_optional(sql, &[&id]).await
 }
 
-/// Lists the running sessions of one tenant or of all.
-pub async fn list_active_sessions(
-    tx: &mut Tx,
-    tenant_id: Option<i64>,
-) -> DbResult<Vec<SessionRow>> {
-    let sql = "SELECT {session_columns} FROM sessions WHERE retired_at IS NULL \
-        AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1) ORDER BY id";
-    tx.fetch_all(sql, &[&tenant_id]).await
+/// Lists the running sessions.
+pub async fn list_active_sessions(tx: &mut Tx) -> DbResult<Vec<SessionRow>> {
+    let sql = "SELECT {session_columns} FROM sessions WHERE retired_at IS NULL ORDER BY id";
+    tx.fetch_all(sql, &[]).await
 }
 
-/// Lists the tenants that have a running session; with a number only this tenant.
-pub async fn list_tenants_of_active_sessions(
-    tx: &mut Tx,
-    tenant_id: Option<i64>,
-) -> DbResult<Vec<TenantRow>> {
-    let sql = "SELECT {tenant_columns} FROM tenants WHERE id IN (SELECT tenant_id FROM sessions \
-        WHERE retired_at IS NULL AND (CAST($1 AS BIGINT) IS NULL OR tenant_id = $1))";
-    tx.fetch_all(sql, &[&tenant_id]).await
-}
-
-/// Lists the nodes of the running sessions of one tenant or of all.
-pub async fn list_nodes_of_active_sessions(
-    tx: &mut Tx,
-    tenant_id: Option<i64>,
-) -> DbResult<Vec<SessionNodeRow>> {
+/// Lists the nodes of the running sessions.
+pub async fn list_nodes_of_active_sessions(tx: &mut Tx) -> DbResult<Vec<SessionNodeRow>> {
     // With CROSS JOIN, SQLite begins with the running sessions. Otherwise it reads the nodes of all past sessions.
     let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
         {node_columns} FROM sessions CROSS JOIN sessions_nodes \
         JOIN nodes ON nodes.id = sessions_nodes.node_id \
         WHERE sessions_nodes.session_id = sessions.id AND sessions.retired_at IS NULL \
-        AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) ORDER BY nodes.id";
-    tx.fetch_all(sql, &[&tenant_id]).await
+        ORDER BY nodes.id";
+    tx.fetch_all(sql, &[]).await
+}
+
+/// A session with its tenant and its nodes.
+#[derive(Debug, Clone)]
+pub struct WholeSession {
+    /// The session.
+    pub session: SessionRow,
+    /// Its tenant. The secrets are empty.
+    pub tenant: TenantRow,
+    /// Its nodes, by number.
+    pub nodes: Vec<SessionNodeRow>,
+}
+
+/// A session with its tenant and one of its nodes, or with none.
+#[derive(sqlx::FromRow)]
+struct SessionLine {
+    #[sqlx(try_from = "i32")]
+    of_session: i64,
+    #[sqlx(try_from = "i32")]
+    of_tenant: i64,
+    session_expires_at: Option<Timestamp>,
+    session_request: JsonObject,
+    session_created_at: Timestamp,
+    session_retired_at: Option<Timestamp>,
+    tenant_name: String,
+    tenant_is_admin: bool,
+    tenant_quota: Option<i32>,
+    tenant_lifetime: Option<Interval>,
+    tenant_lifetime_max: Option<Interval>,
+    tenant_created_at: Timestamp,
+    tenant_retired_at: Option<Timestamp>,
+    #[sqlx(flatten)]
+    node: Joined<SessionNodeRow>,
+}
+
+/// Lists the running sessions of one tenant or of all.
+pub async fn list_whole_sessions(
+    tx: &mut Tx,
+    tenant_id: Option<i64>,
+) -> DbResult<Vec<WholeSession>> {
+    let sql = "SELECT {whole_session_columns}, {node_columns} {from_whole_sessions} \
+        WHERE sessions.retired_at IS NULL \
+        AND (CAST($1 AS BIGINT) IS NULL OR sessions.tenant_id = $1) \
+        ORDER BY sessions.id, nodes.id";
+    Ok(whole_sessions(tx.fetch_all(sql, &[&tenant_id]).await?))
+}
+
+/// Finds a session by its number, retired ones too.
+pub async fn find_whole_session(tx: &mut Tx, id: i64) -> DbResult<Option<WholeSession>> {
+    let sql = "SELECT {whole_session_columns}, {node_columns} {from_whole_sessions} \
+        WHERE sessions.id = $1 ORDER BY nodes.id";
+    Ok(whole_sessions(tx.fetch_all(sql, &[&id]).await?).pop())
+}
+
+fn whole_sessions(lines: Vec<SessionLine>) -> Vec<WholeSession> {
+    let mut sessions: Vec<WholeSession> = Vec::new();
+    for line in lines {
+        let node = line.node.0;
+        match sessions.last_mut() {
+            Some(last) if last.session.id == line.of_session => last.nodes.extend(node),
+            _ => sessions.push(WholeSession {
+                session: SessionRow {
+                    id: line.of_session,
+                    tenant_id: line.of_tenant,
+                    expires_at: line.session_expires_at,
+                    data: line.session_request,
+                    created_at: line.session_created_at,
+                    retired_at: line.session_retired_at,
+                },
+                tenant: TenantRow {
+                    id: line.of_tenant,
+                    name: line.tenant_name,
+                    is_admin: line.tenant_is_admin,
+                    ssh_key: String::new(),
+                    api_key: String::new(),
+                    api_key_digest: None,
+                    node_quota: line.tenant_quota,
+                    session_lifetime: line.tenant_lifetime,
+                    session_lifetime_max: line.tenant_lifetime_max,
+                    created_at: line.tenant_created_at,
+                    retired_at: line.tenant_retired_at,
+                },
+                nodes: Vec::from_iter(node),
+            }),
+        }
+    }
+    sessions
 }
 
 /// Lists the nodes of a session.
@@ -92,49 +169,94 @@ pub async fn list_nodes_of_session(tx: &mut Tx, session_id: i64) -> DbResult<Vec
     tx.fetch_all(sql, &[&session_id]).await
 }
 
-/// Counts the nodes of a tenant's running sessions.
-pub async fn count_nodes_of_tenant(tx: &mut Tx, tenant_id: i64) -> DbResult<i64> {
-    let sql = "SELECT count(*) FROM sessions_nodes \
-        JOIN sessions ON sessions.id = sessions_nodes.session_id \
-        WHERE sessions.tenant_id = $1 AND sessions.retired_at IS NULL";
-    tx.value(sql, &[&tenant_id]).await
-}
-
-/// Counts a tenant's running sessions.
-pub async fn count_sessions_of_tenant(tx: &mut Tx, tenant_id: i64) -> DbResult<i64> {
-    let sql = "SELECT count(*) FROM sessions WHERE tenant_id = $1 AND retired_at IS NULL";
-    tx.value(sql, &[&tenant_id]).await
+/// As [`list_nodes_of_session`], and locks the nodes until this transaction ends.
+pub async fn lock_nodes_of_session(tx: &mut Tx, session_id: i64) -> DbResult<Vec<SessionNodeRow>> {
+    let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
+        {node_columns} FROM sessions_nodes JOIN nodes ON nodes.id = sessions_nodes.node_id \
+        WHERE sessions_nodes.session_id = $1 ORDER BY nodes.id {for_update_of nodes}";
+    tx.fetch_all(sql, &[&session_id]).await
 }
 
 /// The longest life of a session, in seconds: seven thousand years.
 const MAX_LIFETIME: f64 = 7_000.0 * 365.0 * 86_400.0;
 
-/// Adds a session that ends after its lifetime.
+/// A session that was added, and what its tenant had before.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct NewSession {
+    /// The session.
+    #[sqlx(flatten)]
+    pub session: SessionRow,
+    /// How many other sessions of the tenant are running; 0 if they are not counted.
+    pub other_sessions: i64,
+    /// How many nodes they have; 0 if they are not counted.
+    pub other_nodes: i64,
+}
+
+/// Adds a session that ends after its lifetime. With `counts`, counts what the tenant has. The counts are exact if this
+/// transaction has locked the tenant before.
 pub async fn insert_session(
     tx: &mut Tx,
     tenant_id: i64,
     data: &JsonObject,
     lifetime: Interval,
-) -> DbResult<SessionRow> {
+    counts: bool,
+) -> DbResult<NewSession> {
     // Neither engine counts beyond the year 9999.
     let seconds = duffy_api::duration::to_seconds(lifetime.0).min(MAX_LIFETIME);
+    // As a join, the sum of the nodes may read the whole table.
     let sql = "INSERT INTO sessions (tenant_id, data, created_at, expires_at) \
-        VALUES ($1, $2, {now}, {now + $3}) RETURNING {session_columns}";
-    tx.fetch_one(sql, &[&tenant_id, &data, &seconds]).await
+        VALUES ($1, $2, {now}, {now + $3}) RETURNING {session_columns}, \
+        (SELECT count(*) FROM sessions AS other WHERE $4 AND other.tenant_id = $1 \
+        AND other.retired_at IS NULL AND other.id <> sessions.id) AS other_sessions, \
+        (SELECT CAST(coalesce(sum((SELECT count(*) FROM sessions_nodes \
+        WHERE session_id = other.id)), 0) AS BIGINT) FROM sessions AS other \
+        WHERE $4 AND other.tenant_id = $1 AND other.retired_at IS NULL) AS other_nodes";
+    tx.fetch_one(sql, &[&tenant_id, &data, &seconds, &counts])
+        .await
 }
 
-/// Adds a node to a session.
-pub async fn insert_session_node(
-    tx: &mut Tx,
+/// Nodes as [`insert_nodes`] takes them.
+#[derive(Debug)]
+pub(super) struct NewNodes {
     session_id: i64,
-    node_id: i64,
-    pool: &str,
-    data: &JsonObject,
-) -> DbResult<()> {
-    let sql =
-        "INSERT INTO sessions_nodes (session_id, node_id, pool, data) VALUES ($1, $2, $3, $4)";
-    tx.execute(sql, &[&session_id, &node_id, &pool, &data])
-        .await
+    nodes: String,
+}
+
+#[derive(Debug, Serialize)]
+struct NewNode<'a> {
+    id: i64,
+    pool: Option<&'a str>,
+    data: String,
+}
+
+/// Returns nodes that [`insert_nodes`] adds to a session.
+pub(super) fn new_nodes(session: &SessionRow, nodes: &[NodeRow]) -> DbResult<NewNodes> {
+    let each = nodes.iter().map(|node| {
+        let data = node.data.to_text();
+        Ok(NewNode {
+            id: node.id,
+            pool: node.pool.as_deref(),
+            data: data.map_err(|error| DbError::Corrupt(error.to_string()))?,
+        })
+    });
+    let rows: Vec<_> = each.collect::<DbResult<_>>()?;
+    let nodes =
+        serde_json::to_string(&rows).map_err(|error| DbError::Corrupt(error.to_string()))?;
+    Ok(NewNodes {
+        session_id: session.id,
+        nodes,
+    })
+}
+
+/// Returns the statement that adds nodes to a session.
+pub(super) fn insert_nodes(new: &NewNodes) -> Statement<'_> {
+    let sql = "INSERT INTO sessions_nodes (session_id, node_id, pool, data) \
+        SELECT $1, CAST(value ->> 'id' AS INTEGER), value ->> 'pool', \
+        {as_json value->>'data'} FROM {json_rows $2}";
+    Statement {
+        sql,
+        values: vec![&new.session_id, &new.nodes],
+    }
 }
 
 /// Replaces a node of a session. False when the session has no such node.
@@ -164,12 +286,6 @@ pub async fn retire_session(tx: &mut Tx, id: i64) -> DbResult<Option<SessionRow>
     let sql = "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
         RETURNING {session_columns}";
     tx.fetch_optional(sql, &[&id]).await
-}
-
-/// Lists the numbers of the nodes that a session has or had.
-pub async fn list_node_ids(tx: &mut Tx, session_id: i64) -> DbResult<Vec<i64>> {
-    let sql = "SELECT node_id FROM sessions_nodes WHERE session_id = $1";
-    tx.ids(sql, &[&session_id]).await
 }
 
 /// Lists up to `limit` running sessions that have expired.

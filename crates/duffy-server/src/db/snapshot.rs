@@ -31,8 +31,8 @@ pub async fn take_snapshot(db: &Db) -> DbResult<Snapshot> {
             // The first table that is read fixes the moment.
             now: tx.value("SELECT {now}", &[]).await?,
             nodes,
-            sessions: sessions::list_active_sessions(&mut tx, None).await?,
-            uses: sessions::list_nodes_of_active_sessions(&mut tx, None).await?,
+            sessions: sessions::list_active_sessions(&mut tx).await?,
+            uses: sessions::list_nodes_of_active_sessions(&mut tx).await?,
             tenants: tenants::list_tenants(&mut tx, None).await?,
             pools: pools::list_pool_states(&mut tx).await?,
         };

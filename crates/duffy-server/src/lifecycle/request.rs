@@ -1,9 +1,9 @@
 //! A request for a session, from its nodes to the reply.
 //!
-//! Transaction 1 (`reserve.rs::try_reserve`, general connections): `lock_tenant`, the counts for the quotas,
-//! `insert_session`, `take_ready_nodes` per pool, then `Reserve` and `insert_session_node` per node. Transaction 2
-//! (`contextualize.rs::try_deploy`, reserved connections): `lock_session`, `list_node_ids`, `Deploy` for all nodes, the
-//! session as the reply shows it, `record_grant`.
+//! Transaction 1 (`reserve.rs::try_reserve`, general connections): `lock_tenant`, `insert_session` with the counts for the
+//! quotas, `take_ready_nodes` per pool, `transitions::reserve` for all nodes. Transaction 2
+//! (`contextualize.rs::try_deploy`, reserved connections): `lock_session`, `Deploy` for all nodes. The number of
+//! statements does not depend on the number of nodes; the end-to-end tests count them (`round_trips.rs`).
 
 pub mod contextualize;
 pub mod error;

@@ -15,7 +15,7 @@ use crate::lifecycle::rules::{self, NewExpiry};
 use crate::lifecycle::views;
 use crate::node_state::Transition;
 
-use ending::end_session;
+use ending::release_nodes;
 
 /// A change of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,12 +34,23 @@ pub async fn update_session(
     change: SessionChange,
 ) -> Result<Session, SessionError> {
     let write = async |mut tx: Tx| {
-        let session = sessions::lock_session(&mut tx, id).await?;
+        let ends = change.active == Some(false);
+        // This locks the session, too.
+        let retired = if ends && change.expires_at.is_none() {
+            sessions::retire_session(&mut tx, id).await?
+        } else {
+            None
+        };
+        let is_retired = retired.is_some();
+        let session = match retired {
+            Some(session) => Some(session),
+            None => sessions::lock_session(&mut tx, id).await?,
+        };
         let mut session = session.ok_or(SessionError::NotFound)?;
         if !by.is_admin && session.tenant_id != by.id {
             return Err(SessionError::Forbidden);
         }
-        if session.retired_at.is_some() {
+        if !is_retired && session.retired_at.is_some() {
             return Err(SessionError::Retired(id));
         }
         if let Some(new) = change.expires_at {
@@ -59,12 +70,20 @@ pub async fn update_session(
                 tx.wake_workers();
             }
         }
-        if change.active == Some(false) {
-            let retired = end_session(&mut tx, id, Transition::Retire).await?;
+        if !ends {
+            return Ok(views::read_session(ctx, &mut tx, session).await?);
+        }
+        if !is_retired {
+            let retired = sessions::retire_session(&mut tx, id).await?;
             session = retired.ok_or(SessionError::Retired(id))?;
         }
-        let view = views::read_session(ctx, &mut tx, session).await?;
-        Ok(view)
+        let nodes = release_nodes(&mut tx, &session, Transition::Retire).await?;
+        let owner = if session.tenant_id == by.id {
+            by.clone()
+        } else {
+            views::read_owner(&mut tx, &session).await?
+        };
+        Ok(views::session(ctx, session, &owner, nodes))
     };
     let view = ctx.db.transaction(write).await?;
     if !view.active {

@@ -1,7 +1,5 @@
 //! Makes the API's types from rows.
 
-use std::collections::HashMap;
-
 use chrono::TimeDelta;
 use duffy_api::{
     HIDDEN, Node, NodeState, Pool, PoolConcise, PoolDrained, PoolFailing, PoolLevels, Session,
@@ -13,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::context::Ctx;
 use crate::db::nodes::{self, NodeRow};
 use crate::db::pools::{self, PoolStateRow};
-use crate::db::sessions::{self, SessionNodeRow, SessionRow};
+use crate::db::sessions::{self, SessionNodeRow, SessionRow, WholeSession};
 use crate::db::tenants::{self, TenantRow};
 use crate::db::{DbError, Tx};
 use crate::lifecycle::pools::configured_pools;
@@ -158,43 +156,33 @@ pub(crate) async fn read_session(
     tx: &mut Tx,
     row: SessionRow,
 ) -> Result<Session, DbError> {
-    let owner = tenants::find_tenant(tx, row.tenant_id).await?;
-    let owner = owner
-        .ok_or_else(|| DbError::Corrupt(format!("session {} belongs to no tenant", row.id)))?;
+    let owner = read_owner(tx, &row).await?;
     let nodes = sessions::list_nodes_of_session(tx, row.id).await?;
     Ok(session(ctx, row, &owner, nodes))
 }
 
+/// Reads the tenant of a session.
+pub(crate) async fn read_owner(tx: &mut Tx, session: &SessionRow) -> Result<TenantRow, DbError> {
+    let owner = tenants::find_tenant(tx, session.tenant_id).await?;
+    owner.ok_or_else(|| DbError::Corrupt(format!("session {} belongs to no tenant", session.id)))
+}
+
+fn whole_session(ctx: &Ctx, whole: WholeSession) -> Session {
+    session(ctx, whole.session, &whole.tenant, whole.nodes)
+}
+
 /// Lists the running sessions of one tenant or of all.
 pub async fn list_sessions(ctx: &Ctx, tenant_id: Option<i64>) -> Result<Vec<Session>, DbError> {
-    let list = async |mut tx| -> Result<_, DbError> {
-        let nodes = sessions::list_nodes_of_active_sessions(&mut tx, tenant_id).await?;
-        let rows = sessions::list_active_sessions(&mut tx, tenant_id).await?;
-        let owners = sessions::list_tenants_of_active_sessions(&mut tx, tenant_id).await?;
-        Ok((rows, owners, nodes))
-    };
-    let (rows, owners, nodes) = ctx.db.read(list).await?;
-    let owners: HashMap<i64, TenantRow> = owners.into_iter().map(|row| (row.id, row)).collect();
-    let mut nodes_of: HashMap<i64, Vec<SessionNodeRow>> = HashMap::new();
-    for row in nodes {
-        nodes_of.entry(row.session_id).or_default().push(row);
-    }
-    let view = |row: SessionRow| {
-        // A session that was granted between two of the statements is in the next list.
-        let owner = owners.get(&row.tenant_id)?;
-        let nodes = nodes_of.remove(&row.id).unwrap_or_default();
-        Some(session(ctx, row, owner, nodes))
-    };
-    Ok(rows.into_iter().filter_map(view).collect())
+    let list = async |mut tx| sessions::list_whole_sessions(&mut tx, tenant_id).await;
+    let sessions = ctx.db.read(list).await?.into_iter();
+    Ok(sessions.map(|whole| whole_session(ctx, whole)).collect())
 }
 
 /// Finds a session, retired or not.
 pub async fn find_session(ctx: &Ctx, id: i64) -> Result<Option<Session>, DbError> {
-    let find = async |mut tx: Tx| match sessions::find_session(&mut tx, id).await? {
-        Some(row) => read_session(ctx, &mut tx, row).await.map(Some),
-        None => Ok(None),
-    };
-    ctx.db.read(find).await
+    let find = async |mut tx| sessions::find_whole_session(&mut tx, id).await;
+    let found = ctx.db.read(find).await?;
+    Ok(found.map(|whole| whole_session(ctx, whole)))
 }
 
 /// Lists all nodes that are not retired.
@@ -277,41 +265,24 @@ pub async fn find_pool(ctx: &Ctx, name: &str) -> Result<PoolView, DbError> {
     let Some(fill_level) = fill_level else {
         return Ok(PoolView::Unfilled);
     };
-    let read = async |mut tx| -> Result<_, DbError> {
-        let counts = nodes::count_by_state(&mut tx, name).await?;
-        let mut untouched = Vec::new();
-        let is_deprovisioning = |(state, _): &(NodeState, i64)| *state == NodeState::Deprovisioning;
-        if counts.iter().any(is_deprovisioning) {
-            untouched = nodes::list_untouched_nodes(&mut tx, name).await?;
-        }
-        let states = pools::list_pool_states(&mut tx).await?;
-        Ok((counts, untouched, states))
+    let read = async |mut tx| pools::count_nodes(&mut tx, name).await;
+    let (counts, states) = ctx.db.read(read).await?;
+    let level = |quantity| u64::try_from(quantity).unwrap_or(0);
+    // As `shown_state`.
+    let levels = PoolLevels {
+        provisioning: level(counts.provisioning),
+        ready: level(counts.ready),
+        contextualizing: level(counts.contextualizing),
+        deployed: level(counts.deployed + counts.released),
+        deprovisioning: level(counts.deprovisioning - counts.released),
     };
-    let (counts, untouched, states) = ctx.db.read(read).await?;
-    let mut levels = PoolLevels::default();
-    for (state, quantity) in counts {
-        let level = match state {
-            NodeState::Provisioning => &mut levels.provisioning,
-            NodeState::Ready => &mut levels.ready,
-            NodeState::Contextualizing => &mut levels.contextualizing,
-            NodeState::Deployed => &mut levels.deployed,
-            NodeState::Deprovisioning => &mut levels.deprovisioning,
-            NodeState::Unused | NodeState::Done | NodeState::Failed => continue,
-        };
-        *level = u64::try_from(quantity).unwrap_or(0);
-    }
-    let shown_deployed = |node: &&NodeRow| shown_state(node) == NodeState::Deployed;
-    let released = untouched.iter().filter(shown_deployed).count() as u64;
-    levels.deprovisioning = levels.deprovisioning.saturating_sub(released);
-    levels.deployed += released;
-    let states: Vec<_> = states.iter().filter(|state| state.pool == name).collect();
     let drained = states.iter().find_map(|state| state.drained_at);
     Ok(PoolView::Pool(Pool {
         name: name.to_owned(),
         fill_level,
         levels,
         drained: drained.map(|since| PoolDrained { since: since.0 }),
-        failing: states.into_iter().filter_map(failing).collect(),
+        failing: states.iter().filter_map(failing).collect(),
     }))
 }
 

@@ -26,6 +26,7 @@ mod outages;
 mod probes;
 mod quickstart;
 mod reuse;
+mod round_trips;
 mod sessions;
 mod several_processes;
 mod start_errors;

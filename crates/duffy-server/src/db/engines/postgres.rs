@@ -23,7 +23,7 @@ use crate::db::dialect::values::{Interval, JsonObject, Timestamp};
 /// The engine as sqlx names it.
 pub(in crate::db) type Driver = Postgres;
 
-/// The channel of NOTIFY, as in `{notify}`.
+/// The channel of NOTIFY, as in `Connection::commit_statement`.
 const CHANNEL: &str = "duffy_work";
 
 /// Opens a database. There is nothing to create.

@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
-use duffy_api::Session;
+use duffy_api::{Session, SessionNode};
 use futures::stream::{self, StreamExt};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::actor;
 use crate::context::Ctx;
-use crate::db::sessions::SessionRow;
-use crate::db::transitions::{self, Change};
+use crate::db::nodes::NodeRow;
+use crate::db::sessions::{SessionNodeRow, SessionRow};
+use crate::db::tenants::TenantRow;
+use crate::db::transitions::{self, Around, Change};
 use crate::db::{DbError, Tx, idempotency, nodes, sessions};
 use crate::lifecycle::nodes::ssh_target;
 use crate::lifecycle::pools::repair;
 use crate::lifecycle::request::error::SessionError;
-use crate::lifecycle::request::reserve::{Reserved, ReservedNode, record_grant, take_node};
+use crate::lifecycle::request::reserve::{
+    Reserved, ReservedNode, granted, replace_node, store_reply,
+};
 use crate::lifecycle::rules;
 use crate::lifecycle::sessions::ending::end_session;
 use crate::lifecycle::views;
@@ -109,7 +113,14 @@ async fn install_and_deploy(
             }
         }
     }
-    deploy(ctx, session.id, keeper, done.len(), keyed).await
+    done.sort_by_key(|reserved| reserved.node.id);
+    let prepared = Prepared {
+        id: session.id,
+        tenant,
+        nodes: done.into_iter().map(|reserved| reserved.node).collect(),
+        keyed,
+    };
+    deploy(ctx, &prepared, keeper).await
 }
 
 async fn install_on_nodes(
@@ -171,20 +182,16 @@ async fn substitute(
         }
         let mut replacements = Vec::new();
         for failure in failures {
-            let spec = &failure.reserved.spec;
-            let old = failure.reserved.node.id;
-            let ready = nodes::take_ready_nodes(&mut tx, &spec.pool, 1).await?;
+            let old = &failure.reserved;
+            let ready = nodes::take_ready_nodes(&mut tx, &old.spec.pool, 1).await?;
             let node = ready.into_iter().next().ok_or(None)?;
             if !fail(ctx, &mut tx, session, failure, lease).await? {
                 return Err(None);
             }
-            let node = take_node(ctx, &mut tx, session, spec, node, lease).await?;
-            sessions::replace_session_node(&mut tx, session.id, old, node.id, &node.data).await?;
-            tracing::info!(session.id, node.id, failed = old, "node replaced");
-            replacements.push(ReservedNode {
-                node,
-                spec: spec.clone(),
-            });
+            let new = replace_node(ctx, &mut tx, session, old, node, lease).await?;
+            let node = &new.node;
+            tracing::info!(session.id, node.id, failed = old.node.id, "node replaced");
+            replacements.push(new);
         }
         tx.wake_workers();
         Ok(replacements)
@@ -225,19 +232,26 @@ async fn fail(
 /// How often to try the second transaction if the database becomes unavailable.
 const DEPLOY_TRIES: u32 = 5;
 
+/// A session whose nodes all have the tenant's key.
+struct Prepared {
+    id: i64,
+    tenant: TenantRow,
+    nodes: Vec<NodeRow>,
+    keyed: bool,
+}
+
 /// Runs the second transaction of a session, which deploys its nodes.
 async fn deploy(
     ctx: &Ctx,
-    id: i64,
+    prepared: &Prepared,
     keeper: &LeaseKeeper,
-    quantity: usize,
-    keyed: bool,
 ) -> Result<Session, SessionError> {
-    keeper.expect_fewer(quantity);
+    let id = prepared.id;
+    keeper.expect_fewer(prepared.nodes.len());
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_deploy(ctx, id, keeper.lease(), quantity, keyed).await {
+        match try_deploy(ctx, prepared, keeper.lease()).await {
             // It may have been committed even so. A retry finds out.
             Err(SessionError::Db(DbError::Unavailable(error))) if tries < DEPLOY_TRIES => {
                 tracing::warn!(session.id = id, %error, "cannot tell whether it is granted");
@@ -253,38 +267,55 @@ async fn deploy(
 }
 
 /// Can be retried: a session whose nodes are all deployed is granted.
-async fn try_deploy(
-    ctx: &Ctx,
-    id: i64,
-    lease: &str,
-    quantity: usize,
-    keyed: bool,
-) -> Result<Session, SessionError> {
+async fn try_deploy(ctx: &Ctx, prepared: &Prepared, lease: &str) -> Result<Session, SessionError> {
+    let Prepared {
+        id,
+        tenant,
+        nodes,
+        keyed,
+    } = prepared;
+    let lost = || SessionError::LeaseLost(*id);
     let write = async |mut tx| {
-        let session = sessions::lock_session(&mut tx, id).await?;
-        let session = session.ok_or(SessionError::LeaseLost(id))?;
-        let nodes = sessions::list_node_ids(&mut tx, id).await?;
+        let session = sessions::lock_session(&mut tx, *id).await?;
+        // The session may have ended meanwhile.
+        let session = session.filter(|session| session.retired_at.is_none());
+        let session = session.ok_or_else(lost)?;
         let change = Change {
             lease: Some(lease),
             session: Some(&session),
             ..Change::default()
         };
-        let deployed = transitions::apply(&mut tx, Transition::Deploy, &nodes, &change).await?;
-        let view = views::read_session(ctx, &mut tx, session).await?;
-        let is_deployed =
-            |node: &duffy_api::SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
-        if view.active && view.nodes.len() == quantity && view.nodes.iter().all(is_deployed) {
-            // Not again if it was committed before and only the answer was lost.
-            if !deployed.is_empty() {
-                record_grant(&mut tx, &view, keyed).await?;
-            }
-            Ok(view)
-        } else {
-            // The session has ended meanwhile.
-            Err(SessionError::LeaseLost(id))
+        let around = Around {
+            before: None,
+            after: Some(granted(&session)),
+        };
+        let deploy = Transition::Deploy;
+        let deployed = transitions::apply_to_all(&mut tx, deploy, nodes, &change, around).await?;
+        let of_session = |node: NodeRow| SessionNodeRow {
+            session_id: *id,
+            session_data: node.data.clone(),
+            node,
+        };
+        let nodes = deployed.ok_or_else(lost)?.into_iter().map(of_session);
+        let view = views::session(ctx, session, tenant, nodes);
+        if *keyed {
+            store_reply(&mut tx, &view).await?;
         }
+        Ok(view)
     };
-    ctx.db.transaction(write).await
+    match ctx.db.transaction(write).await {
+        // Perhaps it was committed before, and only the answer was lost.
+        Err(SessionError::LeaseLost(_)) => {
+            let view = views::find_session(ctx, *id).await?.ok_or_else(lost)?;
+            let is_deployed =
+                |node: &SessionNode| node.state == Some(duffy_api::NodeState::Deployed);
+            let granted = view.active
+                && view.nodes.len() == nodes.len()
+                && view.nodes.iter().all(is_deployed);
+            granted.then_some(view).ok_or_else(lost)
+        }
+        result => result,
+    }
 }
 
 /// Retires a session after its request was refused. The session stays if it was granted even so and a repeated request
@@ -340,23 +371,22 @@ async fn undo(
     let (unharmed, failed): (Vec<_>, Vec<_>) =
         failures.into_iter().partition(|failure| failure.unharmed);
     clean.extend(unharmed.into_iter().map(|failure| failure.reserved.node));
+    for node in &mut clean {
+        node.data.0.shift_remove("nodes_spec");
+    }
     keeper.expect_fewer(usize::MAX);
     let (clean, failed, lease) = (&clean, &failed, keeper.lease());
     // If the database is unavailable, the leases lapse, and a worker rolls the session back.
     let write = async |mut tx| {
         // The session is locked before its nodes, as everywhere.
         sessions::lock_session(&mut tx, session.id).await?;
-        for node in clean {
-            let mut data = node.data.clone();
-            data.0.shift_remove("nodes_spec");
-            let change = Change {
-                lease: Some(lease),
-                data: Some(&data),
-                session: Some(session),
-                ..Change::default()
-            };
-            transitions::apply_to(&mut tx, Transition::Return, node, &change).await?;
-        }
+        let change = Change {
+            lease: Some(lease),
+            data_of_rows: true,
+            session: Some(session),
+            ..Change::default()
+        };
+        transitions::apply_to_each(&mut tx, Transition::Return, clean, &change).await?;
         for failure in failed {
             fail(ctx, &mut tx, session, failure, lease).await?;
         }

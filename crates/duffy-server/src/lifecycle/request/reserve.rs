@@ -8,7 +8,7 @@ use crate::context::Ctx;
 use crate::db::events::{self, Event};
 use crate::db::idempotency::NewKey;
 use crate::db::nodes::{self, NodeRow, PoolLock};
-use crate::db::sessions::{self, SessionRow};
+use crate::db::sessions::{self, NewSession, SessionRow};
 use crate::db::tenants::{self, TenantRow};
 use crate::db::transitions::{self, Change};
 use crate::db::{DbError, Interval, JsonObject, Tx};
@@ -137,13 +137,17 @@ async fn try_reserve(
         if tenant.retired_at.is_some() {
             return Err(SessionError::InactiveTenant(tenant.name).into());
         }
-        check_quota(ctx, &mut tx, &tenant, &create.nodes_specs).await?;
 
         let mut data = JsonObject::default();
         data.0
             .insert("nodes_specs".into(), json!(create.nodes_specs));
         let lifetime = Interval(views::effective_lifetime(ctx, &tenant));
-        let session = sessions::insert_session(&mut tx, tenant.id, &data, lifetime).await?;
+        let limited = !tenant.is_admin;
+        let new = sessions::insert_session(&mut tx, tenant.id, &data, lifetime, limited).await?;
+        if limited {
+            check_quota(ctx, &new, &tenant, &create.nodes_specs)?;
+        }
+        let session = new.session;
         if let Some(key) = key
             && !idempotency::claim(&mut tx, key, before, session.id).await?
         {
@@ -151,26 +155,20 @@ async fn try_reserve(
         }
 
         let taken = take_all(&mut tx, &create.nodes_specs, if_locked).await?;
-        let mut reserved = Vec::with_capacity(taken.len());
-        for (spec, node) in taken {
-            let node = take_node(ctx, &mut tx, &session, spec, node, lease).await?;
-            sessions::insert_session_node(&mut tx, session.id, node.id, &spec.pool, &node.data)
-                .await?;
-            reserved.push(ReservedNode {
-                node,
-                spec: spec.clone(),
-            });
-        }
         let keyed = key.is_some();
-        if reserved.is_empty() {
-            let session = views::read_session(ctx, &mut tx, session).await?;
-            record_grant(&mut tx, &session, keyed).await?;
+        if taken.is_empty() {
+            events::record(&mut tx, granted(&session)).await?;
+            let session = views::session(ctx, session, &tenant, []);
+            if keyed {
+                store_reply(&mut tx, &session).await?;
+            }
             return Ok(Outcome::Granted(Box::new(session)));
         }
+        let nodes = reserve_nodes(ctx, &mut tx, &session, taken, lease).await?;
         let reserved = Reserved {
             session,
             tenant,
-            nodes: reserved,
+            nodes,
             keyed,
         };
         Ok(Outcome::Reserved(Box::new(reserved)))
@@ -178,40 +176,31 @@ async fn try_reserve(
     ctx.db.transaction(write).await
 }
 
-/// Records that a session is granted: in the history, and for a repeated request.
-pub(crate) async fn record_grant(
-    tx: &mut Tx,
-    session: &Session,
-    keyed: bool,
-) -> Result<(), SessionError> {
-    let event = Event::of_session(Cause::Granted, session.id, session.tenant.id);
-    events::record(tx, event).await?;
-    if keyed {
-        let reply = idempotency::reply_of(session)?;
-        crate::db::idempotency::write_reply(tx, session.id, &reply).await?;
-    }
+/// Returns the event of a session that is granted.
+pub(crate) fn granted(session: &SessionRow) -> Event {
+    Event::of_session(Cause::Granted, session.id, session.tenant_id)
+}
+
+/// Stores the reply that grants a session, for a repeated request.
+pub(crate) async fn store_reply(tx: &mut Tx, session: &Session) -> Result<(), SessionError> {
+    let reply = idempotency::reply_of(session)?;
+    crate::db::idempotency::write_reply(tx, session.id, &reply).await?;
     Ok(())
 }
 
-async fn check_quota(
+fn check_quota(
     ctx: &Ctx,
-    tx: &mut Tx,
+    new: &NewSession,
     tenant: &TenantRow,
     specs: &[NodesSpec],
 ) -> Result<(), SessionError> {
-    if tenant.is_admin {
-        return Ok(());
-    }
-    let sessions = sessions::count_sessions_of_tenant(tx, tenant.id).await?;
+    let current = new.other_sessions;
     let quota = i64::from(ctx.defaults.session_quota);
-    if !rules::within_quota(1, sessions, quota) {
-        return Err(SessionError::TooManySessions {
-            current: sessions,
-            quota,
-        });
+    if !rules::within_quota(1, current, quota) {
+        return Err(SessionError::TooManySessions { current, quota });
     }
     let requested = specs.iter().map(|spec| i64::from(spec.quantity)).sum();
-    let current = sessions::count_nodes_of_tenant(tx, tenant.id).await?;
+    let current = new.other_nodes;
     let quota = views::effective_quota(ctx, tenant);
     if rules::within_quota(requested, current, quota) {
         Ok(())
@@ -304,23 +293,65 @@ async fn take(
     Err(cannot_reserve(spec).into())
 }
 
-/// Reserves a node, and writes its specification into its row.
-pub(crate) async fn take_node(
+/// Reserves nodes that this transaction has locked, adds them to the session, and writes their specifications into their
+/// rows.
+async fn reserve_nodes(
     ctx: &Ctx,
     tx: &mut Tx,
     session: &SessionRow,
-    spec: &NodesSpec,
-    mut node: NodeRow,
+    taken: Vec<(&NodesSpec, NodeRow)>,
     lease: &str,
-) -> Result<NodeRow, DbError> {
+) -> Result<Vec<ReservedNode>, DbError> {
+    let each = taken.into_iter();
+    let (specs, nodes): (Vec<_>, Vec<_>) = each
+        .map(|(spec, node)| (spec, with_spec(node, spec)))
+        .unzip();
+    let change = reservation(ctx, session, lease);
+    let reserved = transitions::reserve(tx, session, &nodes, &change).await?;
+    let mut reserved = reserved.ok_or_else(no_longer_ready)?;
+    // In the order of the request.
+    let order: Vec<i64> = nodes.iter().map(|node| node.id).collect();
+    reserved.sort_by_key(|node| order.iter().position(|id| *id == node.id));
+    let with_spec = |(node, spec): (NodeRow, &NodesSpec)| ReservedNode {
+        node,
+        spec: spec.clone(),
+    };
+    Ok(reserved.into_iter().zip(specs).map(with_spec).collect())
+}
+
+/// As [`reserve_nodes`], for a node that replaces `old`.
+pub(crate) async fn replace_node(
+    ctx: &Ctx,
+    tx: &mut Tx,
+    session: &SessionRow,
+    old: &ReservedNode,
+    new: NodeRow,
+    lease: &str,
+) -> Result<ReservedNode, DbError> {
+    let spec = old.spec.clone();
+    let node = with_spec(new, &spec);
+    let change = reservation(ctx, session, lease);
+    let reserved = transitions::apply_to(tx, Transition::Reserve, &node, &change).await?;
+    let node = reserved.ok_or_else(no_longer_ready)?;
+    sessions::replace_session_node(tx, session.id, old.node.id, node.id, &node.data).await?;
+    Ok(ReservedNode { node, spec })
+}
+
+fn with_spec(mut node: NodeRow, spec: &NodesSpec) -> NodeRow {
     node.data.0.insert("nodes_spec".into(), json!(spec));
-    let change = Change {
+    node
+}
+
+fn reservation<'a>(ctx: &Ctx, session: &'a SessionRow, lease: &'a str) -> Change<'a> {
+    Change {
         lease: Some(lease),
         lease_length: ctx.config.tasks.lease,
-        data: Some(&node.data),
+        data_of_rows: true,
         session: Some(session),
         ..Change::default()
-    };
-    let reserved = transitions::apply_to(tx, Transition::Reserve, &node, &change).await?;
-    reserved.ok_or_else(|| DbError::Corrupt("a locked node is no longer ready".into()))
+    }
+}
+
+fn no_longer_ready() -> DbError {
+    DbError::Corrupt("a locked node is no longer ready".into())
 }

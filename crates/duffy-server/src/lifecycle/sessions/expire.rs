@@ -40,8 +40,7 @@ async fn expire_session(ctx: &Ctx, id: i64) -> Result<bool, DbError> {
         if !sessions::lock_expired_session(&mut tx, id).await? {
             return Ok(false);
         }
-        let ended = end_session(&mut tx, id, Transition::Expire).await?;
-        Ok(ended.is_some())
+        end_session(&mut tx, id, Transition::Expire).await
     };
     ctx.db.transaction(write).await
 }

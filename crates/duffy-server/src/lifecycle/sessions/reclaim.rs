@@ -21,8 +21,7 @@ pub async fn reclaim_abandoned(ctx: &Ctx) -> Result<(), DbError> {
             if !abandoned.contains(&id) {
                 return Ok(false);
             }
-            let ended = end_session(&mut tx, id, Transition::Abandon).await?;
-            Ok(ended.is_some())
+            end_session(&mut tx, id, Transition::Abandon).await
         };
         let rolled_back = ctx.db.transaction(write).await;
         match rolled_back {

@@ -76,8 +76,10 @@ async fn reserve(db: &Db) -> (TenantRow, SessionRow, NodeRow) {
     let data = object(&json!({"nodes_specs": []}));
     let hour = Interval(TimeDelta::hours(1));
     let session = tx!(db, |tx| sessions::insert_session(
-        &mut tx, tenant.id, &data, hour
+        &mut tx, tenant.id, &data, hour, true
     ));
+    assert_eq!((session.other_sessions, session.other_nodes), (0, 0));
+    let session = session.session;
     let taken = tx!(db, |tx| nodes::take_ready_nodes(&mut tx, "p", 1));
     let node = taken.into_iter().next().unwrap();
     lend(db, &session, &node).await;
@@ -135,7 +137,10 @@ async fn by_hand(db: &Db, transition: Transition, id: i64) {
 async fn retire(db: &Db, session: &SessionRow) -> Option<SessionRow> {
     let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id));
     if retired.is_some() {
-        let nodes = tx!(db, |tx| sessions::list_node_ids(&mut tx, session.id));
+        let nodes = tx!(db, |tx| sessions::lock_nodes_of_session(
+            &mut tx, session.id
+        ));
+        let nodes: Vec<i64> = nodes.iter().map(|lent| lent.node.id).collect();
         let change = Change {
             session: Some(session),
             ..Change::default()
@@ -177,10 +182,17 @@ async fn make_ready(
 
 /// Reserves a node for a session.
 async fn lend(db: &Db, session: &SessionRow, node: &NodeRow) {
-    reserve_under(db, session, node, "lease", MINUTE).await;
-    tx!(db, |tx| sessions::insert_session_node(
-        &mut tx, session.id, node.id, "p", &node.data
+    let change = Change {
+        lease: Some("lease"),
+        lease_length: MINUTE,
+        session: Some(session),
+        ..Change::default()
+    };
+    let nodes = std::slice::from_ref(node);
+    let lent = tx!(db, |tx| transitions::reserve(
+        &mut tx, session, nodes, &change
     ));
+    assert_eq!(lent.unwrap().len(), 1);
 }
 
 /// Returns the events of a node: cause, old state and new state.
@@ -328,12 +340,9 @@ async fn nodes_are_added_counted_and_picked() {
                 .collect::<Vec<_>>(),
             [("p", 5)]
         );
-        let mut counts = tx!(db, |tx| nodes::count_by_state(&mut tx, "p"));
-        counts.sort();
-        assert_eq!(
-            counts,
-            [(NodeState::Provisioning, 4), (NodeState::Ready, 1)]
-        );
+        let (counts, states) = tx!(db, |tx| pools::count_nodes(&mut tx, "p"));
+        assert_eq!((counts.provisioning, counts.ready), (4, 1));
+        assert!(states.is_empty(), "{states:?}");
         assert_eq!(tx!(db, |tx| nodes::count_ready(&mut tx, "p")), 1);
         let next = tx!(db, |tx| nodes::next_ready_node(&mut tx, "p")).unwrap();
         assert_eq!(next.hostname.as_deref(), Some("node2.example.org"));
@@ -358,28 +367,42 @@ async fn sessions_are_granted_changed_and_retired() {
             (lifetime - TimeDelta::hours(1)).abs() < TimeDelta::seconds(1),
             "{lifetime}"
         );
-        assert_eq!(
-            tx!(db, |tx| sessions::count_nodes_of_tenant(&mut tx, tenant.id)),
-            1
-        );
         assert_eq!(tx!(db, |tx| sessions::last_session_id(&mut tx)), session.id);
+        let of_tenant = async |counts| {
+            let (data, hour) = (JsonObject::default(), Interval(TimeDelta::hours(1)));
+            let (tenant_id, data) = (tenant.id, &data);
+            let new = tx!(db, |tx| sessions::insert_session(
+                &mut tx, tenant_id, data, hour, counts
+            ));
+            tx!(db, |tx| sessions::retire_session(&mut tx, new.session.id));
+            (new.other_sessions, new.other_nodes)
+        };
+        assert_eq!(of_tenant(true).await, (1, 1));
+        assert_eq!(of_tenant(false).await, (0, 0));
         assert!(!work(db, Transition::Deploy, &node, "other").await);
         assert!(work(db, Transition::Deploy, &node, "lease").await);
         assert_eq!(state(db, node.id).await, NodeState::Deployed);
 
         for tenant_id in [None, Some(tenant.id)] {
-            let listed = tx!(db, |tx| sessions::list_active_sessions(&mut tx, tenant_id));
+            let listed = tx!(db, |tx| sessions::list_whole_sessions(&mut tx, tenant_id));
             assert_eq!(listed.len(), 1);
-            let owners = tx!(db, |tx| sessions::list_tenants_of_active_sessions(
-                &mut tx, tenant_id
-            ));
-            assert_eq!(owners.len(), 1);
-            let nodes = tx!(db, |tx| sessions::list_nodes_of_active_sessions(
-                &mut tx, tenant_id
-            ));
-            assert_eq!(nodes[0].session_id, session.id);
+            assert_eq!(listed[0].session.id, session.id);
+            assert_eq!(listed[0].session.expires_at, session.expires_at);
+            assert_eq!(listed[0].tenant.name, tenant.name);
+            assert_eq!(
+                listed[0].tenant.session_lifetime.unwrap().0,
+                tenant.session_lifetime.unwrap().0
+            );
+            assert_eq!(listed[0].nodes.len(), 1);
+            assert_eq!(listed[0].nodes[0].node.id, node.id);
         }
-        assert!(tx!(db, |tx| sessions::list_active_sessions(&mut tx, Some(999))).is_empty());
+        assert!(tx!(db, |tx| sessions::list_whole_sessions(&mut tx, Some(999))).is_empty());
+        assert_eq!(
+            tx!(db, |tx| sessions::list_active_sessions(&mut tx)).len(),
+            1
+        );
+        let nodes = tx!(db, |tx| sessions::list_nodes_of_active_sessions(&mut tx));
+        assert_eq!(nodes[0].session_id, session.id);
 
         let second = insert(db, new_node(2, Some("p"))).await;
         let replace = |old, new| async move {
@@ -418,10 +441,15 @@ async fn sessions_are_granted_changed_and_retired() {
         assert!(retire(db, &session).await.is_none());
         assert_eq!(state(db, node.id).await, NodeState::Deprovisioning);
         assert_eq!(state(db, second.id).await, NodeState::Ready);
-        assert_eq!(
-            tx!(db, |tx| sessions::count_nodes_of_tenant(&mut tx, tenant.id)),
-            0
-        );
+        assert_eq!(of_tenant(true).await, (0, 0));
+        let (counts, _) = tx!(db, |tx| pools::count_nodes(&mut tx, "p"));
+        let found = (counts.ready, counts.deprovisioning, counts.released);
+        assert_eq!(found, (1, 1, 0), "the node has no specification");
+        let ended = tx!(db, |tx| sessions::find_whole_session(&mut tx, session.id));
+        let ended = ended.unwrap();
+        assert_eq!(ended.session.retired_at, retired.retired_at);
+        assert_eq!(ended.nodes.len(), 1);
+        assert!(tx!(db, |tx| sessions::find_whole_session(&mut tx, 999)).is_none());
         let nodes = tx!(db, |tx| sessions::list_nodes_of_session(
             &mut tx, session.id
         ));

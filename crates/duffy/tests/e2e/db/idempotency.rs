@@ -34,8 +34,9 @@ async fn new_tenant(db: &Db) -> i64 {
 async fn new_session(db: &Db, tenant_id: i64) -> i64 {
     let (data, hour) = (JsonObject::default(), Interval(TimeDelta::hours(1)));
     tx!(db, |tx| sessions::insert_session(
-        &mut tx, tenant_id, &data, hour
+        &mut tx, tenant_id, &data, hour, true
     ))
+    .session
     .id
 }
 

@@ -91,7 +91,8 @@ async fn the_models_of_the_original_still_work() {
         let tenant_id = tenant.id;
         let (running, lent, woken, retired) = db
             .read(async |mut tx| -> Result<_, DbError> {
-                let running = sessions::list_active_sessions(&mut tx, Some(tenant_id)).await?;
+                let mut running = sessions::list_active_sessions(&mut tx).await?;
+                running.retain(|session| session.tenant_id == tenant_id);
                 let lent = sessions::list_nodes_of_session(&mut tx, running[0].id).await?;
                 let woken = nodes::find_node(&mut tx, 28).await?.unwrap();
                 let retired = sessions::find_session(&mut tx, 1).await?.unwrap();

@@ -9,7 +9,7 @@ use duffy_api::{NodeCreate, NodeState, TenantCreate};
 use duffy_server::db::nodes::{self, NodeRow};
 use duffy_server::db::sessions::{self, SessionRow};
 use duffy_server::db::tenants;
-use duffy_server::db::transitions::{self, Change};
+use duffy_server::db::transitions::{self, Around, Change};
 use duffy_server::db::{
     Db, DbError, Interval, JsonObject, Timestamp, events, leases, old_events, operators,
 };
@@ -308,7 +308,7 @@ impl<'a> Fixture<'a> {
     async fn refuse_session_of(&mut self, id: i64) {
         let lent = self
             .db
-            .read(async |mut tx| sessions::list_nodes_of_active_sessions(&mut tx, None).await);
+            .read(async |mut tx| sessions::list_nodes_of_active_sessions(&mut tx).await);
         for lent in lent.await.unwrap() {
             if lent.node.id == id {
                 let of_node = |session: &SessionRow| session.id == lent.session_id;
@@ -324,7 +324,8 @@ impl<'a> Fixture<'a> {
         let tenant_id = self.tenant_id;
         let session = self.db.transaction(async |mut tx| -> Result<_, DbError> {
             let (data, hour) = (JsonObject::default(), Interval(TimeDelta::hours(1)));
-            let session = sessions::insert_session(&mut tx, tenant_id, &data, hour).await?;
+            let new = sessions::insert_session(&mut tx, tenant_id, &data, hour, true).await?;
+            let session = new.session;
             let ready = nodes::take_ready_nodes(&mut tx, "p", 2).await?;
             let change = Change {
                 lease: Some(lease),
@@ -332,13 +333,17 @@ impl<'a> Fixture<'a> {
                 session: Some(&session),
                 ..Change::default()
             };
-            for node in &ready {
-                transitions::apply_to(&mut tx, Transition::Reserve, node, &change).await?;
-                sessions::insert_session_node(&mut tx, session.id, node.id, "p", &data).await?;
-            }
+            let reserved = transitions::reserve(&mut tx, &session, &ready, &change).await?;
+            let reserved = reserved.unwrap();
             if session.id % 2 == 0 {
+                let (deploy, around) = (Transition::Deploy, Around::default());
+                let deployed =
+                    transitions::apply_to_all(&mut tx, deploy, &reserved, &change, around).await?;
+                assert_eq!(deployed.unwrap().len(), ready.len());
+                // Nothing is deployed twice.
                 let nodes: Vec<i64> = ready.iter().map(|node| node.id).collect();
-                transitions::apply(&mut tx, Transition::Deploy, &nodes, &change).await?;
+                let again = transitions::apply(&mut tx, deploy, &nodes, &change).await?;
+                assert!(again.is_empty());
             }
             Ok((session, ready))
         });
@@ -353,7 +358,8 @@ impl<'a> Fixture<'a> {
     async fn end(&self, session: &SessionRow, end: Transition) {
         let ended = self.db.transaction(async |mut tx| -> Result<_, DbError> {
             sessions::retire_session(&mut tx, session.id).await?;
-            let nodes = sessions::list_node_ids(&mut tx, session.id).await?;
+            let nodes = sessions::lock_nodes_of_session(&mut tx, session.id).await?;
+            let nodes: Vec<i64> = nodes.iter().map(|lent| lent.node.id).collect();
             let change = Change {
                 session: Some(session),
                 ..Change::default()
@@ -395,7 +401,7 @@ impl<'a> Fixture<'a> {
     async fn check(&self) {
         let in_sessions = self
             .db
-            .read(async |mut tx| sessions::list_nodes_of_active_sessions(&mut tx, None).await);
+            .read(async |mut tx| sessions::list_nodes_of_active_sessions(&mut tx).await);
         let in_sessions = in_sessions.await.unwrap();
         for id in &self.nodes {
             let row = self.row(*id).await;

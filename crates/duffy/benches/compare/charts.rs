@@ -4,24 +4,28 @@ use std::fmt::Write;
 
 use crate::figures::{LineChart, Row, number};
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 900.0;
+/// The longest label of a bar, in characters.
+const LABEL: usize = 76;
 const STYLE: &str = "\
 text { font: 13px system-ui, sans-serif; fill: #1f2328 }
 .title { font-weight: 600; font-size: 15px }
 .end { text-anchor: end }
 .middle { text-anchor: middle }
 .grid { stroke: #8c959f; stroke-opacity: .35 }
-.original { --color: #bc4c00 }
-.ours { --color: #0969da }
-.bar { fill: var(--color) }
-.line { stroke: var(--color); stroke-width: 2; fill: none }
-.point { fill: var(--color) }
+.line { stroke-width: 2; fill: none }
+.bar.original, .point.original { fill: #bc4c00 }
+.bar.ours, .point.ours { fill: #0969da }
+.line.original { stroke: #bc4c00 }
+.line.ours { stroke: #0969da }
 .dash1 { stroke-dasharray: 7 4 }
 .dash2 { stroke-dasharray: 2 3 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3 }
-  .original { --color: #f0883e }
-  .ours { --color: #58a6ff }
+  .bar.original, .point.original { fill: #f0883e }
+  .bar.ours, .point.ours { fill: #58a6ff }
+  .line.original { stroke: #f0883e }
+  .line.ours { stroke: #58a6ff }
 }
 ";
 
@@ -80,7 +84,7 @@ pub fn ratios(rows: &[Row]) -> String {
         .iter()
         .filter_map(|row| Some((row, row.ratio()?)))
         .collect();
-    let label_width = 400.0;
+    let label_width = 520.0;
     let axis = Axis::around(
         rows.iter().map(|(_, ratio)| *ratio).chain([1.0]),
         label_width,
@@ -103,7 +107,11 @@ pub fn ratios(rows: &[Row]) -> String {
         let y = 40.0 + index as f64 * 26.0;
         let (zero, end) = (axis.place(1.0), axis.place(*ratio));
         let (left, width) = (zero.min(end), (end - zero).abs().max(1.0));
-        let (middle, name) = (y + 14.0, escape(&row.what));
+        let mut name: String = row.what.chars().take(LABEL).collect();
+        if name.len() < row.what.len() {
+            name.push('…');
+        }
+        let (middle, name) = (y + 14.0, escape(&name));
         writeln!(
             body,
             "<text class=\"end\" x=\"{:.0}\" y=\"{middle}\">{name}</text>\

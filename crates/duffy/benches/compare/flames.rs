@@ -19,8 +19,9 @@ use crate::rig::Rig;
 use crate::support::Program;
 
 const NODES: usize = 60;
-/// Samples per second and thread.
-const FREQUENCY: &str = "99";
+/// Samples per second and thread: of a program that uses both cores, and of programs that mostly wait. A sample has 64 kB of stack.
+const BUSY: &str = "99";
+const WAITING: &str = "999";
 /// The maximum size of a graph in bytes: the narrowest frames are left out.
 const MAX_SIZE: usize = 250_000;
 /// The names of the program's threads. perf also samples the programs that it starts.
@@ -47,11 +48,13 @@ pub fn measure(rig: &Rig) {
         worker.log()
     );
     let length = Duration::from_secs(rig.pick(5, 10));
+    let sessions_length = length * 2;
 
     record(
         &perf,
         &ours,
         &[(&serve, "pools-serve", "serve under GET /pools/{name}")],
+        BUSY,
         length,
         || {
             load::get(&ours.access.anonymous(), 8, length, "pools/metal");
@@ -69,10 +72,11 @@ pub fn measure(rig: &Rig) {
             "worker under sessions of real nodes",
         ),
     ];
-    record(&perf, &ours, &both, length, || {
+    record(&perf, &ours, &both, WAITING, sessions_length, || {
         let start = Instant::now();
-        while start.elapsed() < length {
-            load::sessions(&ours.access, 8, 16, METAL, 1);
+        while start.elapsed() < sessions_length {
+            ours.wait_ready(METAL, NODES / 2, Duration::from_secs(20));
+            load::sessions(&ours.access, 8, NODES / 2, METAL, 1);
         }
     });
 }
@@ -82,6 +86,7 @@ fn record(
     perf: &Path,
     installation: &Installation,
     programs: &[(&Program, &str, &str)],
+    frequency: &str,
     length: Duration,
     load: impl FnOnce(),
 ) {
@@ -92,7 +97,7 @@ fn record(
             recorder.args([
                 "record",
                 "-F",
-                FREQUENCY,
+                frequency,
                 "--call-graph",
                 "dwarf,65528",
                 "-o",

@@ -123,6 +123,7 @@ const HOW: &str = "\
   real nodes has `reuse-nodes` and a playbook that only returns its input, so that Ansible does not hide the programs.
 - Without “worker refilling”, the worker is stopped (SIGSTOP) during the measurement: the nodes of ended sessions are not replaced.
 - Sessions per second include retiring the sessions. Latencies of sessions are those of the requests.
+- The rows about history compare the p50 of each request with that on an empty database, and show the worst.
 - Memory is the proportional set size of all processes. The figure of the client is its maximum resident set.
 - A round trip to the database is counted by a proxy: a client that sends data after a reply.
 ";

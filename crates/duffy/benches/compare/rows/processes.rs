@@ -50,7 +50,10 @@ pub fn measure_memory(rig: &Rig, results: &mut Results) {
         )
     };
     results.rows.push(Row {
-        what: format!("the same, after {} s of full load", length.as_secs()),
+        what: format!(
+            "memory of the three, after {} s of full load",
+            length.as_secs()
+        ),
         better: Better::Less,
         original: loaded(original),
         ours: loaded(ours),

@@ -125,7 +125,7 @@ impl Side {
         installation.wait_quiet();
         signal_all(&self.worker, Signal::SIGSTOP);
         eprintln!(
-            "bench:   {} {}: {:.1}/s, p50 {:.0} ms; {}",
+            "bench:   {} {}: {:.1}/s, p50 {:.0} ms{}",
             self.label,
             step.what,
             load.rate(),

@@ -71,6 +71,12 @@ pub fn write(results: &Results, quick: bool) {
     )
     .unwrap();
     text += &flame_graphs(&directory);
+    // What people found out; a run does not change it.
+    let notes = fs::read_to_string(directory.join("notes.md")).unwrap_or_default();
+    if !notes.is_empty() {
+        text.push('\n');
+        text += &notes;
+    }
     fs::write(documents().join("benchmarks.md"), text).unwrap();
 }
 

@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help quickstart run test schemathesis chaos fuzz test-deps lint fmt
+.PHONY: help quickstart run test schemathesis chaos bench flamegraph fuzz test-deps lint fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,13 @@ chaos: ## Inject faults for MINUTES (default 10) and check the guarantees: SEED=
 	case '$(ENGINE)' in both|'') tests=chaos:: ;; *) tests='chaos::on_$(ENGINE)' ;; esac; \
 	DUFFY_CHAOS_SEED='$(SEED)' DUFFY_CHAOS_MINUTES='$(or $(MINUTES),10)' \
 		$(CARGO) test --package duffy --test e2e -- "$$tests" --nocapture --test-threads=1
+
+bench: ## Compare with the original and with SSH and PostgreSQL, write docs/benchmarks.md: QUICK=1, or ROWS="reads client"
+	@scripts/test-deps bench
+	@. target/bench-env; QUICK='$(QUICK)' ROWS='$(ROWS)' $(CARGO) bench --package duffy --bench compare
+
+flamegraph: ## Record flame graphs of serve and worker under load with perf: docs/benchmarks/flame-*.svg
+	@$(MAKE) --no-print-directory bench ROWS=flames
 
 lint: ## Check format, lints, docs, features, dependencies, scripts and spelling
 	@scripts/test-deps lints

@@ -245,5 +245,8 @@ fn is_keyword(part: &str) -> bool {
 
 /// Whether the whole file is test code.
 pub fn is_test_file(path: &str) -> bool {
-    path.contains("/tests/") || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
+    path.contains("/tests/")
+        || path.contains("/benches/")
+        || path.ends_with("/tests.rs")
+        || path.ends_with("_tests.rs")
 }

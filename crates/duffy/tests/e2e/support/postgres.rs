@@ -24,12 +24,18 @@ pub struct Postgres {
     scratch: Scratch,
     account: Account,
     port: u16,
+    settings: &'static [&'static str],
     server: Option<Program>,
 }
 
 impl Postgres {
     /// Starts a cluster on a free port of 127.0.0.1.
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Like [`Postgres::start`], with other settings of the server (`fsync=on`).
+    pub fn start_with(settings: &'static [&'static str]) -> Self {
         let scratch = Scratch::new("pg");
         let account = Account::for_server();
         let template = template(&account);
@@ -39,6 +45,7 @@ impl Postgres {
             scratch,
             account,
             port: 0,
+            settings,
             server: None,
         };
         // Another process may take the port before the start.
@@ -133,7 +140,10 @@ impl Postgres {
             "dynamic_shared_memory_type=mmap",
             "fsync=off",
             "full_page_writes=off",
-        ] {
+        ]
+        .iter()
+        .chain(self.settings)
+        {
             command.args(["-c", setting]);
         }
         self.account.apply(&mut command, self.scratch.path());

@@ -11,7 +11,6 @@ pub mod idempotency;
 pub mod reserve;
 
 use duffy_api::{Session, SessionCreate};
-use tokio::time::Instant;
 
 use crate::context::Ctx;
 use crate::db::DbError;
@@ -93,13 +92,13 @@ pub async fn request_session(
 /// Grants the session of a request. `None` when another request with the same key was faster.
 async fn grant(ctx: &Ctx, request: &SessionRequest<'_>) -> Result<Option<Session>, SessionError> {
     let lease = new_lease();
-    let taken = Instant::now();
     let (id, granted) = match reserve(ctx, request, &lease).await? {
         Outcome::Repeated => return Ok(None),
         Outcome::Granted(session) => (session.id, Ok(*session)),
         Outcome::Reserved(reserved) => {
             let id = reserved.session.id;
-            let keeper = LeaseKeeper::start(ctx, lease, reserved.nodes.len(), taken);
+            let (nodes, leased_at) = (reserved.nodes.len(), reserved.leased_at);
+            let keeper = LeaseKeeper::start(ctx, lease, nodes, leased_at);
             (id, contextualize(ctx, *reserved, &keeper).await)
         }
     };

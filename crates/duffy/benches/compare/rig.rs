@@ -56,7 +56,7 @@ impl Rig {
 
     /// How often each measurement is repeated, the programs in turn.
     pub fn rounds(&self) -> usize {
-        self.pick(2, 5)
+        self.pick(2, 3)
     }
 
     /// Creates an installation. See [`Installation::new`].

@@ -80,6 +80,7 @@ async fn install_and_deploy(
         session,
         tenant,
         nodes: mut waiting,
+        leased_at: _,
         keyed,
     } = reserved;
     let mut done: Vec<ReservedNode> = Vec::new();

@@ -2,6 +2,7 @@
 
 use duffy_api::{NodesSpec, Session, SessionCreate};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::cause::Cause;
 use crate::context::Ctx;
@@ -24,6 +25,8 @@ pub(crate) struct Reserved {
     pub(crate) session: SessionRow,
     pub(crate) tenant: TenantRow,
     pub(crate) nodes: Vec<ReservedNode>,
+    /// When the lease was requested: after the wait for the tenant's lock.
+    pub(crate) leased_at: Instant,
     /// Whether the request has a key, so that the reply is stored.
     pub(crate) keyed: bool,
 }
@@ -164,11 +167,13 @@ async fn try_reserve(
             }
             return Ok(Outcome::Granted(Box::new(session)));
         }
+        let leased_at = Instant::now();
         let nodes = reserve_nodes(ctx, &mut tx, &session, taken, lease).await?;
         let reserved = Reserved {
             session,
             tenant,
             nodes,
+            leased_at,
             keyed,
         };
         Ok(Outcome::Reserved(Box::new(reserved)))

@@ -169,6 +169,15 @@ pub async fn list_nodes_of_session(tx: &mut Tx, session_id: i64) -> DbResult<Vec
     tx.fetch_all(sql, &[&session_id]).await
 }
 
+/// Lists the nodes of a session that are in use, and locks them until this transaction ends.
+pub async fn lock_nodes_in_use(tx: &mut Tx, session_id: i64) -> DbResult<Vec<NodeRow>> {
+    let sql = "SELECT {node_columns} FROM sessions_nodes \
+        JOIN nodes ON nodes.id = sessions_nodes.node_id \
+        WHERE sessions_nodes.session_id = $1 AND nodes.retired_at IS NULL \
+        AND nodes.state IN ('contextualizing', 'deployed') ORDER BY nodes.id {for_update_of nodes}";
+    tx.fetch_all(sql, &[&session_id]).await
+}
+
 /// As [`list_nodes_of_session`], and locks the nodes until this transaction ends.
 pub async fn lock_nodes_of_session(tx: &mut Tx, session_id: i64) -> DbResult<Vec<SessionNodeRow>> {
     let sql = "SELECT sessions_nodes.session_id, sessions_nodes.data AS session_data, \
@@ -281,11 +290,16 @@ pub async fn set_expiry(tx: &mut Tx, session: &SessionRow, expires_at: Timestamp
     events::record(tx, event.with_detail(detail)).await
 }
 
-/// Retires a session. `None` when there is no such running session. Its nodes stay as they are.
-pub async fn retire_session(tx: &mut Tx, id: i64) -> DbResult<Option<SessionRow>> {
+/// Retires a session, with a tenant only if it is the tenant's. `None` when there is no such running session. Its nodes
+/// stay as they are.
+pub async fn retire_session(
+    tx: &mut Tx,
+    id: i64,
+    tenant_id: Option<i64>,
+) -> DbResult<Option<SessionRow>> {
     let sql = "UPDATE sessions SET retired_at = {now} WHERE id = $1 AND retired_at IS NULL \
-        RETURNING {session_columns}";
-    tx.fetch_optional(sql, &[&id]).await
+        AND (CAST($2 AS BIGINT) IS NULL OR tenant_id = $2) RETURNING {session_columns}";
+    tx.fetch_optional(sql, &[&id, &tenant_id]).await
 }
 
 /// Lists up to `limit` running sessions that have expired.

@@ -13,7 +13,7 @@ use crate::db::{Timestamp, Tx, sessions};
 use crate::lifecycle::request::error::SessionError;
 use crate::lifecycle::rules::{self, NewExpiry};
 use crate::lifecycle::views;
-use crate::node_state::Transition;
+use crate::node_state::{Transition, is_in_session};
 
 use ending::release_nodes;
 
@@ -37,7 +37,8 @@ pub async fn update_session(
         let ends = change.active == Some(false);
         // This locks the session, too.
         let retired = if ends && change.expires_at.is_none() {
-            sessions::retire_session(&mut tx, id).await?
+            let owner = (!by.is_admin).then_some(by.id);
+            sessions::retire_session(&mut tx, id, owner).await?
         } else {
             None
         };
@@ -74,10 +75,19 @@ pub async fn update_session(
             return Ok(views::read_session(ctx, &mut tx, session).await?);
         }
         if !is_retired {
-            let retired = sessions::retire_session(&mut tx, id).await?;
+            let retired = sessions::retire_session(&mut tx, id, None).await?;
             session = retired.ok_or(SessionError::Retired(id))?;
         }
-        let nodes = release_nodes(&mut tx, &session, Transition::Retire).await?;
+        let mut nodes = sessions::lock_nodes_of_session(&mut tx, id).await?;
+        let rows = nodes.iter().map(|lent| &lent.node);
+        let in_use = rows.filter(|node| node.retired_at.is_none() && is_in_session(node.state.0));
+        let in_use: Vec<_> = in_use.cloned().collect();
+        let released = release_nodes(&mut tx, &session, Transition::Retire, &in_use).await?;
+        for node in released {
+            if let Some(lent) = nodes.iter_mut().find(|lent| lent.node.id == node.id) {
+                lent.node = node;
+            }
+        }
         let owner = if session.tenant_id == by.id {
             by.clone()
         } else {

@@ -135,7 +135,7 @@ async fn by_hand(db: &Db, transition: Transition, id: i64) {
 
 /// Ends a session like the program.
 async fn retire(db: &Db, session: &SessionRow) -> Option<SessionRow> {
-    let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id));
+    let retired = tx!(db, |tx| sessions::retire_session(&mut tx, session.id, None));
     if retired.is_some() {
         let nodes = tx!(db, |tx| sessions::lock_nodes_of_session(
             &mut tx, session.id
@@ -374,7 +374,11 @@ async fn sessions_are_granted_changed_and_retired() {
             let new = tx!(db, |tx| sessions::insert_session(
                 &mut tx, tenant_id, data, hour, counts
             ));
-            tx!(db, |tx| sessions::retire_session(&mut tx, new.session.id));
+            tx!(db, |tx| sessions::retire_session(
+                &mut tx,
+                new.session.id,
+                None
+            ));
             (new.other_sessions, new.other_nodes)
         };
         assert_eq!(of_tenant(true).await, (1, 1));

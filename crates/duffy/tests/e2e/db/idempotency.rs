@@ -99,7 +99,7 @@ async fn keys_are_claimed_fulfilled_and_forgotten() {
         // Young keys and those of active sessions are kept.
         let prune = async |age| tx!(db, |tx| idempotency::delete_old_keys(&mut tx, age, 10));
         assert_eq!(prune(-60.0).await, 0);
-        tx!(db, |tx| sessions::retire_session(&mut tx, second));
+        tx!(db, |tx| sessions::retire_session(&mut tx, second, None));
         assert_eq!(prune(60.0).await, 0);
         assert!(find(tenant_id).await.unwrap().3.is_some());
         assert_eq!(prune(-60.0).await, 1);

@@ -357,7 +357,7 @@ impl<'a> Fixture<'a> {
 
     async fn end(&self, session: &SessionRow, end: Transition) {
         let ended = self.db.transaction(async |mut tx| -> Result<_, DbError> {
-            sessions::retire_session(&mut tx, session.id).await?;
+            sessions::retire_session(&mut tx, session.id, None).await?;
             let nodes = sessions::lock_nodes_of_session(&mut tx, session.id).await?;
             let nodes: Vec<i64> = nodes.iter().map(|lent| lent.node.id).collect();
             let change = Change {

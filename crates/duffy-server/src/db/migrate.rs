@@ -311,7 +311,7 @@ mod tests {
         );
         assert_eq!(resolve("6654d536b836", base).unwrap(), Revision(3));
         assert_eq!(resolve("6654", base).unwrap(), Revision(3));
-        for bad in ["", "-1", "+9", "zzz", "+", "+-1"] {
+        for bad in ["", "-1", "+99", "zzz", "+", "+-1"] {
             assert!(resolve(bad, base).is_err(), "{bad:?}");
         }
     }

@@ -19,7 +19,9 @@ impl Fixture {
     fn new() -> Self {
         let pools = [("one", 1), ("two", 2), ("twenty", 20)];
         let pools = pools.map(|(name, level)| Pool::simulated(name, level, &json!({})));
-        let lab = Lab::on_postgres(&pools, &json!({}));
+        // The server looks at the database on its own to find nodes to hold connections to.
+        let no_hold = json!({"ssh": {"hold": {"enabled": false}}});
+        let lab = Lab::on_postgres(&pools, &no_hold);
         let proxy = Proxy::start(lab.postgres.as_ref().unwrap().port());
         let url = format!("postgresql://postgres@127.0.0.1:{}/duffy", proxy.port());
         let config = std::fs::read(lab.site.config()).unwrap();

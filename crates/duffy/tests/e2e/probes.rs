@@ -27,6 +27,17 @@ fn wait_held(lab: &Lab, connections: usize) {
     });
 }
 
+/// Waits until the server holds connections, after the worker has logged in to each node and closed its connection.
+fn wait_held_after_worker(lab: &Lab, connections: usize) {
+    eventually(LONG, "the server's logins", || {
+        let logins = logins(lab);
+        (logins >= 2 * connections)
+            .then_some(())
+            .ok_or(logins.to_string())
+    });
+    wait_held(lab, connections);
+}
+
 fn logins(lab: &Lab) -> usize {
     lab.site.nodes().map(SshNode::logins).sum()
 }
@@ -37,7 +48,7 @@ fn a_session_needs_no_login_to_nodes_with_held_connections() {
     let serve = lab.start(&["serve"]);
     let worker = lab.start(&["worker"]);
     lab.tenant().wait_filled("pool", 2);
-    wait_held(&lab, 2);
+    wait_held_after_worker(&lab, 2);
     worker.terminate();
     worker.wait_exit(LONG);
     let before = logins(&lab);
@@ -67,7 +78,7 @@ fn connections_are_closed_when_nodes_are_drained_and_when_the_server_stops() {
     let serve = lab.start(&["serve"]);
     let worker = lab.start(&["worker"]);
     lab.tenant().wait_filled("pool", 2);
-    wait_held(&lab, 2);
+    wait_held_after_worker(&lab, 2);
     worker.terminate();
     worker.wait_exit(LONG);
     let node = lab.sql("SELECT CAST(min(id) AS TEXT) FROM nodes WHERE state = 'ready'");
@@ -85,7 +96,7 @@ fn a_held_connection_that_does_not_answer_is_replaced_in_the_same_request() {
     let _serve = lab.start(&["serve"]);
     let worker = lab.start(&["worker"]);
     lab.tenant().wait_filled("pool", 1);
-    wait_held(&lab, 1);
+    wait_held_after_worker(&lab, 1);
     worker.terminate();
     worker.wait_exit(LONG);
     let before = logins(&lab);
@@ -105,7 +116,7 @@ fn dead_node_leaves_its_pool(ssh: &Value, held: usize) {
     let serve = lab.start(&["serve"]);
     let _worker = lab.start(&["worker"]);
     lab.tenant().wait_filled("pool", 1);
-    wait_held(&lab, held);
+    wait_held_after_worker(&lab, held);
     let ready = lab.tenant().nodes();
     let ready = ready.iter().find(|node| node["state"] == "ready").unwrap();
     let (id, ip) = (&ready["id"], ready["ipaddr"].as_str().unwrap().to_owned());
@@ -160,7 +171,7 @@ fn no_pool_is_emptied_when_all_nodes_are_unreachable() {
     let serve = lab.start(&["serve"]);
     let _worker = lab.start(&["worker"]);
     lab.tenant().wait_filled("pool", 3);
-    wait_held(&lab, 3);
+    wait_held_after_worker(&lab, 3);
     let ips: Vec<String> = lab.site.nodes().map(SshNode::ip).collect();
     for ip in &ips {
         lab.site.node(ip).die();

@@ -38,12 +38,14 @@ for entry in $watched; do
     kill_tree "$pid"
 done
 
-# Kill the other processes with the mark. A second pass finds processes that start during the first one.
-for _ in 1 2; do
+# Kill the other processes with the mark. Further passes find processes that start during the first one. A process that is just
+# replacing its program has no environment for a moment.
+for _ in 1 2 3; do
     for environ in $(grep -lzx "DUFFY_TEST_MARK=$mark" /proc/[0-9]*/environ 2>/dev/null); do
         pid=${environ#/proc/}
         kill -KILL "${pid%/environ}" 2>/dev/null
     done
+    sleep 0.02
 done
 
 if [ "$action" = remove ]; then

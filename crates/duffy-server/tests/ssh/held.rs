@@ -38,7 +38,7 @@ async fn a_held_connection_serves_one_command() {
             .unwrap()
             .contains("tenant key")
     );
-    // Whoever watches it finds out at once.
+    // The watching side notices it immediately.
     let long = Duration::from_mins(10);
     assert_eq!(held.check_after(long, patience).await, Some(HoldEnd::Taken));
     assert!(ssh.held_connection(&target).is_none());

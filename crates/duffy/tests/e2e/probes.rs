@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Lab, Pool, SshNode, eventually};
+use crate::support::{Lab, Pool, Program, SshNode, eventually};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -38,19 +38,25 @@ fn wait_held_after_worker(lab: &Lab, connections: usize) {
     wait_held(lab, connections);
 }
 
+/// Starts a server that holds connections to all nodes of a pool. The worker that filled the pool has ended.
+fn serve_filled(nodes: u16) -> (Lab, Program) {
+    let lab = lab(Pool::new("pool", nodes), &json!({}));
+    let serve = lab.start(&["serve"]);
+    let worker = lab.start(&["worker"]);
+    lab.tenant().wait_filled("pool", nodes.into());
+    wait_held_after_worker(&lab, nodes.into());
+    worker.terminate();
+    worker.wait_exit(LONG);
+    (lab, serve)
+}
+
 fn logins(lab: &Lab) -> usize {
     lab.site.nodes().map(SshNode::logins).sum()
 }
 
 #[test]
 fn a_session_needs_no_login_to_nodes_with_held_connections() {
-    let lab = lab(Pool::new("pool", 2), &json!({}));
-    let serve = lab.start(&["serve"]);
-    let worker = lab.start(&["worker"]);
-    lab.tenant().wait_filled("pool", 2);
-    wait_held_after_worker(&lab, 2);
-    worker.terminate();
-    worker.wait_exit(LONG);
+    let (lab, serve) = serve_filled(2);
     let before = logins(&lab);
 
     let session = lab.tenant().request(&[("pool", 2)]);
@@ -74,13 +80,7 @@ fn one_process_holds_the_connection_of_the_provisioning() {
 
 #[test]
 fn connections_are_closed_when_nodes_are_drained_and_when_the_server_stops() {
-    let lab = lab(Pool::new("pool", 2), &json!({}));
-    let serve = lab.start(&["serve"]);
-    let worker = lab.start(&["worker"]);
-    lab.tenant().wait_filled("pool", 2);
-    wait_held_after_worker(&lab, 2);
-    worker.terminate();
-    worker.wait_exit(LONG);
+    let (lab, serve) = serve_filled(2);
     let node = lab.sql("SELECT CAST(min(id) AS TEXT) FROM nodes WHERE state = 'ready'");
     let hold = ["admin", "hold-node", node.trim(), "--reason", "test"];
     lab.site.duffy().succeed(&hold);
@@ -92,13 +92,7 @@ fn connections_are_closed_when_nodes_are_drained_and_when_the_server_stops() {
 
 #[test]
 fn a_held_connection_that_does_not_answer_is_replaced_in_the_same_request() {
-    let lab = lab(Pool::new("pool", 1), &json!({}));
-    let _serve = lab.start(&["serve"]);
-    let worker = lab.start(&["worker"]);
-    lab.tenant().wait_filled("pool", 1);
-    wait_held_after_worker(&lab, 1);
-    worker.terminate();
-    worker.wait_exit(LONG);
+    let (lab, _serve) = serve_filled(1);
     let before = logins(&lab);
     for node in lab.site.nodes() {
         node.stall_connections();

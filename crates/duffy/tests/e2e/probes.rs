@@ -94,9 +94,8 @@ fn connections_are_closed_when_nodes_are_drained_and_when_the_server_stops() {
 fn a_held_connection_that_does_not_answer_is_replaced_in_the_same_request() {
     let (lab, _serve) = serve_filled(1);
     let before = logins(&lab);
-    for node in lab.site.nodes() {
-        node.stall_connections();
-    }
+    let nodes = lab.site.nodes();
+    let _stalled: Vec<_> = nodes.map(SshNode::stall_connections).collect();
     lab.tenant().request(&[("pool", 1)]);
     assert_eq!(logins(&lab), before + 1);
     let key = lab.site.tenant_key();

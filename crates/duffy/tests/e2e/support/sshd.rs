@@ -167,11 +167,14 @@ impl SshNode {
         self.session_processes().len()
     }
 
-    /// Stops the processes of all open connections: the node does not answer on them.
-    pub fn stall_connections(&self) {
-        for pid in self.session_processes() {
-            nix::sys::signal::kill(pid, Signal::SIGSTOP).ok();
+    /// Stops the processes of all open connections until the result is dropped: the node does not answer on them.
+    #[must_use]
+    pub fn stall_connections(&self) -> StalledConnections {
+        let stalled = self.session_processes();
+        for pid in &stalled {
+            nix::sys::signal::kill(*pid, Signal::SIGSTOP).ok();
         }
+        StalledConnections(stalled)
     }
 
     /// Refuses new connections and breaks the open ones.
@@ -278,6 +281,18 @@ impl SshNode {
         }
         fs::write(&path, config).unwrap();
         path
+    }
+}
+
+/// Processes of sshd that do not run. They do not end with sshd, so they are killed when this is dropped.
+#[derive(Debug)]
+pub struct StalledConnections(Vec<Pid>);
+
+impl Drop for StalledConnections {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            nix::sys::signal::kill(*pid, Signal::SIGKILL).ok();
+        }
     }
 }
 

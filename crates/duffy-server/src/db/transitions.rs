@@ -218,7 +218,7 @@ fn target(
     Ok(Target { id, from, to, data })
 }
 
-/// Returns the targets for which the rule allows the transition, by number: rows are locked in this order.
+/// Returns the targets for which the rule allows the transition, by number.
 fn targets_of_rows(
     transition: Transition,
     nodes: &[NodeRow],

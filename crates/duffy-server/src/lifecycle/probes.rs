@@ -107,7 +107,7 @@ impl Watches {
             let stays = !watched.hold || wanted.contains(id);
             if !stays {
                 watched.task.abort();
-                // Soon another process's session has the node. It must not keep the connection.
+                // Another process may have lent it. Look again soon, to close the connection.
                 self.changed_at = Instant::now();
             }
             stays

@@ -1,6 +1,6 @@
 //! Connections that stay open until a command needs them.
 //!
-//! A connection is used once: the node then belongs to a tenant, and no connection of Duffy stays on it.
+//! A connection is used once: the node then belongs to a tenant. Other processes close theirs when they notice.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
